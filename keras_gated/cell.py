@@ -1,0 +1,338 @@
+"""GatedCell: the weights that a specification asks for, and one step of its formula."""
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
+from numbers import Integral
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gated.activations import identify
+from keras_gated.formula import Formula, split
+from keras_gated.parts import Config, Gate
+from keras_gated.registry import specification
+from keras_gated.resolve import NormalForm, Weight, resolve
+from keras_gated.spec import GATES, CellSpec
+
+
+@keras.saving.register_keras_serializable("keras_gated")
+class GatedCell(keras.layers.Layer):
+    r"""GatedCell: one time step of any cell that the formula can say.
+
+    $$
+    \begin{aligned}
+    a_k &= W_k x_t + U_k h_{t-1} + p_k \odot c^* + b_k \\
+    \tilde{c}_t &= g(W_c x_t + U_c (r_t \odot h_{t-1}) + b_c) \\
+    c_t &= f_t \odot c_{t-1} + i_t \odot \tilde{c}_t \\
+    h_t &= o_t \odot \varphi(c_t)
+    \end{aligned}
+    $$
+
+    Conventions: blocks in the order input, forget, reset, candidate, output, absent and tied ones
+    left out; h keeps the share f; with `reset_after` the reset gate multiplies the product.
+
+    Args:
+        units: int > 0. Size U of each state.
+        spec: name of a preset, a `CellSpec`, or the config of one.
+        activation: the candidate's g, a name or function. None here and below: as `spec` says.
+        recurrent_activation: activation of the gates that name none of their own.
+        output_activation: φ. If neither this nor `spec` says, as `activation`.
+        use_bias: bool, for the gates and the candidate where they do not say.
+        reset_after: bool. Whether the reset gate acts after the recurrent product.
+        kernel_initializer, recurrent_initializer, bias_initializer: as in Keras. A gate's own
+            `bias_initializer` goes first.
+        peephole_initializer: of the peepholes.
+        diagonal_initializer: of diagonal kernels, recurrent or not; uniform in [0, 1] by default.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: as in Keras.
+        kernel_constraint, recurrent_constraint, bias_constraint: as in Keras.
+        dropout: float in [0, 1]. Share of inputs dropped in training, one mask per sequence.
+        recurrent_dropout: the same for `h_{t-1}`. Both act only inside a `GatedRNN`, which draws
+            the masks.
+        seed: int, of the dropout.
+
+    Call arguments:
+        inputs: float tensor (B, F), or (B, k F) for a cell with a window of k time steps: `x_t`
+            first, then `x_{t-1}`, and so on.
+        states: list of float tensors (B, U): [h, c], or [h] with `memory="hidden"`.
+
+    Returns:
+        The output (B, U) and the list of new states.
+
+    Raises:
+        ValueError: if units <= 0, if the preset is unknown, or if a diagonal or identity kernel
+            does not fit the input.
+
+    Example:
+        >>> y = keras.layers.RNN(kg.GatedCell(32, "mgu"))(x)   # (B, T, F) -> (B, 32)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        spec: str | CellSpec | Mapping = "lstm",
+        *,
+        activation=None,
+        recurrent_activation=None,
+        output_activation=None,
+        use_bias: bool | None = None,
+        reset_after: bool | None = None,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        peephole_initializer="zeros",
+        diagonal_initializer=None,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = _positive(units)
+        self.spec = _replaced(
+            specification(spec),
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            output_activation=output_activation,
+            use_bias=use_bias,
+            reset_after=reset_after,
+        )
+        self.form: NormalForm = resolve(self.spec)
+        get = keras.initializers.get
+        self.kernel_initializer = get(kernel_initializer)
+        self.recurrent_initializer = get(recurrent_initializer)
+        self.bias_initializer = get(bias_initializer)
+        self.peephole_initializer = get(peephole_initializer)
+        unit_interval = {"class_name": "RandomUniform", "config": {"minval": 0.0, "maxval": 1.0}}
+        self.diagonal_initializer = get(diagonal_initializer or unit_interval)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.dropout = min(1.0, max(0.0, dropout))
+        self.recurrent_dropout = min(1.0, max(0.0, recurrent_dropout))
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed=seed)
+        self.state_size = [self.units] * len(self.form.states)
+        self.output_size = self.units
+        self.formula = Formula(self.form)
+        self._in_layer, self._h_mask = False, None
+
+    # Weights
+
+    def build(self, input_shape):
+        form = self.form
+        if input_shape[-1] % form.window:
+            raise ValueError(
+                f"Argument `inputs` of {self.name} must have {form.window} x F features, the "
+                f"window of {form.window} time steps side by side. Received: shape={input_shape}. "
+                "Use keras_gated.GatedRNN, which lays the window itself."
+            )
+        shapes = form.shapes(input_shape[-1] // form.window, self.units)
+        for weight in form.weights:
+            arguments = self._arguments_of(weight)
+            variable = self.add_weight(shape=shapes[weight.name], name=weight.name, **arguments)
+            setattr(self, weight.name, variable)
+        self.built = True
+
+    def _arguments_of(self, weight: Weight) -> dict:
+        """Initializer, regularizer and constraint of a weight."""
+        kind = {"recurrent_kernel": "recurrent", "gate_recurrent_kernel": "recurrent"}.get(
+            weight.keys[0], weight.keys[0]
+        )
+        initializer = getattr(self, f"{kind}_initializer")
+        if weight.name == "bias":
+            initializer = self._initial_bias
+        elif "diagonal" in weight.name:
+            initializer = self.diagonal_initializer
+        return {
+            "initializer": initializer,
+            "regularizer": getattr(self, f"{kind}_regularizer", None),
+            "constraint": getattr(self, f"{kind}_constraint", None),
+        }
+
+    def _initial_bias(self, shape, dtype=None):
+        """The gates' own initial biases, and the cell's for each run of blocks that have none."""
+        own = [block.bias_initializer for block in self.form.blocks.values() if block.use_bias]
+        if not any(own):
+            return self.bias_initializer(shape, dtype=dtype)
+        row = []
+        for named, run in groupby(own):
+            count = len(list(run))
+            if named is None:
+                row.append(self.bias_initializer((count * self.units,), dtype=dtype))
+            else:
+                draw = keras.initializers.get(Config.thaw(named))
+                row += [draw((self.units,), dtype=dtype) for _ in range(count)]
+        bias = ops.concatenate(row)
+        if len(shape) == 1:
+            return bias
+        return ops.stack([bias, self.bias_initializer(shape[1:], dtype=dtype)])
+
+    def _laid_out(self):
+        return ((weight, getattr(self, weight.name)) for weight in self.form.weights)
+
+    @property
+    def tensors(self) -> dict[str, Any]:
+        """The weights by name, in the compute dtype: what the formula takes."""
+        return {
+            weight.name: ops.convert_to_tensor(variable, dtype=self.compute_dtype)
+            for weight, variable in self._laid_out()
+        }
+
+    def block_weights(self) -> dict[str, dict[str, Any]]:
+        """Returns the weights by meaning.
+
+        Returns:
+            {"forget": {"kernel": (F, U), "recurrent_kernel": (U, U), "bias": (U,), "peephole":
+            (U,)}, ..., "candidate": {..., "recurrent_bias": (U,)}}: live tensors; diagonal kernels
+            are vectors (U,), "gate_recurrent_kernel" is (3, U, U), from the previous input, forget
+            and output gates. Only what exists has a key.
+        """
+        blocks: dict[str, dict[str, Any]] = {name: {} for name in (*self.form.blocks, "projection")}
+        for weight, variable in self._laid_out():
+            tensor = ops.convert_to_tensor(variable)
+            rows = ops.unstack(tensor, axis=0) if len(weight.keys) > 1 else [tensor]
+            for key, row in zip(weight.keys, rows, strict=True):
+                for name, part in split(weight.blocks, row).items():
+                    gates = weight.rows == "gates"
+                    blocks[name][key] = (
+                        ops.reshape(part, (-1, self.units, self.units)) if gates else part
+                    )
+        return {name: parts for name, parts in blocks.items() if parts}
+
+    def set_block_weights(self, blocks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Sets the weights by meaning.
+
+        Args:
+            blocks: arrays in the structure that `block_weights` returns, complete.
+
+        Raises:
+            ValueError: if a block, a weight or a shape is missing or not of this cell.
+        """
+        expected, received = _shapes(self.block_weights()), _shapes(blocks)
+        if expected != received:
+            raise ValueError(
+                "Argument `blocks` must have the structure and shapes of block_weights(). "
+                f"Expected: {expected}. Received: {received}."
+            )
+        for weight, variable in self._laid_out():
+            rows = [
+                ops.concatenate([_flat(blocks[name][key]) for name in weight.blocks], axis=-1)
+                for key in weight.keys
+            ]
+            variable.assign(ops.reshape(ops.stack(rows), variable.shape))
+
+    # One step
+
+    def call(self, inputs, states, training=False):
+        if training and (self.dropout or self.recurrent_dropout) and not self._in_layer:
+            raise ValueError(
+                "Arguments `dropout` and `recurrent_dropout` of a GatedCell act only inside a "
+                "keras_gated.GatedRNN, which draws one mask per sequence. Received: "
+                f"dropout={self.dropout}, recurrent_dropout={self.recurrent_dropout} in another "
+                "layer. Use GatedRNN, GatedLSTM or GatedGRU, or no dropout."
+            )
+        weights = self.tensors
+        terms = self.formula.input_terms(weights, inputs)
+        return self.formula.step(weights, terms, list(states), self._h_mask)
+
+    @contextmanager
+    def masked_by(self, h_mask):
+        """Inside, every step multiplies h by `h_mask` (B, U) where it is read; None is no mask."""
+        self._in_layer, self._h_mask = True, h_mask
+        try:
+            yield
+        finally:
+            self._in_layer, self._h_mask = False, None
+
+    def get_initial_state(self, batch_size=None):
+        """Returns zeros (B, U) for each state."""
+        return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in self.state_size]
+
+    # Saving
+
+    def get_config(self):
+        return {**super().get_config(), **self.arguments()}
+
+    def arguments(self) -> dict:
+        """Returns the JSON-ready arguments from which an equal cell is made, the layer's own left out."""
+        spec, keep = self.spec, keras.saving.serialize_keras_object
+        return {
+            "units": self.units,
+            "spec": spec.to_config(),
+            "activation": Config.thaw(spec.candidate.activation),
+            "recurrent_activation": Config.thaw(spec.recurrent_activation),
+            "output_activation": Config.thaw(self.form.output_activation),
+            "use_bias": spec.use_bias,
+            "reset_after": spec.candidate.reset_after,
+            **{name: keep(getattr(self, name)) for name in SERIALIZED},
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "seed": self.seed,
+        }
+
+
+SERIALIZED = (
+    "kernel_initializer",
+    "recurrent_initializer",
+    "bias_initializer",
+    "peephole_initializer",
+    "diagonal_initializer",
+    "kernel_regularizer",
+    "recurrent_regularizer",
+    "bias_regularizer",
+    "kernel_constraint",
+    "recurrent_constraint",
+    "bias_constraint",
+)
+
+
+def _positive(units: Any) -> int:
+    if not isinstance(units, Integral) or isinstance(units, bool) or units <= 0:
+        raise ValueError(
+            "Argument `units` must be an integer > 0, the size of the state. "
+            f"Received: units={units!r}."
+        )
+    return int(units)
+
+
+def _replaced(spec: CellSpec, *, activation, reset_after, **given) -> CellSpec:
+    """`spec` with the layer's arguments in place of its own where they are given."""
+    named = {k: v if k == "use_bias" else identify(v) for k, v in given.items() if v is not None}
+    inner = {} if activation is None else {"activation": identify(activation)}
+    inner |= {} if reset_after is None else {"reset_after": bool(reset_after)}
+    gates = {f"{name}_gate": _named(spec.gate(name)) for name in GATES}
+    return replace(spec, candidate=replace(spec.candidate, **inner), **gates, **named)
+
+
+def _named(gate: Any) -> Any:
+    """A gate whose activation and initializer are held by name, whatever they were given as."""
+    if not isinstance(gate, Gate):
+        return gate
+    initializer, activation = gate.bias_initializer, gate.activation
+    if isinstance(initializer, keras.initializers.Initializer):
+        initializer = keras.initializers.serialize(initializer)
+    if activation is not None:
+        activation = identify(Config.thaw(activation))
+    return replace(gate, bias_initializer=initializer, activation=activation)
+
+
+def _shapes(blocks: Mapping) -> dict:
+    return {k: {n: tuple(ops.shape(t)) for n, t in block.items()} for k, block in blocks.items()}
+
+
+def _flat(array):
+    """A block as it lies in its weight: the three matrices of gate recurrence one under the other."""
+    array = ops.convert_to_tensor(array)
+    return ops.reshape(array, (-1, array.shape[-1])) if len(array.shape) == 3 else array

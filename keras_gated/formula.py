@@ -1,0 +1,192 @@
+r"""One step of the formula on tensors; letters and order as in the equations.
+
+$$
+\begin{aligned}
+a_k &= W_k \phi_x(x_t) + U_k \phi_h(h_{t-1}) + p_k \odot c^* + \textstyle\sum_j R_{jk} j_{t-1} + b_k \\
+\tilde{c}_t &= g(W_c x_t + U_c (r_t \odot h_{t-1}) + b_c)
+    \quad\text{or}\quad g(W_c x_t + b_c + r_t \odot (U_c h_{t-1} + b'_c)) \\
+c_t &= \mu(f_t \odot \kappa(c_{t-1}) + i_t \odot \tilde{c}_t) \\
+h_t &= o_t \odot \varphi(c_t)
+\end{aligned}
+$$
+
+`weights` is a dictionary of tensors by the names that `NormalForm.weights` gives.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from keras import ops
+
+from keras_gated.activations import lookup
+from keras_gated.resolve import NormalForm
+
+Tensors = dict[str, Any]
+
+
+def split(names: tuple[str, ...], tensor) -> Tensors:
+    """Returns the blocks of a tensor that holds `names` side by side; the only place with offsets."""
+    if len(names) == 1:
+        return {names[0]: tensor}
+    return dict(zip(names, ops.split(tensor, len(names), axis=-1), strict=True))
+
+
+class Formula:
+    """The formula in the setting of a normal form.
+
+    Args:
+        form: the normal form.
+    """
+
+    def __init__(self, form: NormalForm):
+        self.form = form
+        self.mu = lookup(form.memory_activation).function
+        self.kappa = lookup(form.carry_activation).function
+        self.phi = lookup(form.output_activation).function
+        self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
+        self.phi_x = {k: b.input_activation for k, b in form.blocks.items()}
+        self.phi_h = {k: b.recurrent_input_activation for k, b in form.blocks.items()}
+        self._names = {weight.name: weight.blocks for weight in form.weights}
+
+    def input_terms(self, weights: Tensors, x) -> Tensors:
+        """Returns `W_k φ_x(x) + b_k` of each block that has any; x may have any leading axes."""
+        form = self.form
+        if form.projection:
+            x = ops.matmul(x, weights["projection_kernel"])
+            x = x + weights["projection_bias"] if "projection_bias" in weights else x
+            x = lookup(form.projection.activation).function(x)
+        terms = self._seen(weights, x, "kernel", form.blocks, self.phi_x)
+        return _added(terms, self._biases(weights, row=0))
+
+    def recurrent_terms(self, weights: Tensors, h, blocks: Iterable[str]) -> Tensors:
+        """Returns `U_k φ_h(h) + b'_k` of each of `blocks` that has any."""
+        terms = self._seen(weights, h, "recurrent_kernel", blocks, self.phi_h)
+        biases = self._biases(weights, row=1)
+        return _added(terms, {k: b for k, b in biases.items() if k in blocks})
+
+    def step(self, weights: Tensors, input_terms: Tensors, states: list, h_mask=None):
+        """Returns the output and the new states of one step.
+
+        Args:
+            weights: tensors by name.
+            input_terms: what `input_terms` returned for x_t, tensors (B, U).
+            states: tensors (B, U): [h, c], [h], or [h, c, i, f, o] with gate recurrence.
+            h_mask: tensor (B, U) that multiplies h where it is read, or None.
+        """
+        form, names = self.form, self.form.states
+        state = dict(zip(names, states, strict=True))
+        h = state["h"] if h_mask is None else state["h"] * h_mask
+        c = state.get("c", state["h"])
+
+        gates = [k for k in form.blocks if k != "candidate"]
+        a = _added(
+            {k: input_terms[k] for k in gates if k in input_terms},
+            self.recurrent_terms(weights, h, gates),
+        )
+        a = _added(a, self._gates_before(weights, state))
+        p = split(self._names["peephole"], weights["peephole"]) if "peephole" in weights else {}
+        a = _added(a, {k: p[k] * c for k in p if k != "output"})
+        value = _Values(form, self.activation, a)
+
+        candidate = self._candidate(weights, input_terms, h, value("reset"))
+        i, f = value("input"), value("forget")
+        c = self.mu(_sum(_times(f, self.kappa(c)), _times(i, candidate), like=c))
+        if "output" in p:
+            a["output"] = _sum(a.get("output"), p["output"] * c)
+        o = value("output")
+        h = _times(o, self.phi(c))
+        new = {"h": h, "c": c} | (
+            {"input": i, "forget": f, "output": o} if form.gate_recurrence else {}
+        )
+        return h, [new[name] for name in names]
+
+    def _candidate(self, weights: Tensors, input_terms: Tensors, h, r):
+        reads = ("candidate",)
+        if self.form.reset == "before":
+            h = _times(r, h)
+        recurrent = self.recurrent_terms(weights, h, reads).get("candidate")
+        if self.form.reset == "after":
+            recurrent = _times(r, recurrent)
+        return self.activation["candidate"](_sum(input_terms.get("candidate"), recurrent))
+
+    def _seen(self, weights: Tensors, x, key: str, blocks: Iterable[str], before: dict) -> Tensors:
+        """`{block: its kernel's term}` for the kernel called `key`: "kernel" or "recurrent_kernel"."""
+        blocks = [self.form.blocks[name] for name in blocks]
+        of_kind = {
+            kind: [b.name for b in blocks if getattr(b, key) == kind]
+            for kind in ("dense", "diagonal", "identity")
+        }
+        diagonal = "diagonal_kernel" if key == "kernel" else "recurrent_diagonal_kernel"
+        terms = self._products(weights.get(key), self._names.get(key), of_kind["dense"], x, before)
+        if of_kind["diagonal"]:
+            vectors = split(self._names[diagonal], weights[diagonal])
+            terms |= {k: vectors[k] * lookup(before[k]).function(x) for k in of_kind["diagonal"]}
+        return terms | {k: lookup(before[k]).function(x) for k in of_kind["identity"]}
+
+    @staticmethod
+    def _products(kernel, names, wanted: list[str], x, before: dict) -> Tensors:
+        """`{block: φ(x) @ its columns}`, one product for all blocks with the same φ."""
+        terms: Tensors = {}
+        for phi in dict.fromkeys(before[name] for name in wanted):
+            same = tuple(name for name in wanted if before[name] == phi)
+            columns = kernel
+            if same != names:
+                parts = split(names, kernel)
+                columns = ops.concatenate([parts[name] for name in same], axis=-1)
+            terms |= split(same, ops.matmul(lookup(phi).function(x), columns))
+        return terms
+
+    def _biases(self, weights: Tensors, row: int) -> Tensors:
+        """`{block: bias}` of the input row 0, or of the recurrent row 1 where there is one."""
+        if "bias" not in weights:
+            return {}
+        bias = weights["bias"]
+        if len(bias.shape) == 2:
+            return split(self._names["bias"], bias[row])
+        return split(self._names["bias"], bias) if row == 0 else {}
+
+    def _gates_before(self, weights: Tensors, state: Tensors) -> Tensors:
+        if not self.form.gate_recurrence:
+            return {}
+        before = ops.concatenate([state[name] for name in self.form.states[2:]], axis=-1)
+        kernel = weights["gate_recurrent_kernel"]
+        return split(self._names["gate_recurrent_kernel"], ops.matmul(before, kernel))
+
+
+class _Values:
+    """Gate values from pre-activations `a`, each activation computed once."""
+
+    def __init__(self, form: NormalForm, functions: dict[str, Callable], a: Tensors):
+        self._form, self._functions, self._a = form, functions, a
+        self._done: dict = {}
+
+    def __call__(self, gate: str):
+        value = self._form.gates[gate]
+        if value.constant is not None:
+            return value.constant
+        key = (value.block, value.offset)
+        if key not in self._done:
+            a = self._a[value.block]
+            self._done[key] = self._functions[value.block](a + value.offset if value.offset else a)
+        v = self._done[key]
+        return 1.0 - v if value.complement else v
+
+
+def _times(gate, x):
+    """`gate ⊙ x`; None for a gate that is 0."""
+    if isinstance(gate, float) and gate in (0.0, 1.0):
+        return x if gate else None
+    return gate * x
+
+
+def _sum(*terms, like=None):
+    """The sum of the terms that exist; zeros in the form of `like` if none does."""
+    terms = [term for term in terms if term is not None]
+    return sum(terms[1:], start=terms[0]) if terms else ops.zeros_like(like)
+
+
+def _added(terms: Tensors, more: Tensors) -> Tensors:
+    """The sum of two dictionaries of terms, block by block."""
+    return {
+        k: _sum(terms.get(k), more.get(k)) for k in (*terms, *(k for k in more if k not in terms))
+    }

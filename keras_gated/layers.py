@@ -1,0 +1,317 @@
+"""GatedRNN, and its two faces GatedLSTM and GatedGRU: a gated cell run over time."""
+
+from dataclasses import replace
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gated.activations import identify
+from keras_gated.cell import GatedCell
+from keras_gated.parts import Candidate, Gate, Tied, as_gate, to_plain
+from keras_gated.recurrence import run
+from keras_gated.spec import CellSpec
+from keras_gated.window import laid
+
+CELL_ARGUMENTS = tuple(signature(GatedCell.__init__).parameters)[1:-1]  # all but self and kwargs
+
+
+@keras.saving.register_keras_serializable("keras_gated")
+class GatedRNN(keras.layers.RNN):
+    r"""GatedRNN: any cell that the formula can say, run over a sequence.
+
+    $$
+    \begin{aligned}
+    a_k &= W_k x_t + U_k h_{t-1} + p_k \odot c^* + b_k \\
+    \tilde{c}_t &= g(W_c x_t + U_c (r_t \odot h_{t-1}) + b_c) \\
+    c_t &= f_t \odot c_{t-1} + i_t \odot \tilde{c}_t \\
+    h_t &= o_t \odot \varphi(c_t)
+    \end{aligned}
+    $$
+
+    Conventions: blocks in the order input, forget, reset, candidate, output; h keeps the share f.
+    A masked time step repeats the output and the states of the step before.
+
+    Args:
+        units: int > 0. Size U of each state.
+        spec: name of a preset (`list(keras_gated.presets)`), or a `CellSpec`.
+        return_sequences: bool. Whether to return the output of every time step.
+        return_state: bool. Whether to return the last states too.
+        go_backwards: bool. Whether to run from the last time step to the first.
+        stateful: bool. Whether the last states are the initial ones of the next batch.
+        unroll: bool. Whether to unroll the loop over time.
+        zero_output_for_mask: bool. Whether the output of a masked time step is zero.
+        **kwargs: every argument of `GatedCell` (activation, recurrent_activation,
+            output_activation, use_bias, reset_after, initializers, regularizers, constraints,
+            dropout, recurrent_dropout, seed) and of `keras.layers.Layer` (name, dtype, ...).
+
+    Call arguments:
+        sequences: float tensor (B, T, F).
+        initial_state: list of tensors (B, U), or None for zeros: [h, c], or [h] with
+            `memory="hidden"`. A cell with an input window of k has one more, (B, (k-1) F): the
+            inputs before the first.
+        mask: bool tensor (B, T), False where a time step is to be skipped.
+        training: bool, whether dropout acts.
+
+    Returns:
+        (B, T, U) with return_sequences, else (B, U); with return_state a list of it and the states.
+
+    Raises:
+        ValueError: if units <= 0, the preset is unknown, the input has not rank 3, or a diagonal
+            or identity kernel does not fit the input.
+
+    Example:
+        >>> y = kg.GatedRNN(32, "mgu", return_sequences=True)(x)   # (B, T, F) -> (B, T, 32)
+    """
+
+    def __init__(self, units: int, spec: Any = "lstm", **kwargs):
+        own = {name: kwargs.pop(name) for name in CELL_ARGUMENTS if name in kwargs}
+        shared = {k: v for k, v in kwargs.items() if k in ("dtype", "trainable")}
+        cell = GatedCell(units, spec, **own, **shared, name="gated_cell")
+        super().__init__(cell, **kwargs)
+
+    # What the cell was made with, under Keras's names.
+
+    @property
+    def units(self) -> int:
+        """Size of the state."""
+        return self.cell.units
+
+    @property
+    def spec(self) -> CellSpec:
+        """The specification, with the layer's own arguments filled in."""
+        return self.cell.spec
+
+    def block_weights(self) -> dict[str, dict[str, Any]]:
+        """Returns the weights by meaning; see `GatedCell.block_weights`."""
+        return self.cell.block_weights()
+
+    def set_block_weights(self, blocks) -> None:
+        """Sets the weights by meaning; see `GatedCell.set_block_weights`."""
+        self.cell.set_block_weights(blocks)
+
+    # Running over time
+
+    def build(self, sequences_shape, initial_state_shape=None):
+        self._check_rank(sequences_shape)
+        window, features = self.cell.form.window, sequences_shape[-1]
+        if not self.cell.built:
+            self.cell.build((sequences_shape[0], window * features))
+        if window > 1:
+            self.state_size = [*self.cell.state_size, (window - 1) * features]
+        self.input_spec = keras.layers.InputSpec(axes={-1: features})
+        super().build(sequences_shape, initial_state_shape)
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        self._check_rank(sequences.shape)
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def _check_rank(self, shape) -> None:
+        if len(shape) != 3:
+            raise ValueError(
+                f"Argument `sequences` of {self.name} must have rank 3: (batch, time, features). "
+                f"Received: shape={tuple(shape)}. Add the missing axis, e.g. x[None] for one "
+                "sequence or x[..., None] for one feature."
+            )
+
+    def get_initial_state(self, batch_size):
+        """Returns zeros (B, U) for each state, and (B, (k-1) F) for a window of k time steps."""
+        zeros = self.cell.get_initial_state(batch_size)
+        more = self.state_size[len(zeros) :]
+        return zeros + [ops.zeros((batch_size, n), dtype=self.cell.compute_dtype) for n in more]
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        cell, count = self.cell, len(self.cell.state_size)
+        mask = mask[0] if isinstance(mask, list | tuple) else mask
+        states, before = initial_state[:count], initial_state[count:]
+        sequences, h_mask = self._dropped(sequences, states[0], training)
+        if before:
+            window = cell.form.window
+            sequences, before[0] = laid(sequences, before[0], mask, window, self.go_backwards)
+        loop = partial(super().inner_loop, sequences, states, mask, training)
+        with cell.masked_by(h_mask):
+            last, outputs, states = run(self, sequences, states, mask, h_mask, loop)
+        return last, outputs, [*states, *before]
+
+    def _dropped(self, sequences, h, training):
+        """The inputs under their dropout mask, one for all time steps, and the mask of h or None."""
+        cell, draw = self.cell, keras.random.dropout
+        h_mask = None
+        if training and cell.dropout:
+            ones = ops.ones_like(sequences[:, :1])
+            sequences = sequences * draw(ones, cell.dropout, seed=cell.seed_generator)
+        if training and cell.recurrent_dropout:
+            h_mask = draw(ops.ones_like(h), cell.recurrent_dropout, seed=cell.seed_generator)
+        return sequences, h_mask
+
+    # Saving
+
+    def get_config(self):
+        config = super().get_config()
+        del config["cell"]
+        return {**config, **self.cell.arguments()}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("keras_gated")
+class GatedLSTM(GatedRNN):
+    r"""GatedLSTM: an LSTM each of whose gates can be present, absent, tied or cut down.
+
+    $$
+    \begin{aligned}
+    i_t &= \sigma(W_i x_t + U_i h_{t-1} + p_i \odot c_{t-1} + b_i) \\
+    f_t &= \sigma(W_f x_t + U_f h_{t-1} + p_f \odot c_{t-1} + b_f) \\
+    \tilde{c}_t &= g(W_c x_t + U_c h_{t-1} + b_c) \\
+    c_t &= f_t \odot c_{t-1} + i_t \odot \tilde{c}_t \\
+    o_t &= \sigma(W_o x_t + U_o h_{t-1} + p_o \odot c_t + b_o) \\
+    h_t &= o_t \odot \varphi(c_t)
+    \end{aligned}
+    $$
+
+    With default arguments it is `keras.layers.LSTM`: same weights in the same order and shape,
+    same numbers.
+
+    Args:
+        units: int > 0. Size U of each state.
+        activation: name or function g of the candidate.
+        recurrent_activation: name or function of the gates.
+        use_bias: bool.
+        unit_forget_bias: bool. Whether the forget gate's bias starts at 1.
+        input_gate, forget_gate, output_gate: True (present), False (absent, 1.0), a number
+            (constant), a `Gate` or a `Tied`.
+        peephole: bool. Whether the gates given as True see the memory cell.
+        output_activation: name or function φ; None is `activation`.
+        **kwargs: as `GatedRNN`.
+
+    Call arguments, Returns, Raises: as `GatedRNN`; the states are [h, c].
+
+    Example:
+        >>> y = kg.GatedLSTM(32, forget_gate=False)(x)   # (B, T, F) -> (B, 32)
+
+    References:
+        - Gers, Schmidhuber and Cummins, "Learning to forget", 2000.
+        - Greff et al., "LSTM: a search space odyssey", 2017. arXiv:1503.04069.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias: bool = True,
+        *,
+        unit_forget_bias: bool = True,
+        input_gate: Any = True,
+        forget_gate: Any = True,
+        output_gate: Any = True,
+        peephole: bool = False,
+        output_activation=None,
+        **kwargs,
+    ):
+        gates = {"input_gate": input_gate, "forget_gate": forget_gate, "output_gate": output_gate}
+        gates = {
+            name: Gate(peephole=peephole) if value is True else as_gate(value, name)
+            for name, value in gates.items()
+        }
+        forget = gates["forget_gate"]
+        if unit_forget_bias and isinstance(forget, Gate) and forget.bias_initializer is None:
+            gates["forget_gate"] = replace(forget, bias_initializer="ones")
+        super().__init__(
+            units,
+            CellSpec(**gates),
+            activation=identify(activation),
+            recurrent_activation=identify(recurrent_activation),
+            use_bias=use_bias,
+            output_activation=output_activation,
+            **kwargs,
+        )
+        self.unit_forget_bias, self.peephole = unit_forget_bias, peephole
+
+    def get_config(self):
+        spec, config = self.spec, super().get_config()
+        del config["spec"], config["reset_after"]
+        gates = {f"{k}_gate": to_plain(spec.gate(k)) for k in ("input", "forget", "output")}
+        face = {"unit_forget_bias": self.unit_forget_bias, "peephole": self.peephole}
+        return {**config, **gates, **face}
+
+
+@keras.saving.register_keras_serializable("keras_gated")
+class GatedGRU(GatedRNN):
+    r"""GatedGRU: a GRU each of whose gates can be present, absent, tied or cut down.
+
+    $$
+    \begin{aligned}
+    f_t &= \sigma(W_f x_t + U_f h_{t-1} + b_f + b'_f) \\
+    r_t &= \sigma(W_r x_t + U_r h_{t-1} + b_r + b'_r) \\
+    \tilde{h}_t &= g(W_c x_t + b_c + r_t \odot (U_c h_{t-1} + b'_c)) \\
+    h_t &= f_t \odot h_{t-1} + (1 - f_t) \odot \tilde{h}_t
+    \end{aligned}
+    $$
+
+    Conventions: the update gate z of Keras is the forget gate f: h keeps the share z. With default
+    arguments it is `keras.layers.GRU`: same weights in the same order and shape, same numbers.
+
+    Args:
+        units: int > 0. Size U of the state.
+        activation: name or function g of the candidate.
+        recurrent_activation: name or function of the gates.
+        use_bias: bool.
+        reset_after: bool. Whether the reset gate acts after the recurrent product (as cuDNN) or
+            before it (as the papers).
+        update_gate: True (present), False (overwrite: nothing is kept), a number v (v is kept,
+            1 - v written), a `Gate` or a `Tied`, of what is kept.
+        reset_gate: True, False (absent, 1.0; drops the recurrent bias too), a number, a `Gate` or
+            a `Tied`, e.g. to "forget", the update gate.
+        **kwargs: as `GatedRNN`.
+
+    Call arguments, Returns, Raises: as `GatedRNN`; the state is [h].
+
+    Example:
+        >>> y = kg.GatedGRU(32, reset_gate=False)(x)   # (B, T, F) -> (B, 32)
+
+    References:
+        - Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
+          machine translation", 2014. arXiv:1406.1078.
+        - Chung et al., "Empirical evaluation of gated recurrent neural networks", 2014.
+          arXiv:1412.3555.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias: bool = True,
+        *,
+        reset_after: bool = True,
+        update_gate: Any = True,
+        reset_gate: Any = True,
+        **kwargs,
+    ):
+        keeps = 0.0 if update_gate is False else as_gate(update_gate, "update_gate")
+        spec = CellSpec(
+            memory="hidden",
+            forget_gate=keeps,
+            input_gate=Tied("forget", complement=True),
+            reset_gate=as_gate(reset_gate, "reset_gate"),
+            candidate=Candidate(reset_after=reset_after),
+        )
+        super().__init__(
+            units,
+            spec,
+            activation=identify(activation),
+            recurrent_activation=identify(recurrent_activation),
+            use_bias=use_bias,
+            **kwargs,
+        )
+
+    def get_config(self):
+        spec, config = self.spec, super().get_config()
+        del config["spec"], config["output_activation"]
+        gates = {"update_gate": spec.forget_gate, "reset_gate": spec.reset_gate}
+        return {**config, **{name: to_plain(gate) for name, gate in gates.items()}}

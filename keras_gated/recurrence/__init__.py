@@ -1,0 +1,44 @@
+"""How a cell is run over time: the one place where the loop is chosen."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+Runner = Callable[..., tuple | None]
+_runner: ContextVar[Runner | None] = ContextVar("keras_gated_runner", default=None)
+
+
+@contextmanager
+def run_by(runner: Runner) -> Iterator[None]:
+    """Inside, gated layers are run over time by `runner` where it takes them.
+
+    Args:
+        runner: (layer, sequences, states, mask, h_mask) -> (last output, outputs, states), or None
+            to leave the layer to the ordinary loop. The sequences (B, T, k F) are windowed and in
+            the order in which they were given, also with `layer.go_backwards`.
+    """
+    token = _runner.set(runner)
+    try:
+        yield
+    finally:
+        _runner.reset(token)
+
+
+def run(layer, sequences, states, mask, h_mask, loop: Callable[[], tuple]) -> tuple:
+    """Runs a layer's cell over time.
+
+    Args:
+        layer: a `GatedRNN`.
+        sequences: (B, T, k F), the window of k inputs laid.
+        states: list of (B, U).
+        mask: bool (B, T) or None.
+        h_mask: (B, U), or None without recurrent dropout.
+        loop: () -> result, Keras's own loop over the cell.
+
+    Returns:
+        The last output (B, U), the outputs (B, T, U) (Keras's loop gives (B, 1, U) without
+        return_sequences), and the list of last states.
+    """
+    runner = _runner.get()
+    result = runner(layer, sequences, states, mask, h_mask) if runner else None
+    return loop() if result is None else result

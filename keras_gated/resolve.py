@@ -1,0 +1,233 @@
+"""The normal form of a specification, which every other room reads.
+
+Here ties are followed, constants folded, defaults filled in, blocks put in order and weights laid
+out; nobody else interprets a tie, computes an offset or knows the order of blocks.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from keras_gated.parts import Candidate, Gate, Projection
+from keras_gated.spec import GATES, CellSpec
+
+BLOCKS = ("input", "forget", "reset", "candidate", "output")
+RECURRENT_SOURCES = ("input", "forget", "output")  # of gate recurrence, in this order
+
+
+@dataclass(frozen=True)
+class Block:
+    """The weights of one gate, or of the candidate, nothing left to be filled in."""
+
+    name: str
+    kernel: str | None
+    recurrent_kernel: str | None
+    use_bias: bool
+    use_recurrent_bias: bool
+    peephole: bool
+    gate_recurrence: bool
+    activation: Hashable
+    bias_initializer: Hashable
+    input_activation: Hashable
+    recurrent_input_activation: Hashable
+
+    @property
+    def input_only(self) -> bool:
+        """Whether the block sees nothing but `x_t`."""
+        return not (self.recurrent_kernel or self.peephole or self.gate_recurrence)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A gate's value: a constant, or `v = activation(a + offset)` of a block, or `1 - v`."""
+
+    constant: float | None = None
+    block: str | None = None
+    offset: float = 0.0
+    complement: bool = False
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight of the cell, which holds `blocks` side by side on its last axis.
+
+    `keys` are the names of the parts in `block_weights`; two of them are rows of a first axis.
+    `rows` is "input" or "state" for a matrix with one row for each input or unit, "gates" for one
+    with a row for each unit of the three gates, None for a vector.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    blocks: tuple[str, ...]
+    rows: str | None = None
+
+    def shape(self, input_dim: int, units: int) -> tuple[int, ...]:
+        """Returns the shape for a step of `input_dim` features (the window included)."""
+        columns = len(self.blocks) * units
+        rows = {"input": input_dim, "state": units, "gates": len(RECURRENT_SOURCES) * units}
+        if self.rows is not None:
+            return (rows[self.rows], columns)
+        return (len(self.keys), columns) if len(self.keys) > 1 else (columns,)
+
+
+@dataclass(frozen=True)
+class NormalForm:
+    """A specification resolved. Activations are names, Configs or functions; "linear" is none.
+
+    `reset` says where the reset gate acts: "none", "before" or "after" the recurrent product.
+    """
+
+    memory: str
+    blocks: dict[str, Block]
+    gates: dict[str, Value]
+    reset: str
+    output_activation: Hashable
+    memory_activation: Hashable
+    carry_activation: Hashable
+    gate_recurrence: bool
+    projection: Projection | None
+    window: int
+    weights: tuple[Weight, ...]
+
+    @property
+    def candidate(self) -> Block:
+        """The candidate's block."""
+        return self.blocks["candidate"]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Names of the states, in order: h, c and, with gate recurrence, the gates before."""
+        names = ("h", "c") if self.memory == "cell" else ("h",)
+        return names + (RECURRENT_SOURCES if self.gate_recurrence else ())
+
+    @property
+    def square(self) -> tuple[str, ...]:
+        """Names of the blocks that need as many inputs as units."""
+        if self.projection:
+            return ()
+        kinds = ("diagonal", "identity")
+        return tuple(name for name, block in self.blocks.items() if block.kernel in kinds)
+
+    def check_input_dim(self, input_dim: int, units: int) -> None:
+        """Raises a ValueError if the cell cannot have `input_dim` inputs and `units` units."""
+        if self.square and self.window * input_dim != units:
+            raise ValueError(
+                f"Argument `units` must equal the number of input features for this cell, whose "
+                f"{' and '.join(self.square)} sees each input one to one (a diagonal or identity "
+                f"kernel). Received: units={units}, input features={self.window * input_dim}. "
+                "Project the input first: keras.layers.Dense(units) before the layer, or "
+                "input_projection=keras_gated.Projection() in the specification."
+            )
+
+    def shapes(self, input_dim: int, units: int) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of each weight, in order, for `input_dim` features per time step.
+
+        Raises:
+            ValueError: if a diagonal or identity kernel does not fit.
+        """
+        self.check_input_dim(input_dim, units)
+        seen = self.window * input_dim
+        sizes = {w.name: seen for w in self.weights}
+        if self.projection:
+            sizes = {w.name: units for w in self.weights} | {"projection_kernel": seen}
+        return {w.name: w.shape(sizes[w.name], units) for w in self.weights}
+
+
+@lru_cache(maxsize=1024)
+def resolve(spec: CellSpec) -> NormalForm:
+    """Returns the normal form of `spec`."""
+    gates = {name: _value(spec, name) for name in GATES}
+    reset = _reset(spec, gates["reset"])
+    parts = {name: spec.gate(name) for name in GATES} | {"candidate": spec.candidate}
+    own = {name: parts[name] for name in BLOCKS if isinstance(parts[name], Gate | Candidate)}
+    second_bias = reset == "after" and _has_second_bias(spec, gates["reset"])
+    blocks = {name: _block(spec, name, part, second_bias) for name, part in own.items()}
+    hidden = spec.memory == "hidden"
+    return NormalForm(
+        memory=spec.memory,
+        blocks=blocks,
+        gates=gates,
+        reset=reset,
+        output_activation="linear"
+        if hidden
+        else spec.output_activation or spec.candidate.activation,
+        memory_activation=spec.memory_activation,
+        carry_activation=spec.carry_activation,
+        gate_recurrence=spec.gate_recurrence,
+        projection=spec.input_projection,
+        window=spec.input_window,
+        weights=_weights(blocks, spec.input_projection),
+    )
+
+
+def _value(spec: CellSpec, name: str) -> Value:
+    source = spec.source(name)
+    if source.constant is not None:
+        return Value(constant=source.constant)
+    return Value(block=source.name, offset=source.offset, complement=source.complement)
+
+
+def _reset(spec: CellSpec, value: Value) -> str:
+    if value.constant == 1.0:
+        return "none"
+    return "after" if spec.candidate.reset_after else "before"
+
+
+def _biased(spec: CellSpec, part: Gate | Candidate) -> bool:
+    return spec.use_bias if part.use_bias is None else part.use_bias
+
+
+def _has_second_bias(spec: CellSpec, reset: Value) -> bool:
+    """Whether there is a bias inside the reset; a constant reset would make it redundant."""
+    candidate = spec.candidate
+    return reset.constant is None and candidate.use_recurrent_bias and _biased(spec, candidate)
+
+
+def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool) -> Block:
+    own = part.activation is not None
+    return Block(
+        name=name,
+        kernel=part.kernel,
+        recurrent_kernel=part.recurrent_kernel,
+        use_bias=_biased(spec, part),
+        use_recurrent_bias=_biased(spec, part) and second_bias,
+        peephole=getattr(part, "peephole", False),
+        gate_recurrence=spec.gate_recurrence and name in RECURRENT_SOURCES,
+        activation=part.activation if own else spec.recurrent_activation,
+        bias_initializer=getattr(part, "bias_initializer", None),
+        input_activation=part.input_activation,
+        recurrent_input_activation=getattr(part, "recurrent_input_activation", None),
+    )
+
+
+def _weights(blocks: dict[str, Block], projection: Projection | None) -> tuple[Weight, ...]:
+    """Lays out the weights: Keras's three first, then the others; a weight without blocks is none."""
+
+    def having(**fields):
+        found = (b for b in blocks.values() if all(getattr(b, k) == v for k, v in fields.items()))
+        return tuple(block.name for block in found)
+
+    two = having(use_recurrent_bias=True)
+    inner = ("projection",) if projection else ()
+    biased = inner if projection and projection.use_bias else ()
+    weights = (
+        Weight("kernel", ("kernel",), having(kernel="dense"), "input"),
+        Weight(
+            "recurrent_kernel", ("recurrent_kernel",), having(recurrent_kernel="dense"), "state"
+        ),
+        Weight("bias", ("bias", "recurrent_bias") if two else ("bias",), having(use_bias=True)),
+        Weight("diagonal_kernel", ("kernel",), having(kernel="diagonal")),
+        Weight(
+            "recurrent_diagonal_kernel", ("recurrent_kernel",), having(recurrent_kernel="diagonal")
+        ),
+        Weight("peephole", ("peephole",), having(peephole=True)),
+        Weight(
+            "gate_recurrent_kernel",
+            ("gate_recurrent_kernel",),
+            having(gate_recurrence=True),
+            "gates",
+        ),
+        Weight("projection_kernel", ("kernel",), inner, "input"),
+        Weight("projection_bias", ("bias",), biased),
+    )
+    return tuple(weight for weight in weights if weight.blocks)

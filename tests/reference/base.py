@@ -1,0 +1,143 @@
+"""The register of witnesses, and their use: draw weights, run over time, differentiate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Weights = dict[str, dict[str, np.ndarray]]
+State = tuple[np.ndarray, ...]
+
+WITNESSES: dict[str, "Witness"] = {}
+
+# The weights of one block and their kinds, to be joined with |: W | U | B is a full block.
+W = {"kernel": "dense"}
+U = {"recurrent_kernel": "dense"}
+D = {"recurrent_kernel": "diagonal"}
+B = {"bias": "vector"}
+P = {"peephole": "vector"}
+FULL = W | U | B
+
+
+@dataclass(frozen=True)
+class Witness:
+    """One cell: its step, its closed parameter formula, the weights and states that it reads."""
+
+    step: Callable[..., State]
+    parameters: Callable[..., int]
+    weights: dict[str, dict[str, str]]
+    states: int = 1
+    window: int = 1
+    square: bool = False
+
+
+def witness(parameters, *, name=None, states=1, window=1, square=False, **weights):
+    """Register the decorated step under `name` (default: the function's); blocks are keywords."""
+
+    def register(step):
+        key = name or step.__name__
+        if key in WITNESSES:
+            raise ValueError(f"There are two witnesses of {key!r}: rename one.")
+        WITNESSES[key] = Witness(step, parameters, weights, states, window, square)
+        return step
+
+    return register
+
+
+def G(m, n):
+    """The size of a full block: kernel, recurrent kernel and one bias."""
+    return n * (m + n + 1)
+
+
+def sigmoid(a):
+    """1 / (1 + exp(-a)), without overflow."""
+    return np.exp(-np.logaddexp(0.0, -a))
+
+
+def full(k, x, h):
+    """W x_t + U h_{t-1} + b: the full pre-activation of block k."""
+    return x @ k["kernel"] + h @ k["recurrent_kernel"] + k["bias"]
+
+
+def feed(k, x):
+    """W x_t + b: a pre-activation that sees the input only."""
+    return x @ k["kernel"] + k["bias"]
+
+
+def _shape(key, kind, m, n):
+    """The shape of a weight; 'square' is a kernel on n features, 'gates' one matrix per i, f, o."""
+    if kind == "dense":
+        return (m if key == "kernel" else n, n)
+    return {"diagonal": (n,), "vector": (n,), "square": (n, n), "gates": (3, n, n)}[kind]
+
+
+def draw(name, m, n, rng, scale=0.5, window=None) -> Weights:
+    """Random float64 weights of a cell for m inputs and n units: normal, of deviation `scale`."""
+    cell = WITNESSES[name]
+    if cell.square and m != n:
+        raise ValueError(f"{name} adds the raw input to n units and needs m == n. Got {m=}, {n=}.")
+    rows = m * (window or cell.window)
+    return {
+        block: {
+            k: scale * rng.standard_normal(_shape(k, kind, rows, n)) for k, kind in keys.items()
+        }
+        for block, keys in cell.weights.items()
+    }
+
+
+def _windowed(xs, window):
+    """(B, T, m) -> (B, T, window m): x_t, x_{t-1}, ...; zeros stand before the first step."""
+    steps = xs.shape[1]
+    padded = np.concatenate([np.zeros_like(xs[:, :1])] * (window - 1) + [xs], axis=1)
+    taps = [padded[:, window - 1 - lag : window - 1 - lag + steps] for lag in range(window)]
+    return np.concatenate(taps, axis=2)
+
+
+def _float64(w):
+    """A float64 copy of nested weights."""
+    return {b: {k: np.array(v, np.float64) for k, v in keys.items()} for b, keys in w.items()}
+
+
+def run(name, w, xs, state, **constants) -> tuple[np.ndarray, State]:
+    """Run a cell over xs (B, T, m) from `state`: the outputs (B, T, n) and the final state."""
+    cell = WITNESSES[name]
+    w = _float64(w)
+    state = tuple(np.asarray(s, np.float64) for s in state)
+    if len(state) != cell.states:
+        raise ValueError(f"{name} has {cell.states} states. Received {len(state)}.")
+    xs = _windowed(np.asarray(xs, np.float64), constants.get("window", cell.window))
+    outputs = []
+    for t in range(xs.shape[1]):
+        state = cell.step(w, xs[:, t], state, **constants)
+        outputs.append(state[0])
+    return np.stack(outputs, axis=1), state
+
+
+def gradient(name, w, xs, state, upstream, eps=1e-6, **constants) -> Weights:
+    """Central differences of sum(upstream * outputs) by every weight, nested as w.
+
+    One more entry, "state", holds those by the initial states, under "h", "c", "i", "f", "o".
+    """
+    w = _float64(w)
+    state = tuple(np.array(s, np.float64) for s in state)
+
+    def objective():
+        return float(np.sum(upstream * run(name, w, xs, state, **constants)[0]))
+
+    by = {b: {k: _central(objective, v, eps) for k, v in keys.items()} for b, keys in w.items()}
+    names = "hcifo"[: len(state)]
+    by["state"] = {k: _central(objective, s, eps) for k, s in zip(names, state, strict=True)}
+    return by
+
+
+def _central(objective, array, eps):
+    """Central differences of objective() by each entry of `array`, which it reads."""
+    slope = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        kept = array[index]
+        array[index] = kept + eps
+        above = objective()
+        array[index] = kept - eps
+        slope[index] = (above - objective()) / (2 * eps)
+        array[index] = kept
+    return slope

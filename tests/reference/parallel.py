@@ -1,0 +1,103 @@
+"""Cells without recurrent weights: a linear recurrence whose gates see inputs only."""
+
+from numpy import split, tanh
+
+from .base import B, W, feed, sigmoid, witness
+
+
+def convolved(k, x, window):
+    """W_0 x_t + W_1 x_{t-1} + ... + b over the window, tap by tap."""
+    taps = zip(split(x, window, axis=1), split(k["kernel"], window), strict=True)
+    return sum(x_lag @ w_lag for x_lag, w_lag in taps) + k["bias"]
+
+
+@witness(lambda m, n: 2 * n * m + 2 * n, input=W | B, candidate=W | B)
+def min_gru(w, x, state):
+    """Feng et al. 2024, minGRU: z writes; plain form, content W x + b (not the log-space one)."""
+    (h,) = state
+    z = sigmoid(feed(w["input"], x))
+    return ((1 - z) * h + z * feed(w["candidate"], x),)
+
+
+@witness(lambda m, n: 2 * n * m + n, forget=W | B, candidate=W)
+def t_rnn(w, x, state):
+    """Balduzzi & Ghifary 2016, T-RNN: f keeps; content z = W x without bias."""
+    (h,) = state
+    z = x @ w["candidate"]["kernel"]
+    f = sigmoid(feed(w["forget"], x))
+    return (f * h + (1 - f) * z,)
+
+
+@witness(lambda m, n: 3 * (2 * n * m + n), window=2, input=W | B, forget=W | B, candidate=W | B)
+def t_gru(w, x, state):
+    """Balduzzi & Ghifary 2016, T-GRU: linear z scales tanh o, each from x_t and x_{t-1}."""
+    (h,) = state
+    z = convolved(w["input"], x, 2)
+    f = sigmoid(convolved(w["forget"], x, 2))
+    o = tanh(convolved(w["candidate"], x, 2))
+    return (f * h + z * o,)
+
+
+@witness(
+    lambda m, n: 3 * (2 * n * m + n),
+    states=2,
+    window=2,
+    forget=W | B,
+    candidate=W | B,
+    output=W | B,
+)
+def t_lstm(w, x, state):
+    """Balduzzi & Ghifary 2016, T-LSTM: linear content z, input 1 - f, tanh o; h = c * o."""
+    _, c = state
+    z = convolved(w["candidate"], x, 2)
+    f = sigmoid(convolved(w["forget"], x, 2))
+    o = tanh(convolved(w["output"], x, 2))
+    c = f * c + (1 - f) * z
+    return c * o, c
+
+
+@witness(lambda m, n, window=2: 2 * (window * n * m + n), window=2, forget=W | B, candidate=W | B)
+def qrnn_f(w, x, state, window=2):
+    """Bradbury et al. 2017, QRNN with f-pooling: f keeps; biases."""
+    (h,) = state
+    z = tanh(convolved(w["candidate"], x, window))
+    f = sigmoid(convolved(w["forget"], x, window))
+    return (f * h + (1 - f) * z,)
+
+
+@witness(
+    lambda m, n, window=2: 3 * (window * n * m + n),
+    states=2,
+    window=2,
+    forget=W | B,
+    candidate=W | B,
+    output=W | B,
+)
+def qrnn_fo(w, x, state, window=2):
+    """Bradbury et al. 2017, QRNN with fo-pooling: h = o * c, no tanh on c; biases."""
+    _, c = state
+    z = tanh(convolved(w["candidate"], x, window))
+    f = sigmoid(convolved(w["forget"], x, window))
+    o = sigmoid(convolved(w["output"], x, window))
+    c = f * c + (1 - f) * z
+    return o * c, c
+
+
+@witness(
+    lambda m, n, window=2: 4 * (window * n * m + n),
+    states=2,
+    window=2,
+    input=W | B,
+    forget=W | B,
+    candidate=W | B,
+    output=W | B,
+)
+def qrnn_ifo(w, x, state, window=2):
+    """Bradbury et al. 2017, QRNN with ifo-pooling: h = o * c, no tanh on c; biases."""
+    _, c = state
+    z = tanh(convolved(w["candidate"], x, window))
+    f = sigmoid(convolved(w["forget"], x, window))
+    o = sigmoid(convolved(w["output"], x, window))
+    i = sigmoid(convolved(w["input"], x, window))
+    c = f * c + i * z
+    return o * c, c
