@@ -1,3 +1,72 @@
 """Gated recurrent layers for Keras 3 in which every gate is configuration."""
 
-from keras_gated import catalogue as _catalogue  # noqa: F401 - fills the presets
+from importlib import import_module
+from importlib.metadata import version
+
+from keras_gated import catalogue  # noqa: F401 - fills the presets
+from keras_gated.cell import GatedCell
+from keras_gated.description import (
+    Difference,
+    count_flops,
+    count_parameters,
+    describe,
+    diff,
+    equations,
+    units_for_budget,
+)
+from keras_gated.initializers import Chrono, ForgetBias, UniformGate
+from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
+from keras_gated.parts import Candidate, Gate, Projection, Tied
+from keras_gated.registry import Preset, preset, presets
+from keras_gated.spec import CellSpec
+
+__version__ = version("keras-gated")
+
+# What needs an extra is imported when it is first asked for.
+_LATER = {
+    "ExportError": "keras_gated.export.errors",
+    "ExportReport": "keras_gated.export.onnx_file",
+    "ParityReport": "keras_gated.export.check",
+    "check_onnx": "keras_gated.export.check",
+    "export_onnx": "keras_gated.export.onnx_file",
+}
+
+__all__ = [
+    "Candidate",
+    "CellSpec",
+    "Chrono",
+    "Difference",
+    "ExportError",
+    "ExportReport",
+    "ForgetBias",
+    "Gate",
+    "GatedCell",
+    "GatedGRU",
+    "GatedLSTM",
+    "GatedRNN",
+    "ParityReport",
+    "Preset",
+    "Projection",
+    "Tied",
+    "UniformGate",
+    "check_onnx",
+    "count_flops",
+    "count_parameters",
+    "describe",
+    "diff",
+    "equations",
+    "export_onnx",
+    "preset",
+    "presets",
+    "units_for_budget",
+]
+
+
+def __getattr__(name: str):
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LATER])

@@ -15,7 +15,8 @@ class Activation:
 
     Attributes:
         function: tensor -> tensor.
-        latex: how it is written, `{}` standing for the argument.
+        latex: how it is written, `{}` standing for the argument, `{g}` for the argument in
+            brackets if it is a sum.
         onnx: (name, alpha, beta) of the equal activation of ONNX's recurrent operators; alpha and
             beta are None where it takes none. None if there is no equal one.
     """
@@ -44,11 +45,11 @@ ACTIVATIONS: dict[str, Activation] = {
     # The squashing functions of the LSTM of 1997: 4σ(x) - 2 and 2σ(x) - 1.
     "double_half_tanh": Activation(
         lambda x: 2.0 * keras.ops.tanh(0.5 * x),
-        r"2 \tanh(\frac{{1}}{{2}} ({}))",
+        r"2 \tanh(\frac{{1}}{{2}} {g})",
         ("ScaledTanh", 2.0, 0.5),
     ),
     "half_tanh": Activation(
-        lambda x: keras.ops.tanh(0.5 * x), r"\tanh(\frac{{1}}{{2}} ({}))", ("ScaledTanh", 1.0, 0.5)
+        lambda x: keras.ops.tanh(0.5 * x), r"\tanh(\frac{{1}}{{2}} {g})", ("ScaledTanh", 1.0, 0.5)
     ),
     # The gate of the bistable cells: between 0 and 2.
     "one_plus_tanh": Activation(lambda x: 1.0 + keras.ops.tanh(x), r"1 + \tanh({})"),

@@ -57,7 +57,8 @@ add(
 add(
     "lstm_peephole",
     "LSTM with diagonal peepholes",
-    paper="Gers and Schmidhuber 2000; Graves 2013, arXiv:1308.0850; Chung et al. 2014, arXiv:1412.3555",
+    paper="Gers and Schmidhuber 2000; Graves 2013, arXiv:1308.0850; Chung et al. 2014, "
+    "arXiv:1412.3555",
     build=lambda: PEEPHOLES,
     notes="The output gate looks at c_t (papers, ONNX), not at c_(t-1) as one library has it. "
     "Peepholes are vectors; full matrices are another cell. The candidate has none.",
@@ -99,7 +100,8 @@ add(
 add(
     "gru_chung",
     "GRU, reset before the product, the update gate writes",
-    paper="Chung et al. 2014, Empirical evaluation of gated recurrent neural networks. arXiv:1412.3555",
+    paper="Chung et al. 2014, Empirical evaluation of gated recurrent neural networks. "
+    "arXiv:1412.3555",
     build=lambda: replace(WRITES, reset_gate=Gate()),
     notes="z writes: h = (1 - z) h + z candidate; with z's weights negated it is gru_cho.",
     initial_bias="zero, or input below 0 to keep the state at first",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import groupby
 from numbers import Integral
 from typing import Any
@@ -12,10 +12,10 @@ from keras import ops
 
 from keras_gated.activations import identify
 from keras_gated.formula import Formula, split
-from keras_gated.parts import Config, Gate
+from keras_gated.parts import Config, Part
 from keras_gated.registry import specification
 from keras_gated.resolve import NormalForm, Weight, resolve
-from keras_gated.spec import GATES, CellSpec
+from keras_gated.spec import CellSpec
 
 
 @keras.saving.register_keras_serializable("keras_gated")
@@ -266,7 +266,7 @@ class GatedCell(keras.layers.Layer):
         return {**super().get_config(), **self.arguments()}
 
     def arguments(self) -> dict:
-        """Returns the JSON-ready arguments from which an equal cell is made, the layer's own left out."""
+        """Returns JSON-ready arguments that make an equal cell, those of any Layer left out."""
         spec, keep = self.spec, keras.saving.serialize_keras_object
         return {
             "units": self.units,
@@ -309,23 +309,19 @@ def _positive(units: Any) -> int:
 
 def _replaced(spec: CellSpec, *, activation, reset_after, **given) -> CellSpec:
     """`spec` with the layer's arguments in place of its own where they are given."""
-    named = {k: v if k == "use_bias" else identify(v) for k, v in given.items() if v is not None}
-    inner = {} if activation is None else {"activation": identify(activation)}
-    inner |= {} if reset_after is None else {"reset_after": bool(reset_after)}
-    gates = {f"{name}_gate": _named(spec.gate(name)) for name in GATES}
-    return replace(spec, candidate=replace(spec.candidate, **inner), **gates, **named)
+    inner = {"activation": activation, "reset_after": reset_after}
+    inner = {name: value for name, value in inner.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
+    return _named(replace(spec, candidate=replace(spec.candidate, **inner), **given))
 
 
-def _named(gate: Any) -> Any:
-    """A gate whose activation and initializer are held by name, whatever they were given as."""
-    if not isinstance(gate, Gate):
-        return gate
-    initializer, activation = gate.bias_initializer, gate.activation
-    if isinstance(initializer, keras.initializers.Initializer):
-        initializer = keras.initializers.serialize(initializer)
-    if activation is not None:
-        activation = identify(Config.thaw(activation))
-    return replace(gate, bias_initializer=initializer, activation=activation)
+def _named(value: Any) -> Any:
+    """What can be saved: functions and initializers held by name or config, in all parts."""
+    if isinstance(value, Part):
+        return replace(value, **{f.name: _named(getattr(value, f.name)) for f in fields(value)})
+    if isinstance(value, keras.initializers.Initializer):
+        return Config.of(keras.initializers.serialize(value))
+    return identify(value) if callable(value) else value
 
 
 def _shapes(blocks: Mapping) -> dict:
@@ -333,6 +329,6 @@ def _shapes(blocks: Mapping) -> dict:
 
 
 def _flat(array):
-    """A block as it lies in its weight: the three matrices of gate recurrence one under the other."""
+    """A block as it lies in its weight, matrices of gate recurrence one under the other."""
     array = ops.convert_to_tensor(array)
     return ops.reshape(array, (-1, array.shape[-1])) if len(array.shape) == 3 else array

@@ -2,7 +2,8 @@ r"""One step of the formula on tensors; letters and order as in the equations.
 
 $$
 \begin{aligned}
-a_k &= W_k \phi_x(x_t) + U_k \phi_h(h_{t-1}) + p_k \odot c^* + \textstyle\sum_j R_{jk} j_{t-1} + b_k \\
+a_k &= W_k \phi_x(x_t) + U_k \phi_h(h_{t-1}) + p_k \odot c^*
+    + \textstyle\sum_j R_{jk} j_{t-1} + b_k \\
 \tilde{c}_t &= g(W_c x_t + U_c (r_t \odot h_{t-1}) + b_c)
     \quad\text{or}\quad g(W_c x_t + b_c + r_t \odot (U_c h_{t-1} + b'_c)) \\
 c_t &= \mu(f_t \odot \kappa(c_{t-1}) + i_t \odot \tilde{c}_t) \\
@@ -25,7 +26,7 @@ Tensors = dict[str, Any]
 
 
 def split(names: tuple[str, ...], tensor) -> Tensors:
-    """Returns the blocks of a tensor that holds `names` side by side; the only place with offsets."""
+    """Returns the blocks of a tensor that holds `names` side by side; nobody else cuts one."""
     if len(names) == 1:
         return {names[0]: tensor}
     return dict(zip(names, ops.split(tensor, len(names), axis=-1), strict=True))
@@ -110,7 +111,7 @@ class Formula:
         return self.activation["candidate"](_sum(input_terms.get("candidate"), recurrent))
 
     def _seen(self, weights: Tensors, x, key: str, blocks: Iterable[str], before: dict) -> Tensors:
-        """`{block: its kernel's term}` for the kernel called `key`: "kernel" or "recurrent_kernel"."""
+        """`{block: term}` of the kernels called `key`: "kernel" or "recurrent_kernel"."""
         blocks = [self.form.blocks[name] for name in blocks]
         of_kind = {
             kind: [b.name for b in blocks if getattr(b, key) == kind]

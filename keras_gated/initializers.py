@@ -1,7 +1,7 @@
 """Initial biases that the literature asks of gates, as Keras initializers.
 
-All are written for a forget gate, whose bias says how long a unit keeps. `negate=True` is for a gate
-that writes instead (an input gate, or the gate of `mgu` and `gru_chung`).
+All are written for a forget gate, whose bias says how long a unit keeps. `negate=True` is for a
+gate that writes instead (an input gate, or the gate of `mgu` and `gru_chung`).
 """
 
 from abc import ABC, abstractmethod

@@ -136,7 +136,7 @@ class GatedRNN(keras.layers.RNN):
         return last, outputs, [*states, *before]
 
     def _dropped(self, sequences, h, training):
-        """The inputs under their dropout mask, one for all time steps, and the mask of h or None."""
+        """The inputs under one dropout mask for all time steps, and the mask of h or None."""
         cell, draw = self.cell, keras.random.dropout
         h_mask = None
         if training and cell.dropout:

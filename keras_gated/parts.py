@@ -130,7 +130,7 @@ class Candidate(Part):
         kernel: how it sees `x_t`: "dense", "diagonal", "identity" or None; see `Gate`.
         recurrent_kernel: how it sees `h_{t-1}`; the same four.
         use_bias: bool, or None for the layer's `use_bias`.
-        activation: name or config of g.
+        activation: name or config of g; None is "linear".
         reset_after: bool. Whether the reset gate acts after the recurrent product.
         use_recurrent_bias: bool. With `reset_after` and a reset gate that is not constant: whether
             there is a second bias inside the reset, as in Keras (where every block carries one).
@@ -151,6 +151,8 @@ class Candidate(Part):
 
     def __post_init__(self):
         _check_kernels(self)
+        if self.activation is None:  # none, as Keras has it
+            object.__setattr__(self, "activation", "linear")
         self._freeze("activation", "input_activation")
 
 
@@ -185,7 +187,8 @@ def as_gate(value: Any, argument: str) -> "Gate | Tied | float":
     if isinstance(value, Real) and math.isfinite(value):
         return float(value)
     raise TypeError(
-        f"Argument `{argument}` must be True (present), False (absent), a finite number (constant), "
+        f"Argument `{argument}` must be True (present), False (absent), a finite number "
+        "(constant), "
         f"a keras_gated.Gate or a keras_gated.Tied. Received: {argument}={value!r}."
     )
 

@@ -201,32 +201,23 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
 
 
 def _weights(blocks: dict[str, Block], projection: Projection | None) -> tuple[Weight, ...]:
-    """Lays out the weights: Keras's three first, then the others; a weight without blocks is none."""
+    """Lays out the weights that have blocks: Keras's three first, then the others."""
 
-    def having(**fields):
-        found = (b for b in blocks.values() if all(getattr(b, k) == v for k, v in fields.items()))
-        return tuple(block.name for block in found)
+    def having(field: str, value) -> tuple[str, ...]:
+        return tuple(name for name, block in blocks.items() if getattr(block, field) == value)
 
-    two = having(use_recurrent_bias=True)
+    u, r = "recurrent_kernel", "gate_recurrent_kernel"
+    biases = ("bias", "recurrent_bias") if having("use_recurrent_bias", True) else ("bias",)
     inner = ("projection",) if projection else ()
     biased = inner if projection and projection.use_bias else ()
     weights = (
-        Weight("kernel", ("kernel",), having(kernel="dense"), "input"),
-        Weight(
-            "recurrent_kernel", ("recurrent_kernel",), having(recurrent_kernel="dense"), "state"
-        ),
-        Weight("bias", ("bias", "recurrent_bias") if two else ("bias",), having(use_bias=True)),
-        Weight("diagonal_kernel", ("kernel",), having(kernel="diagonal")),
-        Weight(
-            "recurrent_diagonal_kernel", ("recurrent_kernel",), having(recurrent_kernel="diagonal")
-        ),
-        Weight("peephole", ("peephole",), having(peephole=True)),
-        Weight(
-            "gate_recurrent_kernel",
-            ("gate_recurrent_kernel",),
-            having(gate_recurrence=True),
-            "gates",
-        ),
+        Weight("kernel", ("kernel",), having("kernel", "dense"), "input"),
+        Weight(u, (u,), having(u, "dense"), "state"),
+        Weight("bias", biases, having("use_bias", True)),
+        Weight("diagonal_kernel", ("kernel",), having("kernel", "diagonal")),
+        Weight("recurrent_diagonal_kernel", (u,), having(u, "diagonal")),
+        Weight("peephole", ("peephole",), having("peephole", True)),
+        Weight(r, (r,), having("gate_recurrence", True), "gates"),
         Weight("projection_kernel", ("kernel",), inner, "input"),
         Weight("projection_bias", ("bias",), biased),
     )

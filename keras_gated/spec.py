@@ -10,8 +10,8 @@ h_t &= o_t \odot \varphi(c_t)
 \end{aligned}
 $$
 
-`i`, `f`, `r`, `o` are the input, forget, reset and output gates; `c*` is `c_{t-1}` for the input and
-forget gates and `c_t` for the output gate. With `memory="hidden"` there is one state: h is the
+`i`, `f`, `r`, `o` are the input, forget, reset and output gates; `c*` is `c_{t-1}` for the input
+and forget gates and `c_t` for the output gate. With `memory="hidden"` there is one state: h is the
 memory, `o = 1`, `φ` is the identity. Pure data, standard library only.
 """
 
@@ -25,7 +25,7 @@ GATES = ("input", "forget", "reset", "output")
 
 
 class Source(NamedTuple):
-    """What a gate comes from once its ties are followed: `1 - v` or `v`, of a gate or a constant."""
+    """What a gate comes from once its ties are followed: `v` or `1 - v`, of a gate or number."""
 
     name: str
     gate: "Gate | float"

@@ -1,0 +1,22 @@
+"""Set before keras is imported: the backend. For every test: the seed."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # noqa: E402 - the backend must be named before
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test draws the same numbers, alone or among others."""
+    keras.utils.set_random_seed(20240917)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_traces():
+    """Hundreds of small layers leave graphs behind: drop them file by file."""
+    yield
+    keras.backend.clear_session()

@@ -1,0 +1,207 @@
+"""What the tests share: tolerances, comparison, a preset beside its witness, gradients."""
+
+import zlib
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from keras import ops
+from reference import WITNESSES, draw, gradient, run
+
+import keras_gated as kg
+
+U, F, T, B = 5, 3, 9, 4  # units, features, time, batch: all different, so nothing fits by accident
+BACKEND = keras.backend.backend()
+
+# By what is compared, relative to max(1, |expected|). Each is about ten times the worst that a
+# correct cell shows; no test has a tolerance of its own.
+TOLERANCE = {
+    "float32": 1e-5,  # against the witness in float64
+    "float64": 1e-12,  # the same
+    "gradient": 1e-7,  # in float64, against central differences (their own error is about 1e-9)
+    "keras": 1e-5,  # the same numbers from Keras's layer, in float32
+    "keras float64": 1e-12,
+    "xla": 1e-5,  # compiled against eager
+    "chunks": 1e-6,  # one long call against several, in float32
+    "reload": 0.0,
+}
+
+
+def assert_close(actual, expected, kind: str, name: str) -> float:
+    """Raises where `actual` differs from `expected` by more than TOLERANCE[kind]; prints by how much.
+
+    The error is relative to max(1, |expected|). Returns the largest.
+    """
+    actual, expected = (np.asarray(ops.convert_to_numpy(a), "float64") for a in (actual, expected))
+    assert actual.shape == expected.shape, f"{name}: shape {actual.shape}, not {expected.shape}"
+    assert np.isfinite(expected).all(), f"{name}: the expected values are not finite"
+    error = np.abs(actual - expected) / np.maximum(1.0, np.abs(expected))
+    worst = float(error.max(initial=0.0))
+    print(f"{name}: {worst:.1e} ({kind})")
+    # "not <=" also refuses nan
+    assert not error.size or worst <= TOLERANCE[kind], (
+        f"{name}: differs by {worst:.3e}, more than {TOLERANCE[kind]:.0e} ({kind}), first at "
+        f"{np.argwhere(~(error <= TOLERANCE[kind]))[0].tolist()}"
+    )
+    return worst
+
+
+def precision(dtype: str):
+    """Inside, the backend has `dtype`: JAX has float64 only where it is asked for."""
+    if BACKEND == "jax" and dtype == "float64":
+        import jax
+
+        return jax.enable_x64(True)
+    return nullcontext()
+
+
+@dataclass
+class Case:
+    """A preset beside its witness: the same weights, inputs and initial states for both."""
+
+    name: str
+    dtype: str
+    weights: dict
+    x: np.ndarray
+    state: list
+    upstream: np.ndarray
+    constants: dict = field(default_factory=dict)
+
+    @property
+    def expected(self):
+        """The witness's outputs and final states."""
+        return run(self.name, self.weights, self.x, self.state, **self.constants)
+
+    @property
+    def initial_state(self) -> list:
+        """The layer's: the witness's and, with a window, zeros before the first input."""
+        behind = self.constants.get("window", WITNESSES[self.name].window) - 1
+        before = np.zeros((len(self.x), behind * self.x.shape[-1]), self.dtype)
+        return [*self.state, before] if behind else list(self.state)
+
+    def layer(self, **arguments):
+        """The preset with the case's weights."""
+        arguments = {"return_sequences": True, "dtype": self.dtype, **arguments}
+        layer = kg.GatedRNN(U, kg.preset(self.name, **self.constants), **arguments)
+        layer.build(self.x.shape)
+        layer.set_block_weights(self.weights)
+        return layer
+
+
+def case(name: str, dtype: str = "float32", **constants) -> Case:
+    """Random weights and random non-zero states, the same in every run; constants of the preset."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    features = U if WITNESSES[name].square else F
+    drawn = draw(name, features, U, rng, window=constants.get("window"))
+    # Rounded to dtype first, so that the witness has exactly the layer's numbers.
+    weights = {b: {k: v.astype(dtype) for k, v in keys.items()} for b, keys in drawn.items()}
+
+    def normal(*shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    state = [0.7 * normal(B, U) for _ in range(WITNESSES[name].states)]
+    return Case(name, dtype, weights, normal(B, T, features), state, normal(B, T, U), constants)
+
+
+def check_forward(name: str, dtype: str, **constants) -> float:
+    """Raises where outputs or final states differ from the witness's. Returns the worst error."""
+    this = case(name, dtype, **constants)
+    with precision(dtype):
+        layer = this.layer(return_state=True)
+        outputs, *states = layer(this.x, initial_state=this.initial_state)
+        expected, final = this.expected
+        worst = [assert_close(outputs, expected, dtype, f"{name}: outputs")]
+        for label, mine, other in zip("hcifo", states, final, strict=False):
+            worst.append(assert_close(mine, other, dtype, f"{name}: final {label}"))
+    return max(worst)
+
+
+def check_gradient(name: str, **constants) -> float:
+    """Raises where the gradient differs from the witness's central differences; the worst error."""
+    this = case(name, "float64", **constants)
+    by_block, by_state = gradient_of(this)
+    expected = gradient(name, this.weights, this.x, this.state, this.upstream, **constants)
+    states = expected.pop("state")
+    worst = []
+    for block, keys in expected.items():
+        for key, slope in keys.items():
+            worst.append(assert_close(by_block[block][key], slope, "gradient", f"{block} {key}"))
+    for (label, slope), mine in zip(states.items(), by_state, strict=False):
+        worst.append(assert_close(mine, slope, "gradient", f"{name}: initial {label}"))
+    return max(worst)
+
+
+def gradient_of(this: Case) -> tuple[dict, list]:
+    """The gradient of sum(upstream * outputs), as `block_weights` nests it and by initial states."""
+    with precision(this.dtype):
+        layer = this.layer()
+        by_weight, by_state = gradients(layer, this.x, this.upstream, this.initial_state)
+        layer.set_weights(by_weight)  # lays the gradient out as block_weights lays out weights
+        return numpy_blocks(layer), by_state
+
+
+def numpy_blocks(layer) -> dict:
+    """`layer.block_weights()` as arrays."""
+    blocks = layer.block_weights()
+    return {b: {k: ops.convert_to_numpy(v) for k, v in keys.items()} for b, keys in blocks.items()}
+
+
+def dead_blocks(by_block: dict, share: float = 0.9) -> list[str]:
+    """Names of the weights whose gradient is not zero in fewer than `share` of the entries."""
+    return [
+        f"{block} {key}"
+        for block, keys in by_block.items()
+        for key, slope in keys.items()
+        if np.mean(np.abs(slope) > 1e-9) < share
+    ]
+
+
+# Gradients --------------------------------------------------------------------------------------
+
+
+def gradients(layer, x, upstream, states=None, **call) -> tuple[list, list]:
+    """Arrays: the gradient of sum(upstream * outputs) by trainable weights, and by initial states."""
+    states = [] if states is None else states
+
+    def objective(states):
+        outputs = layer(x, **({"initial_state": states} if states else {}), **call)
+        outputs = outputs[0] if isinstance(outputs, list | tuple) else outputs
+        return ops.sum(outputs * ops.convert_to_tensor(upstream, dtype=outputs.dtype))
+
+    by = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}[BACKEND]
+    by_weight, by_state = by(layer, objective, states)
+    return [ops.convert_to_numpy(g) for g in by_weight], [ops.convert_to_numpy(g) for g in by_state]
+
+
+def _by_tensorflow(layer, objective, states):
+    import tensorflow as tf
+
+    states = [tf.constant(s) for s in states]
+    with tf.GradientTape() as tape:
+        tape.watch(states)
+        value = objective(states)
+    weights = [v.value for v in layer.trainable_weights]
+    return tape.gradient(value, (weights, states), unconnected_gradients="zero")
+
+
+def _by_jax(layer, objective, states):
+    import jax
+
+    variables = layer.trainable_variables
+
+    def value(weights, states):
+        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+            return objective(states)
+
+    return jax.grad(value, argnums=(0, 1))([v.value for v in variables], list(map(np.asarray, states)))
+
+
+def _by_torch(layer, objective, states):
+    import torch
+
+    states = [torch.tensor(s, requires_grad=True) for s in states]
+    weights = [v.value for v in layer.trainable_weights]
+    value = objective(states)
+    found = torch.autograd.grad(value, [*weights, *states], allow_unused=True, materialize_grads=True)
+    return found[: len(weights)], found[len(weights) :]

@@ -1,0 +1,183 @@
+"""Every preset beside its witness: numbers, gradients, live weights, counts, weights by meaning."""
+
+import numpy as np
+import pytest
+from helpers import (
+    TOLERANCE,
+    B,
+    F,
+    U,
+    assert_close,
+    case,
+    check_forward,
+    check_gradient,
+    dead_blocks,
+    gradient_of,
+    numpy_blocks,
+)
+from reference import WITNESSES, draw, run
+
+import keras_gated as kg
+
+NAMES = list(kg.presets)
+every = pytest.mark.parametrize("name", NAMES)
+SQUARE = ("mut1", "mut2")
+RELU = ("li_gru", "ind_rnn")
+
+# One row for each argument that a preset takes, at values other than its default.
+ARGUMENTS = [
+    ("janet", {"beta": 0.0}),
+    ("janet", {"beta": 2.5}),
+    ("leaky_rnn", {"alpha": 0.2}),
+    *((name, {"forget": 0.3}) for name in ("slim_lstm4a", "slim_lstm5a", "slim_lstm6")),
+    ("slim_lstm_c6", {"forget": 0.3}),
+    *((name, {"window": 3}) for name in ("qrnn_f", "qrnn_fo", "qrnn_ifo")),
+]
+arguments = pytest.mark.parametrize(("name", "given"), ARGUMENTS)
+
+
+def test_presets_and_witnesses_have_the_same_names():
+    assert set(NAMES) == set(WITNESSES)
+    assert [name for name in NAMES if WITNESSES[name].square] == list(SQUARE)
+
+
+@every
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_forward_equals_the_witness(name, dtype):
+    check_forward(name, dtype)
+
+
+@every
+def test_gradient_equals_central_differences(name):
+    check_gradient(name)
+
+
+@every
+def test_no_weight_is_dead(name):
+    by_block, _ = gradient_of(case(name, "float64"))
+    # A ReLU unit that is below zero at every step of every sequence has no gradient: right so.
+    assert dead_blocks(by_block, share=0.5 if name in RELU else 0.9) == []
+
+
+@every
+@pytest.mark.parametrize("size", [(F, U), (7, 4)])
+def test_count_equals_the_formula(name, size):
+    m, n = (size[1], size[1]) if name in SQUARE else size
+    layer = kg.GatedRNN(n, name)
+    layer.build((None, None, m))
+    expected = WITNESSES[name].parameters(m, n)
+    assert layer.count_params() == expected
+    assert kg.count_parameters(name, input_dim=m, units=n) == expected
+
+
+# Arguments --------------------------------------------------------------------------------------
+
+
+def test_every_argument_of_a_preset_has_a_row():
+    rows = {(name, key) for name, given in ARGUMENTS for key in given}
+    rows |= {(name, "input_projection") for name in SQUARE}
+    assert rows == {(name, key) for name in NAMES for key in kg.presets[name].arguments}
+
+
+@arguments
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_argument_forward(name, given, dtype):
+    check_forward(name, dtype, **given)
+
+
+@arguments
+def test_argument_gradient(name, given):
+    check_gradient(name, **given)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("name", ["qrnn_f", "qrnn_fo", "qrnn_ifo"])
+def test_count_with_a_window(name, window):
+    expected = WITNESSES[name].parameters(F, U, window=window)
+    assert kg.count_parameters(kg.preset(name, window=window), input_dim=F, units=U) == expected
+    layer = kg.GatedRNN(U, kg.preset(name, window=window))
+    layer.build((None, None, F))
+    assert layer.count_params() == expected
+
+
+@pytest.mark.parametrize("name", SQUARE)
+def test_projected_mutation_is_the_literal_one_of_the_projected_input(name):
+    rng, this = np.random.default_rng(1), case(name)
+    projection = {"kernel": rng.standard_normal((F, U)), "bias": rng.standard_normal(U)}
+    x = rng.standard_normal((B, 8, F))
+    expected, _ = run(name, this.weights, x @ projection["kernel"] + projection["bias"], this.state)
+
+    spec = kg.preset(name, input_projection=True)
+    layer = kg.GatedRNN(U, spec, return_sequences=True)
+    layer.build(x.shape)
+    layer.set_block_weights(this.weights | {"projection": projection})
+    outputs = layer(x.astype("float32"), initial_state=this.state)
+    assert_close(outputs, expected, "float32", f"{name}: outputs")
+    expected = WITNESSES[name].parameters(U, U) + (F + 1) * U
+    assert kg.count_parameters(spec, input_dim=F, units=U) == expected == layer.count_params()
+
+
+# Weights by meaning -----------------------------------------------------------------------------
+
+
+@every
+def test_block_weights_are_the_witness_weights(name):
+    this = case(name)
+    layer = this.layer()
+    found = {b: {k: v.shape for k, v in keys.items()} for b, keys in numpy_blocks(layer).items()}
+    assert found == {b: {k: v.shape for k, v in ks.items()} for b, ks in this.weights.items()}
+    for block, keys in numpy_blocks(layer).items():
+        for key, value in keys.items():
+            assert_close(value, this.weights[block][key], "reload", f"{block} {key}")
+
+
+@every
+def test_set_block_weights_takes_what_block_weights_gives(name):
+    this = case(name)
+    first, second = this.layer(), this.layer()
+    for weight in second.weights:
+        weight.assign(0.0 * weight)
+    second.set_block_weights(first.block_weights())
+    for old, new in zip(first.get_weights(), second.get_weights(), strict=True):
+        assert_close(new, old, "reload", name)
+
+
+def test_set_block_weights_of_the_cell_and_of_the_layer_are_one():
+    this = case("mgu")
+    layer, cell = this.layer(), kg.GatedCell(U, "mgu")
+    cell.build((B, F))
+    cell.set_block_weights(layer.block_weights())
+    for old, new in zip(layer.get_weights(), cell.get_weights(), strict=True):
+        assert_close(new, old, "reload", "mgu")
+
+
+def _less(blocks):
+    del blocks["candidate"]["bias"]
+
+
+def _more(blocks):
+    blocks["reset"] = {"bias": np.zeros(U)}
+
+
+def _other_shape(blocks):
+    blocks["candidate"]["bias"] = np.zeros(1)  # would broadcast
+
+
+def _transposed(blocks):
+    blocks["input"]["kernel"] = blocks["input"]["kernel"].T
+
+
+@pytest.mark.parametrize("spoil", [_less, _more, _other_shape, _transposed])
+def test_set_block_weights_refuses_another_structure(spoil):
+    layer = case("mgu").layer()
+    before, blocks = layer.get_weights(), draw("mgu", F, U, np.random.default_rng(2))
+    spoil(blocks)
+    with pytest.raises(ValueError, match=r"must have the structure and shapes of block_weights"):
+        layer.set_block_weights(blocks)
+    for old, new in zip(before, layer.get_weights(), strict=True):
+        assert_close(new, old, "reload", "mgu")
+
+
+def test_tolerances_of_the_table_are_those_promised():
+    promised = {"float32": 1e-5, "float64": 1e-12, "xla": 1e-5, "reload": 0.0}
+    assert promised.items() <= TOLERANCE.items()
