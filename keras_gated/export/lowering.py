@@ -13,7 +13,7 @@ input can be computed for all time steps outside the operator and fed to it (`ou
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from math import atanh, inf, log
+from math import atanh, log
 
 from keras_gated.activations import lookup
 from keras_gated.resolve import Block, NormalForm, Value
@@ -46,7 +46,7 @@ class Row:
     there are no weights, and `shift` is the bias. `fed` is the candidate computed outside.
     """
 
-    block: str | None = None
+    block: Block | None = None
     scale: float = 1.0
     shift: float = 0.0
     recurrent: float = 1.0
@@ -85,7 +85,7 @@ class Lowering:
         """The operator's attributes, but hidden_size; those that equal the default left out."""
         defaults = {"RNN": (TANH,), "GRU": (SIGMOID, TANH), "LSTM": (SIGMOID, TANH, TANH)}
         attributes: dict = {}
-        if self.functions != defaults.get(self.operator or ""):
+        if self.operator and self.functions != defaults[self.operator]:
             alpha = [a for _, a, _ in self.functions if a is not None]
             beta = [b for _, _, b in self.functions if b is not None]
             attributes["activations"] = [name for name, _, _ in self.functions]
@@ -114,7 +114,7 @@ def _lowered(form: NormalForm, outside: frozenset[str]) -> Lowering:
     gates = form.gates | absent
     reset = gates["reset"]
     hidden = form.memory == "hidden"
-    candidate = Row("candidate", fed="candidate" in outside)
+    candidate = Row(form.candidate, fed="candidate" in outside)
     if reset.constant is not None:
         candidate = replace(candidate, recurrent=reset.constant)
     if hidden and reset.constant is not None and _are(gates, forget=0.0, input=1.0):
@@ -126,7 +126,7 @@ def _lowered(form: NormalForm, outside: frozenset[str]) -> Lowering:
     else:
         kind = "memory='cell'" if not hidden else "input and forget gates that do not add up to 1"
         raise Refused(f"reset_gate with {kind}: only a GRU resets")
-    blocks = [form.blocks[r.block] for r in found.rows.values() if r.block and not r.fed]
+    blocks = [row.block for row in found.rows.values() if row.block and not row.fed]
     feeds = tuple(dict.fromkeys(b.input_activation for b in blocks if b.kernel is not None))
     fed_alone = candidate.fed and not feeds
     return replace(
@@ -143,37 +143,40 @@ def _rnn(form: NormalForm, candidate: Row) -> Lowering:
 
 def _gru(form: NormalForm, gates: dict[str, Value], candidate: Row) -> Lowering:
     reset = gates["reset"]
-    bistable = reset.block is not None and form.blocks[reset.block].activation == "one_plus_tanh"
+    bistable = reset.block and form.blocks[reset.block].activation == "one_plus_tanh"
     function = _gate_function(form, gates, "forget" if bistable else ("forget", "reset"))
-    rows = {"z": _gate_row("forget", gates["forget"], function)}
-    if reset.constant is not None:
-        rows["r"] = _gate_row("reset", Value(constant=1.0), function)
+    rows = {"z": _gate_row(form, "forget", gates["forget"], function)}
+    if reset.block is None:
+        rows["r"] = _gate_row(form, "reset", Value(constant=1.0), function)
     elif bistable:
         # 1 + tanh(a) = 2 σ(2 a): the other 2 goes to what the gate multiplies.
         if reset.complement or function != SIGMOID:
             raise Refused("reset_gate with 'one_plus_tanh' beside gates that are not sigmoid")
-        rows["r"] = Row(reset.block, scale=2.0, shift=2.0 * reset.offset)
+        rows["r"] = Row(form.blocks[reset.block], scale=2.0, shift=2.0 * reset.offset)
         candidate = replace(candidate, recurrent=2.0)
     else:
-        rows["r"] = _gate_row("reset", reset, function)
+        rows["r"] = _gate_row(form, "reset", reset, function)
     # Where each unit feeds itself alone, or nothing is reset, before and after are the same: take
     # the form that accelerators have.
-    after = form.reset == "before" and form.candidate.recurrent_kernel == "dense"
-    keeps = reset.constant is None and after
+    before = form.reset == "before" and form.candidate.recurrent_kernel == "dense"
+    before = before and reset.block is not None
     return Lowering(
         "GRU",
         "one state, input and forget gate add up to 1",
         {**rows, "c": candidate},
         (function, _content(form, candidate)),
-        linear_before_reset=0 if keeps else 1,
+        linear_before_reset=0 if before else 1,
     )
 
 
 def _lstm(form: NormalForm, gates: dict[str, Value], candidate: Row) -> Lowering:
     names = {"i": "input", "o": "output", "f": "forget"}
     function = _gate_function(form, gates, tuple(names.values()))
-    rows = {letter: _gate_row(name, gates[name], function) for letter, name in names.items()}
-    if gates["output"].block not in (None, "output") and form.blocks[rows["o"].block].peephole:
+    rows = {
+        letter: _gate_row(form, name, gates[name], function) for letter, name in names.items()
+    }
+    shows = rows["o"].block
+    if shows and shows.name != "output" and shows.peephole:
         raise Refused("output_gate tied to a gate with a peephole: the operator's looks at c_t")
     hidden = form.memory == "hidden"
     shown = AFFINE if hidden else _function("output_activation", form.output_activation)
@@ -189,19 +192,20 @@ def _lstm(form: NormalForm, gates: dict[str, Value], candidate: Row) -> Lowering
 # Rows and activations
 
 
-def _gate_row(name: str, value: Value, function: Function) -> Row:
+def _gate_row(form: NormalForm, name: str, value: Value, function: Function) -> Row:
     """The row that gives a gate its value under the operator's `function`."""
-    if value.constant is not None:
+    if value.block is None:
         bias = _bias_for(value.constant, function)
         if bias is None:
             raise Refused(f"{name}_gate={value.constant:g}, which {function[0]} gates do not reach")
         return Row(shift=bias)
+    block = form.blocks[value.block]
     if not value.complement:
-        return Row(value.block, shift=value.offset)
+        return Row(block, shift=value.offset)
     if function == SIGMOID or (function[0] == "HardSigmoid" and function[2] == 0.5):
-        return Row(value.block, scale=-1.0, shift=-value.offset)
+        return Row(block, scale=-1.0, shift=-value.offset)
     if function == AFFINE:
-        return Row(value.block, scale=-1.0, shift=1.0 - value.offset)
+        return Row(block, scale=-1.0, shift=1.0 - value.offset)
     raise Refused(f"{name}_gate, the complement of a gate that is not sigmoid but {function[0]}")
 
 
@@ -281,12 +285,8 @@ def _check_outside(form: NormalForm, outside: frozenset[str]) -> None:
         block = form.blocks.get(value.block or "")
         if block is None or not block.input_only:
             raise Refused(f"{name} does not see the input alone")
-    if "output" in outside and any(_reads_h(block) for block in form.blocks.values()):
+    if "output" in outside and any(b.recurrent_kernel for b in form.blocks.values()):
         raise Refused("output_gate: h_(t-1) is read, so it acts inside the recurrence")
-
-
-def _reads_h(block: Block) -> bool:
-    return block.recurrent_kernel is not None
 
 
 def _are(gates: dict[str, Value], **constants: float) -> bool:
@@ -297,6 +297,6 @@ def _coupled(gates: dict[str, Value]) -> bool:
     """Whether the input gate is one minus the forget gate."""
     i, f = gates["input"], gates["forget"]
     if i.constant is not None and f.constant is not None:
-        return abs(i.constant + f.constant - 1.0) < 1e-12 and f.constant != inf
+        return abs(i.constant + f.constant - 1.0) < 1e-12
     same = (i.block, i.offset) == (f.block, f.offset)
     return i.block is not None and same and i.complement != f.complement

@@ -1,0 +1,221 @@
+"""GatedLSTM, GatedGRU and the Elman preset beside keras.layers.LSTM, GRU and SimpleRNN."""
+
+from itertools import product
+
+import keras
+import numpy as np
+import pytest
+from helpers import BACKEND, B, F, T, U, assert_close, gradients, precision
+
+import keras_gated as kg
+
+PAIRS = {
+    "lstm": (kg.GatedLSTM, keras.layers.LSTM, {}),
+    "gru": (kg.GatedGRU, keras.layers.GRU, {}),
+    "gru before": (kg.GatedGRU, keras.layers.GRU, {"reset_after": False}),
+    "elman": (lambda n, **a: kg.GatedRNN(n, "elman", **a), keras.layers.SimpleRNN, {}),
+}
+pairs = pytest.mark.parametrize("pair", PAIRS)
+
+
+def masks() -> dict:
+    """What of (B, T) is valid; every row but those of "row" has a valid first step."""
+    right = np.arange(T) < np.array([T, 6, 1, 4])[:, None]
+    holes = np.random.default_rng(3).random((B, T)) < 0.6
+    holes[:, 0] = holes[:, -1] = True  # also for go_backwards
+    row = right.copy()
+    row[2] = False
+    left = right[:, ::-1]
+    return {"none": None, "right": right, "holes": holes, "left": left, "row": row}
+
+
+# Before the first valid step Keras gives 0 on TensorFlow only, which is what is promised here.
+TENSORFLOW_ONLY = pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras differs by backend")
+EARLY = [pytest.param(kind, marks=TENSORFLOW_ONLY) for kind in ("left", "row")]
+mask_kinds = pytest.mark.parametrize("kind", ["none", "holes", *EARLY])
+directions = pytest.mark.parametrize("go_backwards", [False, True], ids=["forwards", "backwards"])
+
+
+def both(pair: str, dtype="float32", seed=7, **arguments):
+    """Ours and Keras's layer, the latter's weights random and carried over by set_weights."""
+    ours, stock, own = PAIRS[pair]
+    arguments = {**own, **arguments, "dtype": dtype}
+    mine, theirs = ours(U, **arguments), stock(U, **arguments)
+    for layer in (mine, theirs):
+        layer.build((B, T, F))
+    rng = np.random.default_rng(seed)
+    theirs.set_weights([0.6 * rng.standard_normal(w.shape) for w in theirs.get_weights()])
+    mine.set_weights(theirs.get_weights())
+    return mine, theirs
+
+
+def data(pair: str, dtype="float32", initial_state=True):
+    """Inputs and, where asked for, initial states."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((B, T, F)).astype(dtype)
+    state = [rng.standard_normal((B, U)).astype(dtype) for _ in range(1 + (pair == "lstm"))]
+    return x, {"initial_state": state} if initial_state else {}
+
+
+def as_list(outputs) -> list:
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+
+def check_equal(mine, theirs, x, kind="keras", **call):
+    ours, stock = as_list(mine(x, **call)), as_list(theirs(x, **call))
+    for index, (a, b) in enumerate(zip(ours, stock, strict=True)):
+        assert_close(a, b, kind, f"result {index}")
+
+
+# Weights ----------------------------------------------------------------------------------------
+
+
+@pairs
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_weights_have_the_same_order_and_shape(pair, use_bias):
+    mine, theirs = both(pair, use_bias=use_bias)
+    assert [w.shape for w in mine.weights] == [w.shape for w in theirs.weights]
+    assert [w.name for w in mine.weights] == [w.name for w in theirs.weights]
+
+
+@pairs
+@pytest.mark.parametrize("unit_forget_bias", [True, False])
+def test_initial_weights_are_the_same_for_the_same_seed(pair, unit_forget_bias):
+    ours, stock, own = PAIRS[pair]
+    if pair == "lstm":
+        own = own | {"unit_forget_bias": unit_forget_bias}
+    drawn = []
+    for make in (ours, stock):
+        keras.utils.set_random_seed(11)
+        layer = make(U, **own)
+        layer.build((B, T, F))
+        drawn.append(layer.get_weights())
+    for index, (a, b) in enumerate(zip(*drawn, strict=True)):
+        assert_close(a, b, "reload", f"weight {index}")
+    assert np.ptp(drawn[0][0]) > 0.1  # drawn, not constant
+
+
+# Numbers ----------------------------------------------------------------------------------------
+
+
+@pairs
+@mask_kinds
+@directions
+def test_numbers_with_every_way_to_call(pair, kind, go_backwards):
+    mask, options = masks()[kind], (False, True)
+    for sequences, state, zero, start in product(options, repeat=4):
+        mine, theirs = both(
+            pair,
+            return_sequences=sequences,
+            return_state=state,
+            zero_output_for_mask=zero,
+            go_backwards=go_backwards,
+        )
+        x, call = data(pair, initial_state=start)
+        check_equal(mine, theirs, x, mask=mask, **call)
+
+
+@pairs
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "hard_sigmoid", None])
+def test_numbers_and_gradient_with_other_activations(pair, activation, use_bias):
+    arguments = {"activation": activation, "use_bias": use_bias, "return_sequences": True}
+    if pair != "elman":
+        arguments["recurrent_activation"] = "hard_sigmoid"
+    check_numbers_and_gradient(pair, None, **arguments)
+
+
+@pairs
+@mask_kinds
+@directions
+@pytest.mark.parametrize("sequences", [True, False], ids=["sequences", "last"])
+def test_gradient(pair, kind, go_backwards, sequences):
+    arguments = {"return_sequences": sequences, "go_backwards": go_backwards}
+    check_numbers_and_gradient(pair, masks()[kind], **arguments)
+
+
+def check_numbers_and_gradient(pair, mask, **arguments):
+    """In float64, where a difference is none of rounding."""
+    with precision("float64"):
+        mine, theirs = both(pair, "float64", **arguments)
+        x, call = data(pair, "float64")
+        check_equal(mine, theirs, x, "keras float64", mask=mask, **call)
+        shape = (B, T, U) if arguments["return_sequences"] else (B, U)
+        upstream = np.random.default_rng(9).standard_normal(shape)
+        found = [gradients(one, x, upstream, call["initial_state"], mask=mask) for one in (mine, theirs)]
+    for ours, stock in zip(*found, strict=True):  # by weights, by initial states
+        for index, (a, b) in enumerate(zip(ours, stock, strict=True)):
+            assert_close(a, b, "keras float64", f"gradient {index}")
+
+
+@pairs
+def test_unrolled_and_stateful(pair):
+    x, _ = data(pair)
+    check_equal(*both(pair, unroll=True, return_sequences=True), x)
+    mine, theirs = both(pair, stateful=True)
+    for part in (x, x[::-1], x):
+        check_equal(mine, theirs, part)
+    mine.reset_state()
+    theirs.reset_state()
+    check_equal(mine, theirs, x)
+
+
+# Inside other layers ----------------------------------------------------------------------------
+
+
+def carried(mine, theirs, x, **call):
+    """Calls both, carries the weights over and compares."""
+    theirs(x, **call)
+    mine(x, **call)
+    mine.set_weights([w + 0.1 for w in theirs.get_weights()])
+    theirs.set_weights(mine.get_weights())
+    check_equal(mine, theirs, x, **call)
+
+
+@pairs
+@pytest.mark.parametrize("merge_mode", ["concat", "sum"])
+def test_inside_bidirectional(pair, merge_mode):
+    ours, stock, own = PAIRS[pair]
+    wrap = keras.layers.Bidirectional
+    mine, theirs = (
+        wrap(make(U, return_sequences=True, **own), merge_mode=merge_mode) for make in (ours, stock)
+    )
+    carried(mine, theirs, data(pair)[0], mask=masks()["holes"])
+
+
+@pairs
+def test_inside_time_distributed(pair):
+    ours, stock, own = PAIRS[pair]
+    x = np.random.default_rng(6).standard_normal((2, 4, T, F)).astype("float32")
+    wrap = keras.layers.TimeDistributed
+    carried(wrap(ours(U, **own)), wrap(stock(U, **own)), x)
+
+
+CELLS = [
+    ("lstm", keras.layers.LSTMCell, {}),
+    ("gru", keras.layers.GRUCell, {}),
+    ("gru_cho", keras.layers.GRUCell, {"reset_after": False}),
+    ("elman", keras.layers.SimpleRNNCell, {}),
+]
+cells = pytest.mark.parametrize(("spec", "stock", "own"), CELLS, ids=[row[0] for row in CELLS])
+
+
+@cells
+def test_cell_inside_keras_rnn(spec, stock, own):
+    mine, theirs = (
+        keras.layers.RNN(cell, return_sequences=True, return_state=True)
+        for cell in (kg.GatedCell(U, spec), stock(U, **own))
+    )
+    carried(mine, theirs, data(spec)[0], mask=masks()["right"])
+
+
+@cells
+def test_cell_inside_stacked_cells(spec, stock, own):
+    mine, theirs = (
+        keras.layers.RNN(keras.layers.StackedRNNCells(stack), return_sequences=True)
+        for stack in (
+            [kg.GatedCell(U, spec), kg.GatedCell(4, spec)],
+            [stock(U, **own), stock(4, **own)],
+        )
+    )
+    carried(mine, theirs, data(spec)[0])
