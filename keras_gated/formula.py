@@ -51,13 +51,17 @@ class Formula:
 
     def input_terms(self, weights: Tensors, x) -> Tensors:
         """Returns `W_k φ_x(x) + b_k` of each block that has any; x may have any leading axes."""
-        form = self.form
-        if form.projection:
-            x = ops.matmul(x, weights["projection_kernel"])
-            x = x + weights["projection_bias"] if "projection_bias" in weights else x
-            x = lookup(form.projection.activation).function(x)
-        terms = self._seen(weights, x, "kernel", form.blocks, self.phi_x)
+        x = self.projected(weights, x)
+        terms = self._seen(weights, x, "kernel", self.form.blocks, self.phi_x)
         return _added(terms, self._biases(weights, row=0))
+
+    def projected(self, weights: Tensors, x):
+        """Returns x as the kernels see it: behind the input projection, where there is one."""
+        if self.form.projection is None:
+            return x
+        x = ops.matmul(x, weights["projection_kernel"])
+        x = x + weights["projection_bias"] if "projection_bias" in weights else x
+        return lookup(self.form.projection.activation).function(x)
 
     def recurrent_terms(self, weights: Tensors, h, blocks: Iterable[str]) -> Tensors:
         """Returns `U_k φ_h(h) + b'_k` of each of `blocks` that has any."""

@@ -1,0 +1,109 @@
+"""The layers within a model, found through its attributes, and names for them."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+
+from keras_gated.cell import GatedCell
+from keras_gated.export.errors import ExportError
+from keras_gated.layers import GatedRNN
+
+
+def layers_within(model: keras.Layer) -> list[keras.Layer]:
+    """Returns the model and every layer in it, however deep, each once."""
+    found: dict[int, keras.Layer] = {}
+    waiting: list = [model]
+    seen: set[int] = set()
+    while waiting:
+        thing = waiting.pop(0)
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, keras.Layer):
+            found[id(thing)] = thing
+            waiting += vars(thing).values()
+        elif isinstance(thing, dict):
+            waiting += thing.values()
+        elif isinstance(thing, list | tuple | set):
+            waiting += thing
+    return list(found.values())
+
+
+def gated_layers(model: keras.Layer) -> list[GatedRNN]:
+    """Returns the gated layers within a model."""
+    return [layer for layer in layers_within(model) if isinstance(layer, GatedRNN)]
+
+
+def wrapped_cells(model: keras.Layer) -> list[keras.layers.RNN]:
+    """Returns Keras's own RNN layers that run gated cells, which no operator replaces."""
+    return [
+        layer
+        for layer in layers_within(model)
+        if isinstance(layer, keras.layers.RNN)
+        and not isinstance(layer, GatedRNN)
+        and any(isinstance(inner, GatedCell) for inner in layers_within(layer))
+    ]
+
+
+def check_stateless(model: keras.Layer) -> None:
+    """Raises an ExportError if a layer carries its state from one batch to the next."""
+    names = [layer.name for layer in layers_within(model) if getattr(layer, "stateful", False)]
+    if names:
+        raise ExportError(
+            "Argument `model` must not hold layers with stateful=True: an ONNX file keeps nothing "
+            f"between two runs, so their states would be lost silently. Received: {names}. Rebuild "
+            "them with stateful=False, and pass states as inputs (initial_state) and outputs "
+            "(return_state=True) where a stream is to go on."
+        )
+
+
+@contextmanager
+def in_float32(model: keras.Layer) -> Iterator[None]:
+    """Inside, layers of mixed precision compute in float32: the twin that is exported and checked.
+
+    Raises:
+        ExportError: if a layer keeps its weights in a 16 bit format.
+    """
+    layers = layers_within(model)
+    for layer in layers:
+        if layer.variable_dtype in ("float16", "bfloat16"):
+            raise ExportError(
+                "Argument `model` must have float32 (or float64) weights; policies "
+                "'mixed_float16' and 'mixed_bfloat16' are fine. Received: layer "
+                f"{layer.name!r} with {layer.variable_dtype} weights. Rebuild the model under "
+                "keras.config.set_dtype_policy('float32') and copy the weights with set_weights."
+            )
+    mixed = [layer for layer in layers if layer.dtype_policy.name.startswith("mixed_")]
+    policies = [layer.dtype_policy for layer in mixed]
+    try:
+        for layer in mixed:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in zip(mixed, policies, strict=True):
+            layer.dtype_policy = policy
+
+
+class Names:
+    """Gives names that ONNX and TensorFlow take, each once: the second "enc" is "enc_2"."""
+
+    def __init__(self):
+        self._taken: set[str] = set()
+
+    def __call__(self, wanted: str) -> str:
+        wanted = re.sub(r"[^A-Za-z0-9_./-]", "_", wanted) or "tensor"
+        wanted = wanted if wanted[0].isalnum() else f"t{wanted}"
+        name, count = wanted, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name
+
+
+def readable(layer: keras.Layer, model: keras.Layer) -> str:
+    """Returns where a layer stands in its model, e.g. "bidirectional/forward_lstm"."""
+    path = getattr(layer, "path", None) or layer.name
+    return path.removeprefix(f"{model.name}/")

@@ -1,0 +1,217 @@
+"""export_onnx: a Keras model with gated layers to a file of native ONNX operators."""
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import tree
+
+from keras_gated.export.check import check_onnx
+from keras_gated.export.errors import ExportError, require
+from keras_gated.export.finishing import check_graph, histogram, tidy
+from keras_gated.export.interface import (
+    Interface,
+    interface_of,
+    output_axes,
+    output_names,
+)
+from keras_gated.export.layers_within import (
+    check_stateless,
+    gated_layers,
+    in_float32,
+    readable,
+    wrapped_cells,
+)
+from keras_gated.export.native import place
+from keras_gated.export.report import ExportReport, LayerReport
+from keras_gated.export.tf2onnx_bridge import OPSETS, convert
+from keras_gated.export.tracing import Tracer
+from keras_gated.recurrence import run_by
+
+LOWERINGS = ("auto", "native", "loop")
+
+
+def export_onnx(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    input_signature=None,
+    opset: int = 17,
+    lowering: str = "auto",
+    dynamic: bool = True,
+    verify: bool = True,
+) -> ExportReport:
+    """Writes a Keras model to an ONNX file; gated layers leave as one LSTM, GRU or RNN node each.
+
+    Inputs and outputs keep the model's names; batch and time stay open. The model is exported as it
+    runs with training=False, layers of mixed precision in float32. The file appears only once it
+    is complete and checked: a failed export leaves no file, and an older one as it was.
+
+    Args:
+        model: a Functional, Sequential or subclassed model, built.
+        path: of the file to write.
+        input_signature: for a model that does not know its inputs: these as the model takes them
+            (one, a list or a dictionary), each a keras.KerasTensor, keras.InputSpec or
+            tf.TensorSpec with shape, dtype and, if wanted, name.
+        opset: int in 13..18, version of the ONNX operators.
+        lowering: "auto" (a native operator where there is one, else a Loop), "native" (an error
+            where there is none) or "loop" (always a Loop).
+        dynamic: bool. Whether batch and time stay open; False fixes the batch at 1.
+        verify: bool. Whether the file is run in onnxruntime beside the model before it counts.
+
+    Returns:
+        An `ExportReport`: each layer's operator and why; str() is a table.
+
+    Raises:
+        ExportError: if the model cannot leave as ONNX, or if the file differs from the model.
+        ValueError: if an argument is not as above.
+        ImportError: if the packages of the extra "onnx" are not installed.
+
+    Example:
+        >>> print(kg.export_onnx(model, "model.onnx"))
+    """
+    _check_arguments(model, opset, lowering)
+    check_stateless(model)
+    interface = interface_of(model, input_signature, dynamic)
+    with in_float32(model):
+        proto, tracer, names = _converted(model, interface, opset, lowering)
+    check_graph(proto[0], [port.name for port in interface.ports], proto[1])
+    report = ExportReport(
+        path=os.fspath(path),
+        opset=opset,
+        layers=_layers(model, tracer),
+        operators=histogram(proto[0].graph),
+        inputs=tuple(port.name for port in interface.ports),
+        outputs=tuple(names),
+        size=proto[0].ByteSize(),
+    )
+    with _put_in_place(path) as draft:
+        draft.write_bytes(proto[0].SerializeToString())
+        if verify:
+            parity = check_onnx(model, draft, input_signature=input_signature)
+            if not parity.passed:
+                raise ExportError(_differs(parity))
+            report = replace(report, largest_difference=parity.largest_difference)
+    return report
+
+
+def _converted(model, interface: Interface, opset: int, lowering: str):
+    """The ONNX model with what tf2onnx complained about, the tracer, the names of the outputs."""
+    (tf,) = require("tensorflow")
+    tracer = Tracer(model, lowering)
+    names: list[str] = []
+
+    def called(*tensors):
+        with run_by(tracer):
+            outputs = model(interface.pack(tensors), training=False)
+        names[:] = output_names(model, outputs, interface)
+        flat = tree.flatten(outputs)
+        return {name: tf.identity(t, name="y") for name, t in zip(names, flat, strict=True)}
+
+    signature = [tf.TensorSpec(p.shape, p.dtype, name=p.name) for p in interface.ports]
+    function = tf.function(called, input_signature=signature, autograph=False)
+    function.get_concrete_function()
+    tracer.check_native()
+    proto, complaints = convert(function, signature, opset, tracer.shapes)
+    place(proto.graph, tracer.calls)
+    axes = output_axes(model, interface)
+    tidy(
+        proto,
+        model.name,
+        weights=_weights(model),
+        inputs={port.name: interface.axes(port) for port in interface.ports},
+        outputs=dict(zip(names, axes or [[]] * len(names), strict=True)),
+    )
+    return (proto, complaints), tracer, names
+
+
+def _check_arguments(model: Any, opset: int, lowering: str) -> None:
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"Argument `model` must be a keras.Model. Received: {type(model).__name__}. "
+            "Put a layer into one: keras.Sequential([keras.Input((None, features)), layer])."
+        )
+    if opset not in OPSETS:
+        raise ValueError(
+            f"Argument `opset` must be an integer in {OPSETS[0]}..{OPSETS[-1]}, which masks need "
+            f"and the converter knows. Received: opset={opset!r}. Use the default, 17."
+        )
+    if lowering not in LOWERINGS:
+        raise ValueError(
+            f"Argument `lowering` must be one of {', '.join(map(repr, LOWERINGS))}. "
+            f"Received: lowering={lowering!r}."
+        )
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise ExportError(
+            "export_onnx traces the model with TensorFlow, so Keras must run on its TensorFlow "
+            f"backend. Received: backend {backend!r}. Save the model with "
+            "model.save('model.keras') and export it in a process that is started with the "
+            "environment variable KERAS_BACKEND=tensorflow: "
+            "keras_gated.export_onnx(keras.models.load_model('model.keras'), 'model.onnx')."
+        )
+
+
+def _weights(model: keras.Model) -> dict:
+    """The weights of ordinary layers by readable name, e.g. "dense/kernel"."""
+    return {
+        weight.path.removeprefix(f"{model.name}/"): keras.ops.convert_to_numpy(weight)
+        for weight in model.weights
+    }
+
+
+def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
+    rows = []
+    for layer in gated_layers(model):
+        in_file, operator = None, "not traced"
+        reason = "no call was seen: the model does not use it, or hides it behind a tf.function"
+        if seen := tracer.seen.get(id(layer)):
+            operator, reason = seen[0].operator or "Loop", seen[0].reason
+            in_file = tracer.size(layer) if seen[0].operator else layer.count_params()
+        rows.append((layer, operator, reason, in_file))
+    reason = "Keras's RNN steps through a GatedCell; keras_gated.GatedRNN would leave as it should"
+    rows += [(layer, "Loop", reason, layer.count_params()) for layer in wrapped_cells(model)]
+    return tuple(
+        LayerReport(readable(layer, model), operator, reason, in_file, _trainable(layer))
+        for layer, operator, reason, in_file in rows
+    )
+
+
+def _trainable(layer: keras.Layer) -> int:
+    return sum(math.prod(weight.shape) for weight in layer.trainable_weights)
+
+
+@contextmanager
+def _put_in_place(path: str | os.PathLike) -> Iterator[Path]:
+    """A draft in the same folder that takes the place of `path` if all goes well."""
+    target = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".onnx", dir=target.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        yield draft
+        draft.chmod(0o666 & ~_umask())
+        os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _differs(parity) -> str:
+    worst = "\n".join(parity.problems)
+    return (
+        f"The converted graph does not do what the model does, so no file was written.\n{worst}\n"
+        "If these differences are rounding in an unstable model, export with verify=False and "
+        "check with check_onnx(..., tolerance=...); else please report the model.\n"
+        f"{parity}"
+    )

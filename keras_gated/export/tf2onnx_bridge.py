@@ -1,0 +1,73 @@
+"""The one place that touches tf2onnx: a traced function in, an ONNX model out.
+
+tf2onnx logs what it cannot do and goes on; here what it logs is kept and told with the failure.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from keras_gated.export.errors import require
+
+STUB, TENSORFLOW_STUB = "KerasGatedStub", "PyFuncStateless"
+OPSETS = range(13, 19)  # axes as inputs need 13; tf2onnx 1.17 ends at 18
+
+
+def convert(function: Any, signature: list, opset: int, shapes: Mapping[str, list]) -> tuple:
+    """Converts a tf.function to ONNX; stubs stay, as nodes of type `STUB` with their token.
+
+    Args:
+        function: a tf.function that returns a dictionary of tensors by output name.
+        signature: one tf.TensorSpec for each input, with its name.
+        opset: int, of the ONNX standard.
+        shapes: for each token, the shapes of the stub's outputs, -1 for open dimensions.
+
+    Returns:
+        The onnx.ModelProto and the list of what tf2onnx complained about.
+    """
+    (tf2onnx,) = require("tf2onnx")
+    handlers: dict[str, tuple[Callable, list]] = {
+        TENSORFLOW_STUB: (partial(_keep_stub, shapes), [])
+    }
+    with _Complaints() as complaints:
+        model, _ = tf2onnx.convert.from_function(
+            function, signature, opset=opset, custom_op_handlers=handlers
+        )
+    return model, complaints.texts
+
+
+def token_of(node: Any) -> str:
+    """Returns the token of a stub in an ONNX graph."""
+    return next(a.s.decode() for a in node.attribute if a.name == "token")
+
+
+def _keep_stub(shapes: Mapping[str, list], graph: Any, node: Any, name: str, _: list) -> None:
+    """tf2onnx's handler: renames the stub, and tells the shapes that TensorFlow does not know."""
+    node.type = STUB
+    token = node.get_attr_value("token")
+    token = token.decode() if isinstance(token, bytes) else token
+    for output, shape in zip(node.output, shapes.get(token, []), strict=False):
+        graph.set_shape(output, shape)
+
+
+class _Complaints(logging.Handler):
+    """Keeps tf2onnx's warnings and errors instead of printing them."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            self.texts.append(record.getMessage())
+
+    def __enter__(self) -> "_Complaints":
+        self._logger = logging.getLogger("tf2onnx")
+        self._before = self._logger.propagate, self._logger.handlers, self._logger.level
+        self._logger.propagate, self._logger.handlers = False, [self]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.propagate, self._logger.handlers, level = self._before
+        self._logger.setLevel(level)
