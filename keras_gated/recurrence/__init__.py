@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from keras_gated.recurrence.fused import run_fused, takes
+
 Runner = Callable[..., tuple | None]
 _runner: ContextVar[Runner | None] = ContextVar("keras_gated_runner", default=None)
 
@@ -41,4 +43,6 @@ def run(layer, sequences, states, mask, h_mask, loop: Callable[[], tuple]) -> tu
     """
     runner = _runner.get()
     result = runner(layer, sequences, states, mask, h_mask) if runner else None
+    if result is None and takes(layer):
+        return run_fused(layer, sequences, states, mask, h_mask)
     return loop() if result is None else result
