@@ -25,7 +25,7 @@ def laid(x, before, mask, size: int, go_backwards: bool = False):
         )
         return ops.flip(windowed, 1), before
     features, behind = x.shape[-1], size - 1
-    past = ops.reshape(before, (-1, behind, features))[:, ::-1]  # the earliest first
+    past = ops.flip(ops.reshape(before, (-1, behind, features)), axis=1)  # the earliest first
     valid = x if mask is None else _compact(x, mask)
     line = ops.concatenate([past, valid], axis=1)  # (B, size - 1 + T, F)
     time = ops.shape(x)[1]

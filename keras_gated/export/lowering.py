@@ -172,9 +172,7 @@ def _gru(form: NormalForm, gates: dict[str, Value], candidate: Row) -> Lowering:
 def _lstm(form: NormalForm, gates: dict[str, Value], candidate: Row) -> Lowering:
     names = {"i": "input", "o": "output", "f": "forget"}
     function = _gate_function(form, gates, tuple(names.values()))
-    rows = {
-        letter: _gate_row(form, name, gates[name], function) for letter, name in names.items()
-    }
+    rows = {letter: _gate_row(form, name, gates[name], function) for letter, name in names.items()}
     shows = rows["o"].block
     if shows and shows.name != "output" and shows.peephole:
         raise Refused("output_gate tied to a gate with a peephole: the operator's looks at c_t")

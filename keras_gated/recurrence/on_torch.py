@@ -55,7 +55,9 @@ def vjp(function, inputs, upstream):
     """Returns the gradient of `function` by each input for the outputs' gradients `upstream`."""
     inputs, outputs = _traced(function, inputs)
     pairs = [(y, d) for y, d in zip(outputs, upstream, strict=True) if y.requires_grad]
-    slopes = torch.autograd.grad([y for y, _ in pairs], inputs, [d for _, d in pairs], allow_unused=True)
+    slopes = torch.autograd.grad(
+        [y for y, _ in pairs], inputs, [d for _, d in pairs], allow_unused=True
+    )
     return [torch.zeros_like(x) if d is None else d for x, d in zip(inputs, slopes, strict=True)]
 
 

@@ -107,7 +107,9 @@ class Sequence:
         cut = _Cut(self.formula, parts, history)
         carry, emitted = self._back(cut, parts, upstream)
         of_terms, of_weights = cut.gradients(emitted)
-        along = [ops.concatenate([of_terms[k] for k in self.moving], axis=-1)] if self.moving else []
+        along = (
+            [ops.concatenate([of_terms[k] for k in self.moving], axis=-1)] if self.moving else []
+        )
         masks = [ops.zeros_like(x) for x in (parts.mask, parts.h_mask) if x is not None]
         fixed = [of_terms[k] for k in self.fixed]
         return [*along, *fixed, *carry, *(of_weights[name] for name in self.names), *masks]
@@ -208,7 +210,9 @@ class _Cut:
                 layout.append({memory if at == 1 else h: None})
                 continue
             there = {i: d for i, d in enumerate(found[at]) if d is not None}
-            layout.append(dict(zip(there, range(len(slopes), len(slopes) + len(there)), strict=True)))
+            layout.append(
+                dict(zip(there, range(len(slopes), len(slopes) + len(there)), strict=True))
+            )
             slopes += there.values()
         return slopes, layout
 
@@ -238,7 +242,9 @@ class _Cut:
             d = ops.matmul(ops.concatenate(blocks, axis=-1), transposed[at])
             operands.insert(0, d)
             push(2 + at, d)
-        outgoing = [ops.zeros_like(of_memory) if d is None else d for d in got[count - states - 1 : -1]]
+        outgoing = [
+            ops.zeros_like(of_memory) if d is None else d for d in got[count - states - 1 : -1]
+        ]
         return outgoing, self._wanted([of_memory, incoming[0], *operands])
 
     def _wanted(self, outputs: list) -> list:
