@@ -32,6 +32,11 @@ def split(names: tuple[str, ...], tensor) -> Tensors:
     return dict(zip(names, ops.split(tensor, len(names), axis=-1), strict=True))
 
 
+def multiplied(names: tuple[str, ...], x, kernel) -> Tensors:
+    """Returns `{name: its columns of x @ kernel}`."""
+    return split(names, ops.matmul(x, kernel))
+
+
 class Formula:
     """The formula in the setting of a normal form.
 
@@ -47,7 +52,7 @@ class Formula:
         self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
         self.phi_x = {k: b.input_activation for k, b in form.blocks.items()}
         self.phi_h = {k: b.recurrent_input_activation for k, b in form.blocks.items()}
-        self._names = {weight.name: weight.blocks for weight in form.weights}
+        self.names = {weight.name: weight.blocks for weight in form.weights}
 
     def input_terms(self, weights: Tensors, x) -> Tensors:
         """Returns `W_k φ_x(x) + b_k` of each block that has any; x may have any leading axes."""
@@ -63,13 +68,21 @@ class Formula:
         x = x + weights["projection_bias"] if "projection_bias" in weights else x
         return lookup(self.form.projection.activation).function(x)
 
-    def recurrent_terms(self, weights: Tensors, h, blocks: Iterable[str]) -> Tensors:
+    def recurrent_terms(self, weights: Tensors, h, blocks: Iterable[str], product=multiplied):
         """Returns `U_k φ_h(h) + b'_k` of each of `blocks` that has any."""
-        terms = self._seen(weights, h, "recurrent_kernel", blocks, self.phi_h)
+        terms = self._seen(weights, h, "recurrent_kernel", blocks, self.phi_h, product)
         biases = self._biases(weights, row=1)
         return _added(terms, {k: b for k, b in biases.items() if k in blocks})
 
-    def step(self, weights: Tensors, input_terms: Tensors, states: list, h_mask=None):
+    def step(
+        self,
+        weights: Tensors,
+        input_terms: Tensors,
+        states: list,
+        h_mask=None,
+        product: Callable = multiplied,
+        memory: Callable = lambda c: c,
+    ):
         """Returns the output and the new states of one step.
 
         Args:
@@ -77,25 +90,32 @@ class Formula:
             input_terms: what `input_terms` returned for x_t, tensors (B, U).
             states: tensors (B, U): [h, c], [h], or [h, c, i, f, o] with gate recurrence.
             h_mask: tensor (B, U) that multiplies h where it is read, or None.
+            product: (names, h, kernel) -> {name: its columns of h @ kernel}, for every dense
+                recurrent product. All else is elementwise, which whoever runs the step over time
+                may make use of.
+            memory: c_t -> c_t, called once, before the output is computed from it.
         """
         form, names = self.form, self.form.states
         state = dict(zip(names, states, strict=True))
         h = state["h"] if h_mask is None else state["h"] * h_mask
         c = state.get("c", state["h"])
 
-        gates = [k for k in form.blocks if k != "candidate"]
+        first = [k for k in form.blocks if k != "candidate" or form.reset != "before"]
+        recurrent = self.recurrent_terms(weights, h, first, product)
         a = _added(
-            {k: input_terms[k] for k in gates if k in input_terms},
-            self.recurrent_terms(weights, h, gates),
+            {k: x for k, x in input_terms.items() if k != "candidate"},
+            {k: u for k, u in recurrent.items() if k != "candidate"},
         )
         a = _added(a, self._gates_before(weights, state))
-        p = split(self._names["peephole"], weights["peephole"]) if "peephole" in weights else {}
+        p = split(self.names["peephole"], weights["peephole"]) if "peephole" in weights else {}
         a = _added(a, {k: p[k] * c for k in p if k != "output"})
         value = _Values(form, self.activation, a)
 
-        candidate = self._candidate(weights, input_terms, h, value("reset"))
-        i, f = value("input"), value("forget")
-        c = self.mu(_sum(_times(f, self.kappa(c)), _times(i, candidate), like=c))
+        i, f, r = value("input"), value("forget"), value("reset")
+        if form.reset == "before":
+            recurrent = self.recurrent_terms(weights, _times(r, h), ("candidate",), product)
+        candidate = self._candidate(input_terms, recurrent.get("candidate"), r)
+        c = memory(self.mu(_sum(_times(f, self.kappa(c)), _times(i, candidate), like=c)))
         if "output" in p:
             a["output"] = _sum(a.get("output"), p["output"] * c)
         o = value("output")
@@ -105,16 +125,12 @@ class Formula:
         )
         return h, [new[name] for name in names]
 
-    def _candidate(self, weights: Tensors, input_terms: Tensors, h, r):
-        reads = ("candidate",)
-        if self.form.reset == "before":
-            h = _times(r, h)
-        recurrent = self.recurrent_terms(weights, h, reads).get("candidate")
+    def _candidate(self, input_terms: Tensors, recurrent, r):
         if self.form.reset == "after":
             recurrent = _times(r, recurrent)
         return self.activation["candidate"](_sum(input_terms.get("candidate"), recurrent))
 
-    def _seen(self, weights: Tensors, x, key: str, blocks: Iterable[str], before: dict) -> Tensors:
+    def _seen(self, weights, x, key: str, blocks, before: dict, product=multiplied) -> Tensors:
         """`{block: term}` of the kernels called `key`: "kernel" or "recurrent_kernel"."""
         blocks = [self.form.blocks[name] for name in blocks]
         of_kind = {
@@ -122,24 +138,26 @@ class Formula:
             for kind in ("dense", "diagonal", "identity")
         }
         diagonal = "diagonal_kernel" if key == "kernel" else "recurrent_diagonal_kernel"
-        terms = self._products(weights.get(key), self._names.get(key), of_kind["dense"], x, before)
+        columns = self.columns(weights, key, of_kind["dense"], before)
+        terms: Tensors = {}
+        for names, (phi, kernel) in columns.items():
+            terms |= product(names, lookup(phi).function(x), kernel)
         if of_kind["diagonal"]:
-            vectors = split(self._names[diagonal], weights[diagonal])
+            vectors = split(self.names[diagonal], weights[diagonal])
             terms |= {k: vectors[k] * lookup(before[k]).function(x) for k in of_kind["diagonal"]}
         return terms | {k: lookup(before[k]).function(x) for k in of_kind["identity"]}
 
-    @staticmethod
-    def _products(kernel, names, wanted: list[str], x, before: dict) -> Tensors:
-        """`{block: φ(x) @ its columns}`, one product for all blocks with the same φ."""
-        terms: Tensors = {}
+    def columns(self, weights: Tensors, key: str, wanted: list[str], before: dict) -> dict:
+        """`{blocks: (φ, their columns of the kernel)}`: one product for all blocks with one φ."""
+        found = {}
         for phi in dict.fromkeys(before[name] for name in wanted):
             same = tuple(name for name in wanted if before[name] == phi)
-            columns = kernel
-            if same != names:
-                parts = split(names, kernel)
-                columns = ops.concatenate([parts[name] for name in same], axis=-1)
-            terms |= split(same, ops.matmul(lookup(phi).function(x), columns))
-        return terms
+            kernel = weights[key]
+            if same != self.names[key]:
+                parts = split(self.names[key], kernel)
+                kernel = ops.concatenate([parts[name] for name in same], axis=-1)
+            found[same] = (phi, kernel)
+        return found
 
     def _biases(self, weights: Tensors, row: int) -> Tensors:
         """`{block: bias}` of the input row 0, or of the recurrent row 1 where there is one."""
@@ -147,15 +165,15 @@ class Formula:
             return {}
         bias = weights["bias"]
         if len(bias.shape) == 2:
-            return split(self._names["bias"], bias[row])
-        return split(self._names["bias"], bias) if row == 0 else {}
+            return split(self.names["bias"], bias[row])
+        return split(self.names["bias"], bias) if row == 0 else {}
 
     def _gates_before(self, weights: Tensors, state: Tensors) -> Tensors:
         if not self.form.gate_recurrence:
             return {}
         before = ops.concatenate([state[name] for name in self.form.states[2:]], axis=-1)
         kernel = weights["gate_recurrent_kernel"]
-        return split(self._names["gate_recurrent_kernel"], ops.matmul(before, kernel))
+        return split(self.names["gate_recurrent_kernel"], ops.matmul(before, kernel))
 
 
 class _Values:

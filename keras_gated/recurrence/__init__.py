@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from keras_gated.recurrence.fused import run_fused, takes
+
 Runner = Callable[..., tuple | None]
 _runner: ContextVar[Runner | None] = ContextVar("keras_gated_runner", default=None)
 
@@ -14,7 +16,7 @@ def run_by(runner: Runner) -> Iterator[None]:
 
     Args:
         runner: (layer, sequences, states, mask, h_mask) -> (last output, outputs, states), or None
-            to leave the layer to the ordinary loop. The sequences (B, T, k F) are windowed and in
+            to leave the layer to Keras's own loop. The sequences (B, T, k F) are windowed and in
             the order in which they were given, also with `layer.go_backwards`.
     """
     token = _runner.set(runner)
@@ -40,5 +42,7 @@ def run(layer, sequences, states, mask, h_mask, loop: Callable[[], tuple]) -> tu
         return_sequences), and the list of last states.
     """
     runner = _runner.get()
-    result = runner(layer, sequences, states, mask, h_mask) if runner else None
-    return loop() if result is None else result
+    if runner:
+        result = runner(layer, sequences, states, mask, h_mask)
+        return loop() if result is None else result
+    return run_fused(layer, sequences, states, mask, h_mask) if takes(layer) else loop()

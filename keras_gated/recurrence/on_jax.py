@@ -1,0 +1,55 @@
+"""What the engine needs of JAX: a loop over time, a gradient placed by hand, derivatives."""
+
+import jax
+import jax.numpy as jnp
+
+
+def loop(step, carry, xs, reverse: bool = False):
+    """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
+    return jax.lax.scan(step, list(carry), list(xs), reverse=reverse)
+
+
+def with_gradient(forward, backward, tensors):
+    """Returns `forward`'s outputs, a list, with `backward` as their gradient.
+
+    Args:
+        forward: (*tensors) -> (outputs, kept), two lists of tensors.
+        backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
+        tensors: what is differentiated.
+    """
+    function = jax.custom_vjp(lambda *tensors: forward(*tensors)[0])
+
+    def kept(*tensors):
+        outputs, kept = forward(*tensors)
+        return outputs, (tensors, kept)
+
+    function.defvjp(kept, lambda kept, upstream: tuple(backward(*kept, upstream)))
+    return function(*tensors)
+
+
+def partials(function, inputs):
+    """Returns, for each output of an elementwise function, its derivative by each input or None."""
+    outputs, back = jax.vjp(function, *inputs)
+    depends = _dependence(function, inputs)
+    found = []
+    for at, sees in enumerate(depends):
+        ones = [jnp.full_like(y, float(j == at)) for j, y in enumerate(outputs)]
+        slopes = back(ones)
+        found.append([d if i in sees else None for i, d in enumerate(slopes)])
+    return found
+
+
+def _dependence(function, inputs) -> list[set[int]]:
+    """For each output, the inputs that it may depend on."""
+    jaxpr = jax.make_jaxpr(function)(*inputs).jaxpr
+    sees = {id(v): {i} for i, v in enumerate(jaxpr.invars)}
+    for equation in jaxpr.eqns:
+        reads = set().union(*(sees.get(id(v), set()) for v in equation.invars))
+        sees |= {id(v): reads for v in equation.outvars}
+    return [sees.get(id(v), set()) for v in jaxpr.outvars]
+
+
+def vjp(function, inputs, upstream):
+    """Returns the gradient of `function` by each input for the outputs' gradients `upstream`."""
+    _, back = jax.vjp(function, *inputs)
+    return back(list(upstream))

@@ -1,0 +1,62 @@
+"""What the engine needs of TensorFlow: a loop over time, a gradient placed by hand, derivatives."""
+
+import tensorflow as tf
+
+
+def loop(step, carry, xs, reverse: bool = False):
+    """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
+    static, length = xs[0].shape[0], tf.shape(xs[0])[0]
+    length = length if static is None else static
+    arrays = [tf.TensorArray(x.dtype, length).unstack(x) for x in xs]
+    shapes = [(x.dtype, x.shape) for x in _example(step, carry, xs)]
+    out = [tf.TensorArray(dtype, length, element_shape=shape) for dtype, shape in shapes]
+
+    def body(t, carry, out):
+        at = length - 1 - t if reverse else t
+        carry, ys = step(carry, [array.read(at) for array in arrays])
+        out = [array.write(at, y) for array, y in zip(out, ys, strict=True)]
+        return t + 1, carry, out
+
+    _, carry, out = tf.while_loop(
+        lambda t, *_: t < length, body, (0, list(carry), out), maximum_iterations=length
+    )
+    return carry, [array.stack() for array in out]
+
+
+def _example(step, carry, xs):
+    """The ys of a step, for their types and shapes; what computes them is pruned."""
+    return step(list(carry), [x[0] for x in xs])[1]
+
+
+def with_gradient(forward, backward, tensors):
+    """Returns `forward`'s outputs, a list, with `backward` as their gradient.
+
+    Args:
+        forward: (*tensors) -> (outputs, kept), two lists of tensors.
+        backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
+        tensors: what is differentiated.
+    """
+
+    @tf.custom_gradient
+    def function(*tensors):
+        outputs, kept = forward(*tensors)
+        return outputs, lambda *upstream: backward(tensors, kept, upstream)
+
+    return function(*(tf.identity(x) for x in tensors))  # variables as tensors
+
+
+def partials(function, inputs):
+    """Returns, for each output of an elementwise function, its derivative by each input or None."""
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        outputs = function(*inputs)
+    return [tape.gradient(y, inputs) for y in outputs]
+
+
+def vjp(function, inputs, upstream):
+    """Returns the gradient of `function` by each input for the outputs' gradients `upstream`."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = function(*inputs)
+    zero = tf.UnconnectedGradients.ZERO
+    return tape.gradient(outputs, inputs, upstream, unconnected_gradients=zero)

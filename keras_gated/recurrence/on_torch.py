@@ -1,0 +1,67 @@
+"""What the engine needs of torch: a loop over time, a gradient placed by hand, derivatives."""
+
+import torch
+
+
+def loop(step, carry, xs, reverse: bool = False):
+    """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
+    times = range(len(xs[0]))
+    rows = []
+    for t in reversed(times) if reverse else times:
+        carry, ys = step(carry, [x[t] for x in xs])
+        rows.append(ys)
+    rows = rows[::-1] if reverse else rows
+    return carry, [torch.stack(column) for column in zip(*rows, strict=True)]
+
+
+def with_gradient(forward, backward, tensors):
+    """Returns `forward`'s outputs, a list, with `backward` as their gradient.
+
+    Args:
+        forward: (*tensors) -> (outputs, kept), two lists of tensors.
+        backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
+        tensors: what is differentiated.
+    """
+    count = len(tensors)
+
+    class Placed(torch.autograd.Function):
+        @staticmethod
+        def forward(context, *tensors):
+            outputs, kept = forward(*tensors)
+            context.save_for_backward(*tensors, *kept)
+            return tuple(outputs)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(context, *upstream):
+            saved = context.saved_tensors
+            return tuple(backward(saved[:count], saved[count:], upstream))
+
+    return list(Placed.apply(*tensors))
+
+
+def partials(function, inputs):
+    """Returns, for each output of an elementwise function, its derivative by each input or None."""
+    inputs, outputs = _traced(function, inputs)
+    return [
+        torch.autograd.grad(y.sum(), inputs, retain_graph=True, allow_unused=True)
+        if y.requires_grad
+        else [None] * len(inputs)
+        for y in outputs
+    ]
+
+
+def vjp(function, inputs, upstream):
+    """Returns the gradient of `function` by each input for the outputs' gradients `upstream`."""
+    inputs, outputs = _traced(function, inputs)
+    pairs = [(y, d) for y, d in zip(outputs, upstream, strict=True) if y.requires_grad]
+    slopes = torch.autograd.grad(
+        [y for y, _ in pairs], inputs, [d for _, d in pairs], allow_unused=True
+    )
+    return [torch.zeros_like(x) if d is None else d for x, d in zip(inputs, slopes, strict=True)]
+
+
+def _traced(function, inputs):
+    with torch.enable_grad():
+        inputs = [x.detach().requires_grad_() for x in inputs]
+        return inputs, function(*inputs)
