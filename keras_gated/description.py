@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 from keras_gated import notation
+from keras_gated.export.lowering import lower
 from keras_gated.registry import Preset, presets, specification
 from keras_gated.resolve import NormalForm, resolve
 from keras_gated.spec import CellSpec
@@ -134,6 +135,8 @@ def describe(spec: str | CellSpec, input_dim: int | None = None, units: int | No
     rows = [("States", ", ".join(form.states)), ("Weights", "; ".join(_weights(form)))]
     if input_dim is not None and units is not None:
         rows += _counts(spec, input_dim, units)
+    lowering = lower(form)
+    rows.append(("ONNX", lowering.operator or f"Loop, since {lowering.reason}"))
     rows += _about(known) if known else []
     head = f"{known.name}: {known.title}" if known else "custom cell"
     body = "\n".join(f"  {line.text}" for line in notation.lines(form))

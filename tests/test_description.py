@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers import precision
+from helpers import FINEST, TOLERANCE
 from keras import ops
 from latex import evaluate
 from reference import WITNESSES
@@ -85,7 +85,7 @@ def as_printed(spec, blocks: dict, x: np.ndarray, states: list) -> np.ndarray:
 
 def check_equations(spec, features: int = F) -> None:
     rng = np.random.default_rng(7)
-    layer = kg.GatedRNN(U, spec, return_sequences=True, dtype="float64")
+    layer = kg.GatedRNN(U, spec, return_sequences=True, dtype=FINEST)
     layer.build((B, T, features))
     layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
     x = rng.normal(size=(B, T, features))
@@ -95,27 +95,25 @@ def check_equations(spec, features: int = F) -> None:
     expected = as_printed(spec, layer.block_weights(), x, states)
     assert np.abs(expected).max() > 1e-3
     error = np.abs(actual - expected) / np.maximum(1.0, np.abs(expected))
-    assert error.max() <= 1e-12, f"{error.max():.1e}"
+    assert error.max() <= TOLERANCE[FINEST], f"{error.max():.1e}"
 
 
 @pytest.mark.parametrize("name", kg.presets)
 def test_printed_equations_are_the_cells_numbers(name):
-    with precision("float64"):
-        check_equations(name, U if WITNESSES[name].square else F)
+    check_equations(name, U if WITNESSES[name].square else F)
 
 
 @pytest.mark.parametrize("name", CUSTOM)
 def test_printed_equations_of_custom_cells(name):
     square = name in ("constant reset, reset after", "reset of an identity")
-    with precision("float64"):
-        check_equations(CUSTOM[name], U if square else F)
+    check_equations(CUSTOM[name], U if square else F)
 
 
 def test_a_wrong_equation_is_found(monkeypatch):
     right = kg.equations("lstm")
     assert r"f_t \odot c_{t-1}" in right
     monkeypatch.setattr(kg, "equations", lambda spec: right.replace("f_t \\odot", "i_t \\odot"))
-    with precision("float64"), pytest.raises(AssertionError):
+    with pytest.raises(AssertionError):
         check_equations("lstm")
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -178,6 +178,7 @@ def _compared(model, interface: Interface, path: str, seed: int) -> Iterator:
     if names != expected:
         yield f"The file's inputs are {names}. The model's are {expected}."
         return
+    interface = _as_fixed(interface, session)
     done: set[str] = set()
     for batch, time in SHAPES:
         arrays = random_inputs(model, interface, batch, time, rng)
@@ -185,6 +186,16 @@ def _compared(model, interface: Interface, path: str, seed: int) -> Iterator:
         if shape not in done:
             done.add(shape)
             yield from _at(model, interface, session, arrays, shape)
+
+
+def _as_fixed(interface: Interface, session: Any) -> Interface:
+    """The interface with the sizes that the file fixes."""
+    ports = []
+    for port, given in zip(interface.ports, session.get_inputs(), strict=True):
+        pairs = zip(port.shape, given.shape, strict=True)
+        shape = tuple(theirs if isinstance(theirs, int) else ours for ours, theirs in pairs)
+        ports.append(replace(port, shape=shape))
+    return replace(interface, ports=tuple(ports))
 
 
 def _at(model, interface: Interface, session: Any, arrays: list, shape: str) -> Iterator:

@@ -37,6 +37,7 @@ def tidy(
         outputs: the same for each output; None for an axis of which nothing is known.
     """
     graph = model.graph
+    _spell_out_erfc(graph)
     _drop_unread(graph)
     _name_weights(graph, weights)
     _strip_scope(graph, name)
@@ -101,6 +102,26 @@ def _defined(onnx: Any, node: Any, opset: int) -> bool:
     return True
 
 
+def _spell_out_erfc(graph: Any) -> None:
+    """Writes erfc(x) as 1 - erf(x): the converter does not, and every exact GELU has it."""
+    (onnx,) = require("onnx")
+    for inner in graphs_in(graph):
+        _spell_out_erfc(inner)
+    nodes = list(graph.node)
+    for node in [node for node in nodes if node.op_type == "Erfc"]:
+        made = onnx.helper.make_node
+        erf, one, y = f"{node.name}/erf", f"{node.name}/one", node.output[0]
+        tensor = onnx.helper.make_tensor("one", onnx.TensorProto.FLOAT, [], [1.0])
+        place = nodes.index(node)
+        nodes[place : place + 1] = [
+            made("Constant", [], [one], name=one, value=tensor),
+            made("Erf", [node.input[0]], [erf], name=erf),
+            made("Sub", [one, erf], [y], name=node.name),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
 def _drop_unread(graph: Any) -> None:
     """Drops the constants that nothing reads."""
     read = read_in(graph)
@@ -126,7 +147,7 @@ def _name_weights(graph: Any, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def _strip_scope(graph: Any, name: str) -> None:
-    """Takes the model's own name off every name that begins with it, where that leaves it unique."""
+    """Takes the model's own name off the names that begin with it, where they stay unique."""
     scope = re.compile(rf"^{re.escape(name)}(_\d+)*/(?=.)")
     taken = {tensor for node in nodes_in(graph) for tensor in (*node.input, *node.output)}
     ports = {port.name for port in (*graph.input, *graph.output)}

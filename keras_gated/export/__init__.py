@@ -1,0 +1,1 @@
+"""How a model leaves as ONNX and is checked; imports nothing heavy by itself."""

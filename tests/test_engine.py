@@ -1,0 +1,162 @@
+"""The engine, with its gradient placed by hand, against Keras's own loop differentiated by tape.
+
+`unroll=True` runs the same layer in Keras's loop. All presets, masks with holes, initial states,
+gradients by weights and initial states, from outputs and from the last states.
+"""
+
+import keras
+import numpy as np
+import pytest
+from helpers import BACKEND, FINEST, B, T, U, assert_close, case, gradients
+from keras import ops
+
+import keras_gated as kg
+from keras_gated.recurrence.fused import takes
+
+MASK = np.ones((B, T), bool)
+MASK[0, 3:5] = MASK[1, :2] = MASK[2, 6:] = False  # holes, left, right; the last row is whole
+
+
+def both(name: str, **arguments):
+    """The same preset in the engine and in Keras's loop."""
+    this = case(name, FINEST)
+    layers = [this.layer(unroll=unroll, **arguments) for unroll in (False, True)]
+    assert takes(layers[0]) == (name != "fgr") and not takes(layers[1])
+    return this, layers
+
+
+class Summed(keras.layers.Layer):
+    """Outputs and last states of a layer in one tensor, so that the gradient comes from both."""
+
+    def __init__(self, layer, scales):
+        super().__init__(dtype=FINEST)
+        self.layer, self.scales = layer, scales
+        self.supports_masking = True
+
+    def call(self, x, initial_state=None, mask=None):
+        outputs, *states = self.layer(x, initial_state=initial_state, mask=mask)
+        states = states[: len(self.layer.cell.state_size)]  # without a window
+        last = [s * u for s, u in zip(states, self.scales, strict=False)]
+        return outputs + sum(last[1:], start=last[0])[:, None]
+
+
+@pytest.mark.parametrize("name", list(kg.presets))
+def test_gradient_under_masks_equals_that_of_keras_loop(name):
+    this, layers = both(name, return_state=True)
+    scales = np.random.default_rng(1).normal(size=(5, B, U))
+    found = []
+    for layer in layers:
+        model = Summed(layer, scales)
+        found.append(
+            (
+                model(this.x, mask=MASK, initial_state=this.initial_state),
+                *gradients(model, this.x, this.upstream, this.initial_state, mask=MASK),
+            )
+        )
+    ours, theirs = found
+    if BACKEND != "tensorflow":  # Keras's loop shows h_0 before the first valid step there
+        ours, theirs = ours[1:], theirs[1:]
+        this.upstream[1, :2] = 0.0
+    compare(ours, theirs, name)
+
+
+def compare(ours, theirs, name: str) -> None:
+    flat = [
+        [t for part in parts for t in (part if isinstance(part, list) else [part])]
+        for parts in (ours, theirs)
+    ]
+    for index, (a, b) in enumerate(zip(*flat, strict=True)):
+        assert_close(a, b, f"keras {FINEST}", f"{name}: tensor {index}")
+
+
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru", "gru_cho", "slim_lstm5", "mut3", "t_gru"])
+def test_backwards_equals_keras_loop(name):
+    this, layers = both(name, go_backwards=True)
+    compare(
+        *(gradients(layer, this.x, this.upstream, this.initial_state) for layer in layers), name
+    )
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru_cho", "mgu", "ind_rnn"])
+def test_recurrent_dropout_equals_keras_loop(name):
+    """The mask of h is drawn from a seed, so both layers drop the same."""
+    this, layers = both(name, dropout=0.3, recurrent_dropout=0.4, seed=5)
+    found = [
+        gradients(layer, this.x, this.upstream, this.initial_state, training=True)
+        for layer in layers
+    ]
+    compare(*found, name)
+    plain = gradients(layers[0], this.x, this.upstream, this.initial_state)
+    assert np.abs(plain[0][0] - found[0][0][0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_cho"])
+def test_only_the_last_output(name):
+    this, layers = both(name, return_sequences=False)
+    upstream = this.upstream[:, 0]
+    found = [(layer(this.x), *gradients(layer, this.x, upstream)) for layer in layers]
+    compare(*found, name)
+
+
+def test_a_wrong_slope_is_found(monkeypatch):
+    """Planted: the derivative by the first product's first block is half of what it should be."""
+    from keras_gated.recurrence.sequence import _Cut
+
+    right = _Cut.slopes
+
+    def wrong(self):
+        slopes, layout = right(self)
+        return [slopes[0] * 0.5, *slopes[1:]], layout
+
+    monkeypatch.setattr(_Cut, "slopes", wrong)
+    with pytest.raises(AssertionError):
+        test_gradient_under_masks_equals_that_of_keras_loop("lstm")
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the others differentiate it again")
+def test_second_derivatives_are_refused_by_torch():
+    import torch
+
+    layer = kg.GatedLSTM(3)
+    x = torch.ones((2, 4, 3), requires_grad=True)
+    (slope,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow's graphs")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_time_and_batch_may_be_unknown(jit_compile):
+    import tensorflow as tf
+
+    layer = kg.GatedGRU(4, return_sequences=True)
+    layer.build((None, None, 3))
+    graph = tf.function(
+        layer, input_signature=[tf.TensorSpec((None, None, 3))], jit_compile=jit_compile
+    )
+    for shape in ((2, 5, 3), (1, 1, 3), (3, 8, 3)):
+        x = keras.random.normal(shape, seed=3)
+        assert_close(graph(x), layer(x), "xla", str(shape))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="by tapes of TensorFlow")
+def test_second_derivative_against_differences():
+    import tensorflow as tf
+
+    layer = kg.GatedLSTM(3, dtype="float64")
+    x = tf.Variable(np.random.default_rng(0).normal(size=(2, 4, 3)))
+    direction = np.random.default_rng(1).normal(size=x.shape)
+
+    def slope(value):
+        with tf.GradientTape() as tape:
+            tape.watch(value)
+            y = tf.reduce_sum(layer(value) ** 2)
+        return tf.reduce_sum(tape.gradient(y, value) * direction)
+
+    with tf.GradientTape() as tape:
+        once = slope(x)
+    twice = ops.convert_to_numpy(tape.gradient(once, x))
+    step = 1e-6
+    ahead, behind = (slope(tf.constant(x.numpy() + s * direction)) for s in (step, -step))
+    expected = float(ahead - behind) / (2 * step)
+    assert abs(float((twice * direction).sum()) - expected) <= 1e-7 * max(1.0, abs(expected))
