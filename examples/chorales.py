@@ -180,12 +180,14 @@ def split(rolls, seed=0):
     )
 
 
-def pad(rolls, length=None):
+def pad(rolls, length=None, rows=1):
     """Arrays for next-frame prediction, filled up with zeros at the end.
 
     Args:
-        rolls: list of N piano rolls (T, 88).
-        length: number of steps of the arrays; by default as many as the longest roll needs.
+        rolls: list of piano rolls (T, 88).
+        length: number of steps of a row; by default as many as the longest roll needs. A longer
+            roll goes on in further rows, so that no step is lost.
+        rows: the number of rows N is made a multiple of this by empty rows.
 
     Returns:
         inputs (N, length, 88): all frames but the last.
@@ -193,12 +195,28 @@ def pad(rolls, length=None):
         mask (N, length): 1 where a target stands, 0 in the padding.
     """
     length = length or max(map(len, rolls)) - 1
-    inputs = np.zeros((len(rolls), length, KEYS), np.float32)
+    pieces = [
+        roll[start : start + length + 1]
+        for roll in rolls
+        for start in range(0, len(roll) - 1, length)
+    ]
+    inputs = np.zeros((math.ceil(len(pieces) / rows) * rows, length, KEYS), np.float32)
     targets, mask = np.zeros_like(inputs), np.zeros(inputs.shape[:2], np.float32)
-    for n, roll in enumerate(rolls):
-        steps = len(roll) - 1
-        inputs[n, :steps], targets[n, :steps], mask[n, :steps] = roll[:-1], roll[1:], 1.0
+    for n, piece in enumerate(pieces):
+        steps = len(piece) - 1
+        inputs[n, :steps], targets[n, :steps], mask[n, :steps] = piece[:-1], piece[1:], 1.0
     return inputs, targets, mask
+
+
+def weighted(rolls, length, rows):
+    """`pad`'s inputs and targets, and weights (N, length) for a loss in nats per time step.
+
+    Keras takes the mean of the cross-entropy over keys, steps and rows, padding included. With
+    these weights that is a sum over the keys and a mean over the steps that are no padding; over
+    several batches too, as long as all have the same number of rows.
+    """
+    inputs, targets, mask = pad(rolls, length, rows)
+    return inputs, targets, KEYS * mask / mask.mean()
 
 
 # ----------------------------------------------------------------- what a model without memory can
@@ -245,24 +263,32 @@ def bigram_logits(condition, y):
 
 def logistic_logits(x, y, x_test, penalty=1.0):
     """One logistic regression a key; keys unseen in training keep their marginal."""
-    used = x.any(axis=0)
+    seen_x, seen_y = x.any(axis=0), y.any(axis=0)
     design, design_test = (
-        np.column_stack([part[:, used], np.ones(len(part))]) for part in (x, x_test)
+        np.column_stack([part[:, seen_x], np.ones(len(part))]) for part in (x, x_test)
     )
     logits = np.tile(log_odds(y.sum(axis=0), len(y)), (len(x_test), 1))
-    for key in np.flatnonzero(y.any(axis=0)):
-        logits[:, key] = design_test @ fit_logistic(design, y[:, key], penalty)
+    logits[:, seen_y] = design_test @ fit_logistic(design, y[:, seen_y], penalty)
     return logits
 
 
-def fit_logistic(design, target, penalty, tolerance=1e-2):
-    """Weights of a logistic regression by Newton's method."""
-    weights = np.zeros(design.shape[1])
+def fit_logistic(design, targets, penalty, tolerance=1e-3):
+    """Weights (D, keys) of penalised logistic regressions from the same inputs, by Newton's method.
+
+    Chorales come back to the same chords: equal rows of the design are counted, not repeated.
+    """
+    rows, which, counts = np.unique(design, axis=0, return_inverse=True, return_counts=True)
+    size, keys = rows.shape[1], targets.shape[1]
+    ones = np.zeros((len(rows), keys))
+    np.add.at(ones, which.ravel(), targets)
+    products = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+    weights = np.zeros((size, keys))
     for _ in range(50):
-        p = 1.0 / (1.0 + np.exp(-design @ weights))
-        gradient = design.T @ (p - target) + penalty * weights
-        hessian = (design.T * (p * (1.0 - p))) @ design + penalty * np.eye(len(weights))
-        step = np.linalg.solve(hessian, gradient)
+        p = 1.0 / (1.0 + np.exp(-rows @ weights))
+        gradient = rows.T @ (counts[:, None] * p - ones) + penalty * weights
+        curvature = (counts[:, None] * p * (1.0 - p)).T @ products
+        hessian = curvature.reshape(-1, size, size) + penalty * np.eye(size)
+        step = np.linalg.solve(hessian, gradient.T[..., None])[..., 0].T
         weights -= step
         if np.abs(step).max() < tolerance:
             return weights

@@ -1,11 +1,11 @@
 """GatedLSTM, GatedGRU and the Elman preset beside keras.layers.LSTM, GRU and SimpleRNN."""
 
-from itertools import product
+from itertools import combinations
 
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, B, F, T, U, assert_close, gradients, precision
+from helpers import BACKEND, FINEST, B, F, T, U, assert_close, gradients
 
 import keras_gated as kg
 
@@ -33,7 +33,6 @@ def masks() -> dict:
 TENSORFLOW_ONLY = pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras differs by backend")
 EARLY = [pytest.param(kind, marks=TENSORFLOW_ONLY) for kind in ("left", "row")]
 mask_kinds = pytest.mark.parametrize("kind", ["none", "holes", *EARLY])
-directions = pytest.mark.parametrize("go_backwards", [False, True], ids=["forwards", "backwards"])
 
 
 def both(pair: str, dtype="float32", seed=7, **arguments):
@@ -61,7 +60,7 @@ def as_list(outputs) -> list:
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
-def check_equal(mine, theirs, x, kind="keras", **call):
+def check_equal(mine, theirs, x, kind="keras float32", **call):
     ours, stock = as_list(mine(x, **call)), as_list(theirs(x, **call))
     for index, (a, b) in enumerate(zip(ours, stock, strict=True)):
         assert_close(a, b, kind, f"result {index}")
@@ -78,16 +77,14 @@ def test_weights_have_the_same_order_and_shape(pair, use_bias):
     assert [w.name for w in mine.weights] == [w.name for w in theirs.weights]
 
 
-@pairs
-@pytest.mark.parametrize("unit_forget_bias", [True, False])
-def test_initial_weights_are_the_same_for_the_same_seed(pair, unit_forget_bias):
+@pytest.mark.parametrize("pair", ["lstm", "gru", "gru before"])  # SimpleRNN seeds its dropout first
+@pytest.mark.parametrize("more", [{}, {"use_bias": False}, {"kernel_initializer": "he_normal"}])
+def test_initial_weights_are_the_same_for_the_same_seed(pair, more):
     ours, stock, own = PAIRS[pair]
-    if pair == "lstm":
-        own = own | {"unit_forget_bias": unit_forget_bias}
     drawn = []
     for make in (ours, stock):
         keras.utils.set_random_seed(11)
-        layer = make(U, **own)
+        layer = make(U, **own, **more)
         layer.build((B, T, F))
         drawn.append(layer.get_weights())
     for index, (a, b) in enumerate(zip(*drawn, strict=True)):
@@ -95,24 +92,42 @@ def test_initial_weights_are_the_same_for_the_same_seed(pair, unit_forget_bias):
     assert np.ptp(drawn[0][0]) > 0.1  # drawn, not constant
 
 
+def test_forget_bias_starts_at_zero_where_asked_for():
+    mine, theirs = (make(U, unit_forget_bias=False) for make in (kg.GatedLSTM, keras.layers.LSTM))
+    for layer in (mine, theirs):
+        layer.build((B, T, F))
+    assert_close(mine.get_weights()[2], theirs.get_weights()[2], "reload", "bias")
+
+
 # Numbers ----------------------------------------------------------------------------------------
+
+
+# Eight calls in which each two of the five options meet in all four ways (an orthogonal array):
+# return_sequences, return_state, go_backwards, zero_output_for_mask, initial_state.
+CALLS = [
+    (a, b, c, a == b, a == c)
+    for a, b, c in ((n >> 2 & 1 == 1, n >> 1 & 1 == 1, n & 1 == 1) for n in range(8))
+]
+
+
+def test_every_two_options_meet_in_all_four_ways():
+    for i, j in combinations(range(5), 2):
+        assert len({(call[i], call[j]) for call in CALLS}) == 4
 
 
 @pairs
 @mask_kinds
-@directions
-def test_numbers_with_every_way_to_call(pair, kind, go_backwards):
-    mask, options = masks()[kind], (False, True)
-    for sequences, state, zero, start in product(options, repeat=4):
+def test_numbers_with_every_way_to_call(pair, kind):
+    for sequences, state, backwards, zero, start in CALLS:
         mine, theirs = both(
             pair,
             return_sequences=sequences,
             return_state=state,
+            go_backwards=backwards,
             zero_output_for_mask=zero,
-            go_backwards=go_backwards,
         )
         x, call = data(pair, initial_state=start)
-        check_equal(mine, theirs, x, mask=mask, **call)
+        check_equal(mine, theirs, x, mask=masks()[kind], **call)
 
 
 @pairs
@@ -122,30 +137,31 @@ def test_numbers_and_gradient_with_other_activations(pair, activation, use_bias)
     arguments = {"activation": activation, "use_bias": use_bias, "return_sequences": True}
     if pair != "elman":
         arguments["recurrent_activation"] = "hard_sigmoid"
+    elif activation is None:  # to GatedRNN None means: as the preset says
+        arguments["activation"] = "linear"
     check_numbers_and_gradient(pair, None, **arguments)
 
 
 @pairs
 @mask_kinds
-@directions
 @pytest.mark.parametrize("sequences", [True, False], ids=["sequences", "last"])
-def test_gradient(pair, kind, go_backwards, sequences):
-    arguments = {"return_sequences": sequences, "go_backwards": go_backwards}
+def test_gradient(pair, kind, sequences):
+    arguments = {"return_sequences": sequences, "go_backwards": sequences}
     check_numbers_and_gradient(pair, masks()[kind], **arguments)
 
 
 def check_numbers_and_gradient(pair, mask, **arguments):
-    """In float64, where a difference is none of rounding."""
-    with precision("float64"):
-        mine, theirs = both(pair, "float64", **arguments)
-        x, call = data(pair, "float64")
-        check_equal(mine, theirs, x, "keras float64", mask=mask, **call)
-        shape = (B, T, U) if arguments["return_sequences"] else (B, U)
-        upstream = np.random.default_rng(9).standard_normal(shape)
-        found = [gradients(one, x, upstream, call["initial_state"], mask=mask) for one in (mine, theirs)]
+    """In the finest precision there is, where a difference is none of rounding."""
+    mine, theirs = both(pair, FINEST, **arguments)
+    x, call = data(pair, FINEST)
+    check_equal(mine, theirs, x, f"keras {FINEST}", mask=mask, **call)
+    shape = (B, T, U) if arguments["return_sequences"] else (B, U)
+    upstream = np.random.default_rng(9).standard_normal(shape)
+    state = call["initial_state"]
+    found = [gradients(one, x, upstream, state, mask=mask) for one in (mine, theirs)]
     for ours, stock in zip(*found, strict=True):  # by weights, by initial states
         for index, (a, b) in enumerate(zip(ours, stock, strict=True)):
-            assert_close(a, b, "keras float64", f"gradient {index}")
+            assert_close(a, b, f"keras {FINEST}", f"gradient {index}")
 
 
 @pairs

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers import (
+    FINEST,
     TOLERANCE,
     B,
     F,
@@ -12,7 +13,6 @@ from helpers import (
     check_forward,
     check_gradient,
     dead_blocks,
-    gradient_of,
     numpy_blocks,
 )
 from reference import WITNESSES, draw, run
@@ -23,6 +23,7 @@ NAMES = list(kg.presets)
 every = pytest.mark.parametrize("name", NAMES)
 SQUARE = ("mut1", "mut2")
 RELU = ("li_gru", "ind_rnn")
+dtypes = pytest.mark.parametrize("dtype", sorted({"float32", FINEST}))
 
 # One row for each argument that a preset takes, at values other than its default.
 ARGUMENTS = [
@@ -42,19 +43,14 @@ def test_presets_and_witnesses_have_the_same_names():
 
 
 @every
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@dtypes
 def test_forward_equals_the_witness(name, dtype):
     check_forward(name, dtype)
 
 
 @every
-def test_gradient_equals_central_differences(name):
-    check_gradient(name)
-
-
-@every
-def test_no_weight_is_dead(name):
-    by_block, _ = gradient_of(case(name, "float64"))
+def test_gradient_equals_central_differences_and_no_weight_is_dead(name):
+    by_block = check_gradient(name)
     # A ReLU unit that is below zero at every step of every sequence has no gradient: right so.
     assert dead_blocks(by_block, share=0.5 if name in RELU else 0.9) == []
 
@@ -80,7 +76,7 @@ def test_every_argument_of_a_preset_has_a_row():
 
 
 @arguments
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@dtypes
 def test_argument_forward(name, given, dtype):
     check_forward(name, dtype, **given)
 

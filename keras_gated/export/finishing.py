@@ -158,8 +158,11 @@ def _strip_scope(graph: Any, name: str) -> None:
             names[tensor] = short
             taken.add(short)
     _rename(graph, names)
+    called = {node.name for node in nodes_in(graph)}
     for node in nodes_in(graph):
-        node.name = scope.sub("", node.name)
+        if (short := scope.sub("", node.name)) not in called:
+            called.add(short)
+            node.name = short
 
 
 def _rename(graph: Any, names: Mapping[str, str]) -> None:

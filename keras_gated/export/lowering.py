@@ -20,8 +20,8 @@ from keras_gated.resolve import Block, NormalForm, Value
 
 LINEAR = (None, "linear")
 SATURATED = 100.0  # σ of it is 1 in float32, in onnxruntime from 18 on
-SIGMOID, TANH, AFFINE = ("Sigmoid", None, None), ("Tanh", None, None), ("Affine", 1.0, 0.0)
 Function = tuple[str, float | None, float | None]  # name, alpha, beta
+SIGMOID, TANH, AFFINE = ("Sigmoid", None, None), ("Tanh", None, None), ("Affine", 1.0, 0.0)
 
 # What is tried in this order until an operator fits: nothing outside it, then more and more.
 OUTSIDE = (
@@ -208,7 +208,7 @@ def _gate_row(form: NormalForm, name: str, value: Value, function: Function) -> 
 
 
 def _bias_for(value: float, function: Function) -> float | None:
-    """The bias b with function(b) = value, or None."""
+    """The bias b with function(b) = value, or None if there is none."""
     name, alpha, beta = function
     if name == "Sigmoid":
         return _logit(value)

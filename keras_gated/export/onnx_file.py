@@ -76,23 +76,22 @@ def export_onnx(
     Example:
         >>> print(kg.export_onnx(model, "model.onnx"))
     """
-    _check_arguments(model, opset, lowering)
+    _check_arguments(model, path, opset, lowering)
     check_stateless(model)
     interface = interface_of(model, input_signature, dynamic)
     with in_float32(model):
         proto, tracer, names = _converted(model, interface, opset, lowering)
-    check_graph(proto[0], [port.name for port in interface.ports], proto[1])
     report = ExportReport(
         path=os.fspath(path),
         opset=opset,
         layers=_layers(model, tracer),
-        operators=histogram(proto[0].graph),
+        operators=histogram(proto.graph),
         inputs=tuple(port.name for port in interface.ports),
         outputs=tuple(names),
-        size=proto[0].ByteSize(),
+        size=proto.ByteSize(),
     )
     with _put_in_place(path) as draft:
-        draft.write_bytes(proto[0].SerializeToString())
+        draft.write_bytes(proto.SerializeToString())
         if verify:
             parity = check_onnx(model, draft, input_signature=input_signature)
             if not parity.passed:
@@ -102,7 +101,7 @@ def export_onnx(
 
 
 def _converted(model, interface: Interface, opset: int, lowering: str):
-    """The ONNX model with what tf2onnx complained about, the tracer, the names of the outputs."""
+    """The ONNX model, whole and valid; the tracer; the names of the outputs."""
     (tf,) = require("tensorflow")
     tracer = Tracer(model, lowering)
     names: list[str] = []
@@ -128,14 +127,20 @@ def _converted(model, interface: Interface, opset: int, lowering: str):
         inputs={port.name: interface.axes(port) for port in interface.ports},
         outputs=dict(zip(names, axes or [[]] * len(names), strict=True)),
     )
-    return (proto, complaints), tracer, names
+    check_graph(proto, [port.name for port in interface.ports], complaints)
+    return proto, tracer, names
 
 
-def _check_arguments(model: Any, opset: int, lowering: str) -> None:
+def _check_arguments(model: Any, path: str | os.PathLike, opset: int, lowering: str) -> None:
     if not isinstance(model, keras.Model):
         raise ValueError(
             f"Argument `model` must be a keras.Model. Received: {type(model).__name__}. "
             "Put a layer into one: keras.Sequential([keras.Input((None, features)), layer])."
+        )
+    if not (folder := Path(path).absolute().parent).is_dir():
+        raise ValueError(
+            "Argument `path` must be in a folder that exists. "
+            f"Received: path={os.fspath(path)!r}. Create {str(folder)!r} first."
         )
     if opset not in OPSETS:
         raise ValueError(
@@ -167,12 +172,13 @@ def _weights(model: keras.Model) -> dict:
 
 def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
     rows = []
-    for layer in gated_layers(model):
+    for layer in {**dict.fromkeys(gated_layers(model)), **tracer.became}:
         in_file, operator = None, "not traced"
         reason = "no call was seen: the model does not use it, or hides it behind a tf.function"
-        if seen := tracer.seen.get(id(layer)):
-            operator, reason = seen[0].operator or "Loop", seen[0].reason
-            in_file = tracer.size(layer) if seen[0].operator else layer.count_params()
+        if layer in tracer.became:
+            lowering = tracer.became[layer]
+            operator, reason = lowering.operator or "Loop", lowering.reason
+            in_file = tracer.size(layer) if lowering.operator else layer.count_params()
         rows.append((layer, operator, reason, in_file))
     reason = "Keras's RNN steps through a GatedCell; keras_gated.GatedRNN would leave as it should"
     rows += [(layer, "Loop", reason, layer.count_params()) for layer in wrapped_cells(model)]
@@ -208,10 +214,12 @@ def _umask() -> int:
 
 
 def _differs(parity) -> str:
-    worst = "\n".join(parity.problems)
-    return (
-        f"The converted graph does not do what the model does, so no file was written.\n{worst}\n"
-        "If these differences are rounding in an unstable model, export with verify=False and "
-        "check with check_onnx(..., tolerance=...); else please report the model.\n"
-        f"{parity}"
+    return "\n".join(
+        [
+            "The converted graph does not do what the model does, so no file was written.",
+            *parity.problems,
+            "If this is the rounding of an unstable model, whose numbers grow without bound, "
+            "export with verify=False and check with check_onnx(..., tolerance=...). "
+            "Else please report the model.",
+        ]
     )

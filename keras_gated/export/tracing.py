@@ -52,14 +52,20 @@ class Tracer:
     Args:
         model: the model that is traced.
         lowering: "auto", "native" or "loop".
+
+    Attributes:
+        calls: each call that left a stub, by token.
+        shapes: of each stub's outputs, by token, -1 for an open dimension.
+        became: what each layer that was called became.
+        refused: why layers are no operator, by name.
     """
 
     model: keras.Model
     lowering: str
-    calls: dict[str, Call] = field(default_factory=dict)  # by token
-    shapes: dict[str, list] = field(default_factory=dict)  # of the stub's outputs, by token
-    seen: dict[int, list] = field(default_factory=dict)  # id(layer) -> what each call became
-    refused: dict[str, str] = field(default_factory=dict)  # why layers are no operator, by name
+    calls: dict[str, Call] = field(default_factory=dict)
+    shapes: dict[str, list] = field(default_factory=dict)
+    became: dict[GatedRNN, Lowering] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self._call_name, self._layer_name = Names(), Names()
@@ -67,7 +73,7 @@ class Tracer:
 
     def __call__(self, layer: GatedRNN, sequences, states: list, mask, h_mask):
         lowering = self._choose(layer, sequences)
-        self.seen.setdefault(id(layer), []).append(lowering)
+        self.became[layer] = lowering
         if lowering.operator is None:
             return None
         x, output_gate = operator_input(layer, lowering, sequences)

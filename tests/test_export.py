@@ -1,0 +1,668 @@
+"""Whole models to ONNX and back through onnxruntime: the file does what the model does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from test_lowering import NOT_NATIVE, OPERATOR
+
+import keras_gated as kg
+from keras_gated.export.check import check_onnx
+from keras_gated.export.errors import ExportError
+from keras_gated.export.onnx_file import export_onnx
+from keras_gated.parts import Candidate, Gate, Tied
+from keras_gated.spec import CellSpec
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the export runs on Keras's TensorFlow backend"
+)
+F, U = 3, 5
+NATIVE = ("LSTM", "GRU", "RNN")
+
+
+@pytest.fixture
+def path(tmp_path) -> str:
+    return str(tmp_path / "model.onnx")
+
+
+def randomized(model, seed=0, scale=0.5):
+    """The model with random weights everywhere: zero biases and peepholes hide mistakes."""
+    rng = np.random.default_rng(seed)
+    model.set_weights([scale * rng.standard_normal(w.shape) for w in model.get_weights()])
+    return model
+
+
+def functional(*layers, features=F, name="x"):
+    x = y = keras.Input((None, features), name=name)
+    for layer in layers:
+        y = layer(y)
+    return randomized(keras.Model(x, y))
+
+
+def native_nodes(file: str) -> int:
+    return sum(count for name, count in histogram(file).items() if name in NATIVE)
+
+
+def histogram(file: str) -> dict:
+    counts: dict = {}
+    graphs = [onnx.load(file).graph]
+    while graphs:
+        for node in graphs.pop().node:
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+            graphs += [a.g for a in node.attribute if a.HasField("g")]
+    return counts
+
+
+def exported(model, path, nodes: int, **arguments):
+    """Exports, and asserts that there are so many native nodes and no Loop, and that they agree."""
+    report = export_onnx(model, path, **arguments)
+    assert native_nodes(path) == nodes, report
+    assert "Loop" not in report.operators and "Scan" not in report.operators
+    assert report.largest_difference <= 1e-5
+    return report
+
+
+def run(path: str, *arrays) -> list:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_inputs()]
+    return session.run(None, dict(zip(names, arrays, strict=True)))
+
+
+def assert_same(model, path: str, *arrays):
+    """The file and the model agree on these inputs."""
+    outputs = model(arrays[0] if len(arrays) == 1 else list(arrays), training=False)
+    found = run(path, *arrays)
+    outputs = keras.tree.flatten(outputs)
+    assert len(found) == len(outputs)
+    for a, b in zip(found, outputs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+# Every preset -----------------------------------------------------------------------------------
+
+FAMILIES = sorted({preset.family for preset in kg.presets.values()})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_preset(family, path):
+    names = [name for name, preset in kg.presets.items() if preset.family == family]
+    x = keras.Input((None, U), name="x")  # as many features as units: two presets need it
+    layers = [kg.GatedRNN(U, name, return_sequences=True, name=name) for name in names]
+    model = randomized(keras.Model(x, [layer(x) for layer in layers]))
+    report = export_onnx(model, path, verify=False)
+    assert {layer.name: layer.operator for layer in report.layers} == {
+        name: OPERATOR.get(name, "Loop") for name in names
+    }
+    assert native_nodes(path) == sum(name in OPERATOR for name in names)
+    loops = sum(name in NOT_NATIVE for name in names)
+    assert report.operators.get("Loop", 0) == loops
+    parity = check_onnx(model, path, seed=3)
+    assert parity.passed and {found.output for found in parity.outputs} == set(names)
+    assert parity.largest_difference < 5e-6
+    assert len({found.shape for found in parity.outputs}) == 3
+
+
+SPECS = {
+    "hard sigmoid, coupled": CellSpec(
+        input_gate=Tied("forget", complement=True, offset=0.3), recurrent_activation="hard_sigmoid"
+    ),
+    "uncoupled, one state": CellSpec(memory="hidden", output_gate=None),
+    "constant reset": CellSpec(
+        memory="hidden", input_gate=Tied("forget", complement=True), reset_gate=0.25
+    ),
+    "reset after, tied": CellSpec(
+        memory="hidden",
+        input_gate=Tied("forget", complement=True),
+        reset_gate=Tied("forget", offset=0.5),
+        candidate=Candidate(reset_after=True),
+    ),
+    "bistable, reset after": CellSpec(
+        memory="hidden",
+        input_gate=Tied("forget", complement=True),
+        reset_gate=Gate(activation="one_plus_tanh"),
+        candidate=Candidate(reset_after=True),
+    ),
+    "output tied": CellSpec(output_gate=Tied("input", complement=True, offset=0.2)),
+    "linear gates": CellSpec(
+        input_gate=Tied("forget", complement=True, offset=0.1), recurrent_activation="linear"
+    ),
+    "constants beyond 1": CellSpec(input_gate=0.5, forget_gate=1.1, output_gate=0.7),
+    "gelu outside": CellSpec(
+        candidate=Candidate(recurrent_kernel=None, activation="gelu"), output_activation="tanh"
+    ),
+    "bias only": CellSpec(
+        candidate=Candidate(kernel=None, recurrent_kernel=None, activation="gelu"),
+        output_activation="softsign",
+    ),
+    "complement outside": CellSpec(
+        memory="hidden",
+        input_gate=Tied("forget", complement=True, offset=0.4),
+        forget_gate=Gate(recurrent_kernel=None, activation="tanh"),
+        candidate=Candidate(recurrent_kernel=None),
+    ),
+    "everything diagonal": CellSpec(
+        input_gate=Gate("diagonal", "diagonal", peephole=True),
+        forget_gate=Gate("identity", "identity"),
+        candidate=Candidate("diagonal", "identity"),
+    ),
+}
+
+
+def test_specifications_beyond_the_presets(path):
+    x = keras.Input((None, U), name="x")
+    layers = [
+        kg.GatedRNN(U, spec, return_sequences=True, name=name.replace(" ", "_").replace(",", ""))
+        for name, spec in SPECS.items()
+    ]
+    # Linear gates grow without bound, and rounding with them, unless the weights are small.
+    model = randomized(keras.Model(x, [layer(x) for layer in layers]), scale=0.25)
+    report = exported(model, path, len(SPECS), lowering="native")
+    assert all(layer.operator in NATIVE for layer in report.layers)
+
+
+def test_faces_and_stock_numbers(path):
+    x = keras.Input((None, F), name="x")
+    layers = [
+        kg.GatedLSTM(U, forget_gate=False, name="no_forget"),
+        kg.GatedLSTM(U, peephole=True, use_bias=False, name="no_bias"),
+        kg.GatedLSTM(U, activation="relu", output_activation="tanh", name="relu"),
+        kg.GatedGRU(U, reset_after=False, name="before"),
+        kg.GatedGRU(U, update_gate=0.25, name="constant_update"),
+        kg.GatedGRU(U, update_gate=False, reset_gate=False, name="rnn"),
+    ]
+    model = randomized(keras.Model(x, [layer(x) for layer in layers]))
+    report = exported(model, path, len(layers))
+    assert [layer.operator for layer in report.layers] == ["LSTM"] * 3 + ["GRU"] * 2 + ["RNN"]
+
+
+# Masks ------------------------------------------------------------------------------------------
+
+MASKS = np.array(
+    [
+        [1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 0, 0, 0],
+        [0, 0, 1, 1, 1, 1],
+        [0, 1, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0],
+        [1, 0, 1, 1, 0, 1],
+    ],
+    bool,
+)
+
+
+class Masked(keras.Layer):
+    """Hands every layer the same mask, given as an input; nothing but public Keras."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def build(self, shapes):
+        for layer in self.layers:
+            layer.build(shapes[0])
+
+    def call(self, inputs):
+        x, mask, *states = inputs
+        outputs = []
+        for layer in self.layers:
+            initial = [*states[: len(layer.cell.form.states)]]
+            if initial and layer.cell.form.window > 1:
+                initial.append(0.5 * x[:, 0])  # the input before the first, of any value
+            outputs += layer(x, mask=mask, initial_state=initial or None)
+        return outputs
+
+
+MASKED = [  # name, return_sequences, go_backwards, zero_output_for_mask
+    ("lstm", True, False, False),
+    ("lstm", True, True, True),
+    ("lstm", False, False, True),
+    ("gru", True, False, True),
+    ("gru", True, True, False),
+    ("gru", False, True, False),
+    ("elman", True, False, False),
+    ("janet", True, True, False),
+    ("minimal_rnn", False, True, True),
+    ("t_lstm", True, True, False),
+]
+
+
+@pytest.mark.parametrize("initial", [False, True])
+def test_masks_of_every_kind(initial, path):
+    layers = [
+        kg.GatedRNN(
+            U,
+            name,
+            return_sequences=sequences,
+            return_state=True,
+            go_backwards=backwards,
+            zero_output_for_mask=zero,
+        )
+        for name, sequences, backwards, zero in MASKED
+    ]
+    x = keras.Input((None, F), name="x")
+    mask = keras.Input((None,), dtype="bool", name="mask")
+    states = [keras.Input((U,), name=name) for name in "hc"] if initial else []
+    model = randomized(keras.Model([x, mask, *states], Masked(layers)([x, mask, *states])))
+    export_onnx(model, path, verify=False)
+    counts = histogram(path)
+    assert native_nodes(path) == len(layers) and "Loop" not in counts
+    rng = np.random.default_rng(1)
+    given = [rng.standard_normal((len(MASKS), U)).astype("float32") for _ in states]
+    values = rng.standard_normal((*MASKS.shape, F)).astype("float32")
+    assert_same(model, path, values, MASKS, *given)
+    assert_same(model, path, values[:1, :1], MASKS[:1, :1], *[s[:1] for s in given])
+    assert_same(model, path, values[3:4, :1], MASKS[3:4, :1], *[s[:1] for s in given])
+
+
+def test_mask_of_an_embedding_through_a_bidirectional_stack(path):
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    y = keras.layers.Embedding(7, F, mask_zero=True)(tokens)
+    y = keras.layers.Bidirectional(kg.GatedGRU(U, return_sequences=True))(y)
+    y = kg.GatedLSTM(4, name="top")(y)
+    model = randomized(keras.Model(tokens, keras.layers.Dense(2, name="head")(y)))
+    exported(model, path, 3)
+    assert_same(model, path, np.array([[1, 2, 3, 0, 0], [0, 0, 4, 5, 0], [0] * 5], "int32"))
+
+
+def test_masking_layer(path):
+    model = functional(keras.layers.Masking(), kg.GatedRNN(U, "mgu"), keras.layers.Dense(2))
+    exported(model, path, 1)
+
+
+# Shapes of models -------------------------------------------------------------------------------
+
+
+def test_stacked_with_names_and_dimensions(path):
+    model = functional(
+        kg.GatedLSTM(U, return_sequences=True, name="lower"),
+        kg.GatedGRU(4, return_sequences=True, name="upper"),
+        keras.layers.Dense(2, name="head"),
+    )
+    report = exported(model, path, 2)
+    graph = onnx.load(path).graph
+    assert (report.inputs, report.outputs) == (("x",), ("head",))
+    shapes = [
+        [d.dim_param or d.dim_value for d in port.type.tensor_type.shape.dim]
+        for port in (*graph.input, *graph.output)
+    ]
+    assert shapes == [["batch", "time", F], ["batch", "time", 2]]
+    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    assert weights["lower/W"] == [1, 4 * U, F] and weights["upper/R"] == [1, 12, 4]
+    assert weights["head/kernel"] == [4, 2]
+    assert {"lower/LSTM", "upper/GRU"} <= {node.name for node in graph.node}
+    assert [layer.name for layer in report.layers] == ["lower", "upper"]
+    assert report.layers[0].weights_in_file == 4 * U * (F + U + 2)
+    assert report.layers[0].trainable_weights == 4 * U * (F + U + 1)
+    text = str(report)
+    assert "lower  LSTM" in text and "opset 17" in text and "differs from Keras" in text
+
+
+def test_bidirectional_concat_and_sum(path):
+    model = functional(
+        keras.layers.Bidirectional(kg.GatedRNN(U, "cifg", return_sequences=True), name="both"),
+        keras.layers.Bidirectional(kg.GatedRNN(U, "gru_cho"), merge_mode="sum"),
+    )
+    report = exported(model, path, 4)
+    assert sum(layer.name.startswith("both/forward_") for layer in report.layers) == 1
+
+
+def test_shared_layer_stores_its_weights_once(path):
+    a, b = keras.Input((None, F), name="a"), keras.Input((None, F), name="b")
+    shared = kg.GatedRNN(U, "lstm_peephole", name="shared")
+    model = randomized(keras.Model([a, b], keras.layers.Subtract()([shared(a), shared(b)])))
+    exported(model, path, 2)
+    graph = onnx.load(path).graph
+    assert sum(tensor.name.endswith("/R") for tensor in graph.initializer) == 1
+    assert {"shared/LSTM", "shared_2/LSTM"} <= {node.name for node in graph.node}
+    assert [p.type.tensor_type.shape.dim[1].dim_param for p in graph.input] == ["time", "b_time"]
+
+
+def test_nested_models_whose_layers_have_the_same_name(path):
+    def encoder(kind):
+        inner = keras.Input((None, F))
+        return keras.Model(inner, kg.GatedRNN(U, kind, return_sequences=True, name="enc")(inner))
+
+    x = keras.Input((None, F), name="x")
+    inner = keras.Sequential([encoder("gru"), keras.layers.Dense(F)])
+    model = keras.Model(x, keras.layers.Add()([encoder("gru")(x), encoder("gru")(inner(x))]))
+    exported(randomized(model), path, 3)
+
+
+def test_encoder_decoder_with_states(path):
+    source, target = keras.Input((None, F), name="source"), keras.Input((None, 4), name="target")
+    _, *states = kg.GatedLSTM(U, return_state=True, name="encoder")(source)
+    decoder = kg.GatedLSTM(U, return_sequences=True, return_state=True, name="decoder")
+    model = keras.Model([source, target], decoder(target, initial_state=states))
+    report = exported(randomized(model), path, 2)
+    assert report.outputs == ("decoder", "decoder_2", "decoder_3")
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype("float32") for s in [(2, 4, F), (2, 11, 4)]]
+    assert_same(model, path, *arrays)
+
+
+def test_go_backwards_and_states_of_a_window(path):
+    x = keras.Input((None, F), name="x")
+    layers = [
+        kg.GatedRNN(U, "t_gru", go_backwards=True, return_sequences=True, return_state=True),
+        kg.GatedRNN(U, "t_lstm", return_state=True),
+        kg.GatedRNN(U, "gru", go_backwards=True, return_state=True),
+    ]
+    model = randomized(keras.Model(x, [layer(x) for layer in layers]))
+    exported(model, path, 3)
+
+
+def test_sequential_and_dictionaries(path):
+    model = keras.Sequential([keras.Input((None, F), name="roll"), kg.GatedRNN(U, "nfg")])
+    report = exported(randomized(model), path, 1)
+    assert report.inputs == ("roll",) and len(report.outputs) == 1
+    x = {"b": keras.Input((None, F), name="b"), "a": keras.Input((None, F), name="a")}
+    y = kg.GatedRNN(U, "mgu", return_sequences=True)(keras.layers.Subtract()([x["b"], x["a"]]))
+    model = keras.Model(x, {"states": y, "class": keras.layers.Dense(2)(y)})
+    report = exported(randomized(model), path, 1)
+    assert report.inputs == ("a", "b") and report.outputs == ("class", "states")
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.enc = kg.GatedRNN(U, "gru", return_sequences=True)
+        self.parts = {"head": keras.layers.Dense(2), "unused": kg.GatedRNN(2, "mgu")}
+
+    def build(self, shape):
+        self.enc.build(shape)
+        self.parts["head"].build((*shape[:2], U))
+        self.parts["unused"].build(shape)
+
+    def call(self, x):
+        y = self.enc(x)
+        return {"states": y, "class": self.parts["head"](y)}
+
+
+def test_subclassed_with_a_signature_and_a_layer_that_is_bypassed(path):
+    model = Subclassed()
+    with pytest.raises(ValueError, match="input_signature"):
+        export_onnx(model, path)
+    model.build((None, None, F))
+    randomized(model)
+    signature = [keras.InputSpec(shape=(None, None, F), dtype="float32")]
+    report = exported(model, path, 1, input_signature=signature)
+    assert report.inputs == ("input",) and report.outputs == ("class", "states")
+    operators = sorted(layer.operator for layer in report.layers)
+    assert operators == ["GRU", "not traced"]
+
+
+def test_reloaded_and_never_called(path, tmp_path):
+    model = functional(kg.GatedRNN(U, "janet"), keras.layers.Dense(2, name="head"))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    report = exported(loaded, path, 1)
+    assert report.outputs == ("head",)
+    assert check_onnx(model, path).passed
+
+
+def test_static_shapes(path):
+    x = keras.Input((6, F), name="x")
+    model = randomized(keras.Model(x, kg.GatedRNN(U, "lstm", unroll=True)(x)))
+    exported(model, path, 1, dynamic=False)
+    dims = onnx.load(path).graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_value for d in dims] == [1, 6, F]
+    with pytest.raises(ValueError, match="dynamic"):
+        export_onnx(functional(kg.GatedRNN(U, "lstm")), path, dynamic=False)
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_other_opsets(opset, path):
+    model = functional(keras.layers.Masking(), kg.GatedRNN(U, "lstm", return_sequences=True))
+    exported(model, path, 1, opset=opset)
+
+
+class Either(keras.Layer):
+    """A gated layer in each branch of a condition."""
+
+    def __init__(self):
+        super().__init__()
+        self.branches = [kg.GatedRNN(U, name) for name in ("lstm", "gru")]
+
+    def build(self, shape):
+        for branch in self.branches:
+            branch.build(shape)
+
+    def call(self, x):
+        return keras.ops.cond(keras.ops.sum(x) > 0, *[lambda b=b: b(x) for b in self.branches])
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((x.shape[0], U))
+
+
+def test_inside_a_condition(path):
+    model = functional(Either())
+    export_onnx(model, path, verify=False)
+    assert native_nodes(path) == 2 and histogram(path)["If"] == 1
+    x = np.random.default_rng(0).random((2, 4, F)).astype("float32")
+    for sign in (x, -x):
+        assert_same(model, path, sign)
+
+
+# Precision and the loop -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_leaves_as_float32(policy, path):
+    x = keras.Input((None, F), name="x")
+    y = kg.GatedRNN(U, "lstm", return_sequences=True, dtype=policy)(x)
+    model = randomized(keras.Model(x, keras.layers.Dense(2, dtype=policy)(y)))
+    report = exported(model, path, 1)
+    assert report.largest_difference < 5e-6
+    assert all(layer.dtype_policy.name == policy for layer in model.layers[1:])
+
+
+def test_pure_half_precision_is_refused(path):
+    x = keras.Input((None, F), name="x")
+    layer = kg.GatedRNN(U, "lstm", dtype="bfloat16", recurrent_initializer="glorot_uniform")
+    model = keras.Model(x, layer(x))
+    with pytest.raises(ExportError, match="bfloat16 weights.*float32"):
+        export_onnx(model, path)
+
+
+def test_float64_leaves_as_a_loop(path):
+    x = keras.Input((None, F), dtype="float64", name="x")
+    model = randomized(keras.Model(x, kg.GatedRNN(U, "gru", dtype="float64")(x)))
+    report = export_onnx(model, path)
+    assert report.layers[0].operator == "Loop" and "float64" in report.layers[0].reason
+    assert report.largest_difference < 1e-12
+
+
+def test_loop_on_request_and_native_on_demand(path):
+    model = functional(kg.GatedRNN(U, "gru", return_sequences=True))
+    report = export_onnx(model, path, lowering="loop")
+    assert report.operators["Loop"] == 1 and native_nodes(path) == 0
+    with pytest.raises(ExportError, match="'native'.*carry_activation"):
+        export_onnx(functional(kg.GatedRNN(U, "cfn")), path, lowering="native")
+
+
+def test_a_cell_in_keras_own_rnn_is_reported(path):
+    model = functional(keras.layers.RNN(kg.GatedCell(U, "mgu"), name="rnn"))
+    report = export_onnx(model, path)
+    assert [(layer.name, layer.operator) for layer in report.layers] == [("rnn", "Loop")]
+    assert "GatedRNN" in report.layers[0].reason
+
+
+# What must not pass -----------------------------------------------------------------------------
+
+
+def spoilt(path: str, name: str, change) -> str:
+    """The file with one constant changed."""
+    model = onnx.load(path)
+    (tensor,) = [t for t in model.graph.initializer if t.name == name]
+    array = change(onnx.numpy_helper.to_array(tensor).copy())
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+    onnx.save(model, path)
+    return path
+
+
+def swap(first: int, second: int):
+    def change(array):
+        blocks = array.reshape(1, -1, U, *array.shape[2:]).copy()
+        blocks[:, [first, second]] = blocks[:, [second, first]]
+        return blocks.reshape(array.shape)
+
+    return change
+
+
+def negate(block: int):
+    def change(array):
+        array[:, block * U : (block + 1) * U] *= -1
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("weight", "change"),
+    [
+        ("enc/W", swap(0, 1)),
+        ("enc/R", swap(2, 3)),
+        ("enc/W", negate(2)),
+        ("enc/R", negate(2)),
+        ("enc/P", swap(0, 2)),
+        ("enc/P", np.zeros_like),
+        ("enc/B", np.zeros_like),
+        ("head/kernel", np.zeros_like),
+    ],
+)
+def test_a_spoilt_file_fails(weight, change, path):
+    model = functional(kg.GatedRNN(U, "cifg", name="enc"), keras.layers.Dense(2, name="head"))
+    export_onnx(model, path, verify=False)
+    assert check_onnx(model, path).passed
+    spoilt(path, weight, change)
+    report = check_onnx(model, path)
+    assert not report.passed
+    assert "'head'" in report.problems[0] and "(2, 9, 3)" in report.problems[0]
+    assert "FAILED" in str(report)
+    with pytest.raises(ExportError, match="head.*differs at x"):
+        check_onnx(model, path, raise_on_failure=True)
+
+
+def test_export_refuses_a_wrong_graph_and_keeps_the_old_file(path, monkeypatch):
+    from keras_gated.export import tracing
+
+    model = functional(kg.GatedRNN(U, "lstm", name="enc"), keras.layers.Dense(2, name="head"))
+
+    def wrong(*arguments):
+        packed = right(*arguments)
+        return {**packed, "W": swap(0, 3)(packed["W"])}
+
+    right = tracing.pack
+    monkeypatch.setattr(tracing, "pack", wrong)
+    with pytest.raises(ExportError, match="(?s)Output 'head' differs at x"):
+        export_onnx(model, path)
+    assert list(Path(path).parent.iterdir()) == []
+    Path(path).write_bytes(b"an older file")
+    with pytest.raises(ExportError):
+        export_onnx(model, path)
+    assert Path(path).read_bytes() == b"an older file"
+    assert len(list(Path(path).parent.iterdir())) == 1
+
+
+def test_other_weights_other_inputs_and_no_onnx_at_all(path):
+    model = functional(kg.GatedRNN(U, "lstm", name="enc"))
+    export_onnx(model, path, verify=False)
+    assert not check_onnx(randomized(model, seed=1), path).passed
+    other = functional(kg.GatedRNN(U, "lstm", name="enc"), name="y")
+    assert "inputs" in check_onnx(other, path).problems[0]
+    onnx_model = onnx.load(path)
+    onnx_model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(onnx_model, path)
+    assert "not valid ONNX" in check_onnx(model, path).problems[0]
+
+
+def test_stateful_is_refused(path):
+    x = keras.Input(batch_shape=(2, None, F))
+    model = keras.Model(x, kg.GatedRNN(U, "lstm", stateful=True, name="kept")(x))
+    with pytest.raises(ExportError, match="stateful=True.*kept.*return_state"):
+        export_onnx(model, path)
+    assert not Path(path).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"opset": 9}, "`opset`.*13..18.*opset=9"),
+        ({"lowering": "fast"}, "`lowering`.*'auto'.*'fast'"),
+        ({"model": 3}, "`model`.*keras.Model.*int"),
+        ({"path": "/no/such/folder/m.onnx"}, "`path`.*folder that exists.*Create"),
+    ],
+)
+def test_arguments(arguments, words, path):
+    given = {"model": functional(kg.GatedRNN(U, "lstm")), "path": path, **arguments}
+    with pytest.raises(ValueError, match=words):
+        export_onnx(**given)
+
+
+class Unconvertible(keras.Layer):
+    def call(self, x):
+        return keras.ops.cumsum(x, axis=1) + keras.ops.fft((x, x))[0]
+
+
+class Captured(keras.Layer):
+    def __init__(self):
+        super().__init__()
+        import tensorflow as tf
+
+        self.outside = {"tensor": tf.constant([1.0, 2.0, 3.0])}
+
+    def call(self, x):
+        return x * self.outside["tensor"]
+
+
+def test_operations_without_onnx_form(path):
+    model = functional(kg.GatedRNN(4, "lstm", return_sequences=True), Unconvertible())
+    with pytest.raises(ExportError, match="no ONNX form.*FFT"):
+        export_onnx(model, path)
+    assert not Path(path).exists()
+
+
+def test_a_captured_tensor(path):
+    model = functional(Captured(), kg.GatedRNN(4, "lstm"))
+    with pytest.raises(ExportError, match="inputs that are not the model's"):
+        export_onnx(model, path)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    from keras_gated.export import errors
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r'onnxruntime.*pip install "keras-gated\[onnx\]"'):
+        errors.require("onnxruntime")
+
+
+GUARD = """
+import sys
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+for shape in [(0, 4, 3), (2, 0, 3), (0, 0, 3)]:
+    try:
+        session.run(None, {"x": np.zeros(shape, np.float32)})
+    except Exception as error:
+        print("refused", shape)
+session.run(None, {"x": np.zeros((2, 4, 3), np.float32)})
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "elman"])
+def test_an_empty_batch_is_an_ordinary_error(name, path):
+    model = functional(kg.GatedRNN(U, name, return_sequences=True))
+    export_onnx(model, path, verify=False)
+    result = subprocess.run(  # onnxruntime ends the process where there is no guard
+        [sys.executable, "-c", GUARD, path], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("refused") == 3 and "alive" in result.stdout

@@ -1,0 +1,165 @@
+"""Saved, reloaded, rebuilt from its configuration: the same layer, to the last bit."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers import B, F, T, U, assert_close
+from reference import WITNESSES
+
+import keras_gated as kg
+
+
+@keras.saving.register_keras_serializable("keras_gated_tests")
+def bent(x):
+    """An activation that no table knows."""
+    return keras.ops.tanh(x) + 0.1 * x
+
+
+CONSTANT = keras.initializers.Constant(0.5)
+CUSTOM = kg.CellSpec(
+    forget_gate=kg.Gate(recurrent_kernel="diagonal", peephole=True, bias_initializer="ones"),
+    input_gate=kg.Tied("forget", complement=True, offset=-0.5),
+    output_gate=0.7,
+    candidate=kg.Candidate(activation="softsign"),
+    output_activation="half_tanh",
+    memory_activation="tanh",
+    input_projection=kg.Projection("tanh"),
+    input_window=3,
+)
+LAYERS = {
+    "lstm": lambda: kg.GatedLSTM(U),
+    "gru": lambda: kg.GatedGRU(U),
+    "lstm tied": lambda: kg.GatedLSTM(
+        U, input_gate=kg.Tied("forget", complement=True), peephole=True, output_gate=0.8
+    ),
+    "lstm cut": lambda: kg.GatedLSTM(
+        U, forget_gate=False, output_gate=kg.Gate(kernel=None, activation="hard_sigmoid")
+    ),
+    "lstm no forget bias": lambda: kg.GatedLSTM(
+        U, unit_forget_bias=False, output_activation="relu"
+    ),
+    "gru tied": lambda: kg.GatedGRU(U, reset_gate=kg.Tied("forget"), reset_after=False),
+    "gru constant": lambda: kg.GatedGRU(U, update_gate=0.3, use_bias=False),
+    "gru overwrite": lambda: kg.GatedGRU(U, update_gate=False),
+    "gru no reset": lambda: kg.GatedGRU(U, reset_gate=False),
+    "custom": lambda: kg.GatedRNN(U, CUSTOM),
+    "function": lambda: kg.GatedLSTM(U, activation=keras.ops.tanh, recurrent_activation="relu"),
+    "keras function": lambda: kg.GatedGRU(U, activation=keras.activations.softsign),
+    "registered": lambda: kg.GatedLSTM(U, activation=bent, output_activation=bent),
+    "registered in a gate": lambda: kg.GatedLSTM(U, input_gate=kg.Gate(activation=bent)),
+    "initializer in a gate": lambda: kg.GatedLSTM(
+        U, forget_gate=kg.Gate(bias_initializer=CONSTANT)
+    ),
+    "own initializer": lambda: kg.GatedGRU(
+        U, update_gate=kg.Gate(bias_initializer=kg.ForgetBias(2.0))
+    ),
+    "all of Keras's": lambda: kg.GatedLSTM(
+        U,
+        kernel_initializer=keras.initializers.HeNormal(seed=1),
+        bias_regularizer="l2",
+        recurrent_constraint=keras.constraints.MaxNorm(1.5),
+        dropout=0.1,
+        recurrent_dropout=0.2,
+        seed=3,
+        go_backwards=True,
+        zero_output_for_mask=True,
+        dtype="mixed_bfloat16",
+    ),
+}
+layers = pytest.mark.parametrize("key", LAYERS)
+
+
+def reloaded(model, path):
+    model.save(path)
+    return keras.saving.load_model(path, safe_mode=True)
+
+
+def check_round_trip(layer, path, features=F):
+    """Saves a model of the layer in safe mode and asserts the same numbers, bit by bit."""
+    x = np.random.default_rng(4).standard_normal((B, T, features)).astype("float32")
+    model = keras.Sequential([keras.Input((None, features)), layer])
+    other = reloaded(model, path / "model.keras")
+    assert [w.name for w in other.weights] == [w.name for w in model.weights]
+    for old, new in zip(model.get_weights(), other.get_weights(), strict=True):
+        assert_close(new, old, "reload", "weight")
+    assert_close(other(x), model(x), "reload", "outputs")
+    return other.layers[0]
+
+
+@pytest.mark.parametrize("name", list(kg.presets))
+def test_preset_round_trip(name, tmp_path):
+    layer = kg.GatedRNN(U, name, return_sequences=True)
+    again = check_round_trip(layer, tmp_path, U if WITNESSES[name].square else F)
+    assert again.get_config() == layer.get_config()
+
+
+@layers
+def test_layer_round_trip(key, tmp_path):
+    layer = LAYERS[key]()
+    assert type(check_round_trip(layer, tmp_path)) is type(layer)
+
+
+@layers
+def test_from_config_gives_an_equal_layer(key):
+    layer = LAYERS[key]()
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    assert again.spec == layer.spec
+    assert again.cell.form == layer.cell.form
+
+
+@pytest.mark.parametrize("name", list(kg.presets))
+def test_preset_from_config_gives_the_same_specification(name):
+    for layer in (kg.GatedRNN(U, name), kg.GatedCell(U, name)):
+        again = type(layer).from_config(layer.get_config())
+        assert again.spec == layer.spec
+        assert again.get_config() == layer.get_config()
+
+
+@layers
+def test_config_is_json(key):
+    config = LAYERS[key]().get_config()
+    assert json.loads(json.dumps(config)) == config
+
+
+def test_initial_biases_survive():
+    layer = kg.GatedRNN.from_config(kg.GatedRNN(U, "cfn").get_config())
+    layer.build((B, T, F))
+    blocks = layer.block_weights()
+    assert_close(blocks["forget"]["bias"], np.ones(U), "reload", "forget bias")
+    assert_close(blocks["input"]["bias"], -np.ones(U), "reload", "input bias")
+
+
+@pytest.mark.parametrize("key", ["lstm tied", "gru", "custom", "registered"])
+def test_clone_model_and_bidirectional(key, tmp_path):
+    inner = keras.layers.Bidirectional(LAYERS[key]())
+    layer = check_round_trip(inner, tmp_path)
+    assert layer.backward_layer.go_backwards and not layer.forward_layer.go_backwards
+    model = keras.Sequential([keras.Input((T, F)), layer])
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    x = np.random.default_rng(4).standard_normal((B, T, F)).astype("float32")
+    assert_close(clone(x), model(x), "reload", key)
+
+
+def test_cell_in_a_stack_round_trip(tmp_path):
+    stack = keras.layers.StackedRNNCells([kg.GatedCell(U, "mgu"), kg.GatedCell(4, CUSTOM_CELL)])
+    check_round_trip(keras.layers.RNN(stack), tmp_path)
+
+
+CUSTOM_CELL = kg.CellSpec(memory="hidden", input_gate=kg.Gate(None, None), forget_gate=0.5)
+
+
+@pytest.mark.parametrize("part", [CUSTOM, CUSTOM.forget_gate, CUSTOM.input_gate, CUSTOM.candidate])
+def test_part_of_a_newer_format_is_refused(part):
+    config = part.to_config()
+    assert type(part).from_config(config) == part
+    with pytest.raises(ValueError, match=r"of this version \(format 1\).*newer.*upgrade"):
+        type(part).from_config(config | {"format": 2})
+
+
+def test_config_of_another_part_is_refused():
+    with pytest.raises(ValueError, match=r"must be what Gate.to_config\(\).*Received: config="):
+        kg.Gate.from_config(kg.Tied("forget").to_config())
