@@ -53,6 +53,8 @@ class Formula:
         self.phi_x = {k: b.input_activation for k, b in form.blocks.items()}
         self.phi_h = {k: b.recurrent_input_activation for k, b in form.blocks.items()}
         self.names = {weight.name: weight.blocks for weight in form.weights}
+        behind = ("candidate",) if form.reset == "before" else ()  # what sees h only when reset
+        self.reads = (tuple(k for k in form.blocks if k not in behind), behind)
 
     def input_terms(self, weights: Tensors, x) -> Tensors:
         """Returns `W_k φ_x(x) + b_k` of each block that has any; x may have any leading axes."""
@@ -73,6 +75,17 @@ class Formula:
         terms = self._seen(weights, h, "recurrent_kernel", blocks, self.phi_h, product)
         biases = self._biases(weights, row=1)
         return _added(terms, {k: b for k, b in biases.items() if k in blocks})
+
+    def prepared(self, weights: dict) -> dict:
+        """Returns the weights and, beside them, the columns of each recurrent product.
+
+        A loop over time takes these, so that no step cuts a kernel again.
+        """
+        key, ready = "recurrent_kernel", dict(weights)
+        for blocks in self.reads:
+            for names, (_, kernel) in self._columns(weights, key, blocks, self.phi_h).items():
+                ready[key, names] = kernel
+        return ready
 
     def step(
         self,
@@ -100,7 +113,7 @@ class Formula:
         h = state["h"] if h_mask is None else state["h"] * h_mask
         c = state.get("c", state["h"])
 
-        first = [k for k in form.blocks if k != "candidate" or form.reset != "before"]
+        first, behind = self.reads
         recurrent = self.recurrent_terms(weights, h, first, product)
         a = _added(
             {k: x for k, x in input_terms.items() if k != "candidate"},
@@ -112,8 +125,8 @@ class Formula:
         value = _Values(form, self.activation, a)
 
         i, f, r = value("input"), value("forget"), value("reset")
-        if form.reset == "before":
-            recurrent = self.recurrent_terms(weights, _times(r, h), ("candidate",), product)
+        if behind:
+            recurrent = self.recurrent_terms(weights, _times(r, h), behind, product)
         candidate = self._candidate(input_terms, recurrent.get("candidate"), r)
         c = memory(self.mu(_sum(_times(f, self.kappa(c)), _times(i, candidate), like=c)))
         if "output" in p:
@@ -132,28 +145,26 @@ class Formula:
 
     def _seen(self, weights, x, key: str, blocks, before: dict, product=multiplied) -> Tensors:
         """`{block: term}` of the kernels called `key`: "kernel" or "recurrent_kernel"."""
-        blocks = [self.form.blocks[name] for name in blocks]
-        of_kind = {
-            kind: [b.name for b in blocks if getattr(b, key) == kind]
-            for kind in ("dense", "diagonal", "identity")
-        }
-        diagonal = "diagonal_kernel" if key == "kernel" else "recurrent_diagonal_kernel"
-        columns = self.columns(weights, key, of_kind["dense"], before)
         terms: Tensors = {}
-        for names, (phi, kernel) in columns.items():
+        for names, (phi, kernel) in self._columns(weights, key, blocks, before).items():
             terms |= product(names, lookup(phi).function(x), kernel)
-        if of_kind["diagonal"]:
-            vectors = split(self.names[diagonal], weights[diagonal])
-            terms |= {k: vectors[k] * lookup(before[k]).function(x) for k in of_kind["diagonal"]}
-        return terms | {k: lookup(before[k]).function(x) for k in of_kind["identity"]}
+        diagonal = "diagonal_kernel" if key == "kernel" else "recurrent_diagonal_kernel"
+        vectors = split(self.names[diagonal], weights[diagonal]) if diagonal in weights else {}
+        for name in blocks:
+            kind = getattr(self.form.blocks[name], key)
+            if kind in ("diagonal", "identity"):
+                seen = lookup(before[name]).function(x)
+                terms[name] = vectors[name] * seen if kind == "diagonal" else seen
+        return terms
 
-    def columns(self, weights: Tensors, key: str, wanted: list[str], before: dict) -> dict:
+    def _columns(self, weights: Tensors, key: str, blocks, before: dict) -> dict:
         """`{blocks: (φ, their columns of the kernel)}`: one product for all blocks with one φ."""
+        dense = [name for name in blocks if getattr(self.form.blocks[name], key) == "dense"]
         found = {}
-        for phi in dict.fromkeys(before[name] for name in wanted):
-            same = tuple(name for name in wanted if before[name] == phi)
-            kernel = weights[key]
-            if same != self.names[key]:
+        for phi in dict.fromkeys(before[name] for name in dense):
+            same = tuple(name for name in dense if before[name] == phi)
+            kernel = weights.get((key, same), weights[key])
+            if same != self.names[key] and (key, same) not in weights:
                 parts = split(self.names[key], kernel)
                 kernel = ops.concatenate([parts[name] for name in same], axis=-1)
             found[same] = (phi, kernel)

@@ -89,10 +89,11 @@ class Sequence:
         """Returns [h of all time steps, *last states], and the states of all time steps."""
         parts = self._parts(tensors)
         fixed = {k: parts.terms[k] for k in self.fixed}
+        weights = self.formula.prepared(parts.weights)
 
         def step(states, xs):
             terms = split(self.moving, xs[0]) | fixed
-            _, new = self.formula.step(parts.weights, terms, states, parts.h_mask)
+            _, new = self.formula.step(weights, terms, states, parts.h_mask)
             if parts.mask is not None:
                 new = [ops.where(xs[1] > 0, n, s) for n, s in zip(new, states, strict=True)]
             return new, new
