@@ -52,6 +52,7 @@ def build(layer, updates):
     schedule = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, updates)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(schedule, global_clipnorm=1.0), loss, jit_compile=True)
+    model.optimizer.build(model.trainable_variables)  # else the training step is traced twice
     return model
 
 

@@ -15,8 +15,8 @@ HOME = Path(keras_gated.__file__).parent
 # A module imports only from those before it. A new module needs a place here.
 ROOMS = """
     parts spec resolve activations registry catalogue
-    export.lowering notation description formula initializers cell window recurrence layers
-    export traces callbacks convert conformance cli
+    export.biases export.lowering notation description formula initializers
+    cell window recurrence layers export traces callbacks convert conformance cli
 """.split()
 # What is inside these may import one another.
 OPEN = ("recurrence", "export")

@@ -35,7 +35,7 @@ def test_chrono_is_the_logarithm_of_a_uniform_span(t_max):
 
 @pytest.mark.parametrize("n", [2, 16, N])
 def test_uniform_gate_is_the_logit_of_a_uniform_share(n):
-    many = np.concatenate([drawn(kg.UniformGate(seed=s), n) for s in range(max(1, 4000 // n))])
+    many = np.concatenate([drawn(kg.UniformGate(seed=s), n) for s in range(max(1, 400 // n))])
     share = np.sort(1.0 / (1.0 + np.exp(-many)))  # U(1/n, 1 - 1/n)
     assert share[0] >= 1.0 / n - 1e-6 and share[-1] <= 1.0 - 1.0 / n + 1e-6
     if n > 2:  # with two units the law is the point 1/2

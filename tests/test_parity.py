@@ -5,7 +5,7 @@ from itertools import combinations
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, FINEST, B, F, T, U, assert_close, gradients
+from helpers import BACKEND, FINEST, QUICK, B, F, T, U, assert_close, case, gradients
 
 import keras_gated as kg
 
@@ -19,26 +19,24 @@ pairs = pytest.mark.parametrize("pair", PAIRS)
 
 
 def masks() -> dict:
-    """What of (B, T) is valid; every row but those of "row" has a valid first step."""
+    """What of (B, T) is valid; "mixed" is a row each padded right, left, with holes, and empty."""
     right = np.arange(T) < np.array([T, 6, 1, 4])[:, None]
     holes = np.random.default_rng(3).random((B, T)) < 0.6
     holes[:, 0] = holes[:, -1] = True  # also for go_backwards
-    row = right.copy()
-    row[2] = False
-    left = right[:, ::-1]
-    return {"none": None, "right": right, "holes": holes, "left": left, "row": row}
+    mixed = np.stack([right[1], right[3, ::-1], holes[2], np.zeros(T, bool)])
+    return {"none": None, "right": right, "holes": holes, "mixed": mixed}
 
 
 # Before the first valid step Keras gives 0 on TensorFlow only, which is what is promised here.
 TENSORFLOW_ONLY = pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras differs by backend")
-EARLY = [pytest.param(kind, marks=TENSORFLOW_ONLY) for kind in ("left", "row")]
-mask_kinds = pytest.mark.parametrize("kind", ["none", "holes", *EARLY])
+MIXED = pytest.param("mixed", marks=TENSORFLOW_ONLY)
+mask_kinds = pytest.mark.parametrize("kind", ["none", "holes", MIXED])
 
 
 def both(pair: str, dtype="float32", seed=7, **arguments):
     """Ours and Keras's layer, the latter's weights random and carried over by set_weights."""
     ours, stock, own = PAIRS[pair]
-    arguments = {**own, **arguments, "dtype": dtype}
+    arguments = {**own, **QUICK, **arguments, "dtype": dtype}
     mine, theirs = ours(U, **arguments), stock(U, **arguments)
     for layer in (mine, theirs):
         layer.build((B, T, F))
@@ -162,6 +160,23 @@ def check_numbers_and_gradient(pair, mask, **arguments):
     for ours, stock in zip(*found, strict=True):  # by weights, by initial states
         for index, (a, b) in enumerate(zip(ours, stock, strict=True)):
             assert_close(a, b, f"keras {FINEST}", f"gradient {index}")
+
+
+LOOPS = {"engine": {}, "Keras's loop": {"unroll": True}}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("name", ["lstm", "gru", "elman", "fgr"])
+def test_output_before_the_first_valid_step_is_zero(name, loop):
+    """On every backend, though Keras's loop gives h_0 on some."""
+    this, mask = case(name), masks()["mixed"]
+    layer = this.layer(return_state=True, **LOOPS[loop])
+    outputs, *states = layer(this.x, initial_state=this.state, mask=mask)
+    early = mask.cumsum(axis=1) == 0
+    found = keras.ops.convert_to_numpy(outputs)[early]
+    assert_close(found, np.zeros_like(found), "reload", name)
+    for mine, first in zip(states, this.state, strict=True):
+        assert_close(mine[3], first[3], "reload", "states of the empty row")
 
 
 @pairs

@@ -19,13 +19,10 @@ directions = pytest.mark.parametrize("go_backwards", [False, True], ids=["forwar
 
 def masks() -> dict:
     """What of (B, T) is valid, with row lengths from 1 (shorter than the window) to T."""
-    lengths = np.array([T, 6, 1, 4])[:, None]
-    right = np.arange(T) < lengths
-    holes = np.random.default_rng(8).random((B, T)) < 0.5
-    holes[1] = [0, 1, 0, 0, 1, 1, 0, 1, 0]
-    row = holes.copy()
-    row[3] = False
-    return {"right": right, "left": right[:, ::-1], "holes": holes, "row": row}
+    right = np.arange(T) < np.array([T, 6, 1, 4])[:, None]
+    holes = np.array([[0, 1, 0, 0, 1, 1, 0, 1, 0], [1, 0, 0, 1, 1, 0, 1, 0, 0]], bool)
+    row = np.zeros(T, bool)
+    return {"right": right, "mixed": np.stack([holes[0], right[3, ::-1], row, holes[1]])}
 
 
 def expected_of(this, mask, go_backwards=False):
@@ -60,23 +57,9 @@ def test_masked_equals_the_witness_on_the_valid_steps(name, given, kind, go_back
     layer = this.layer(return_state=True, go_backwards=go_backwards)
     outputs, *states = layer(this.x, initial_state=this.initial_state, mask=mask)
     expected, final = expected_of(this, mask, go_backwards)
-    # Before the first valid step Keras's own loop gives h_0 elsewhere than on TensorFlow.
-    first = mask[:, :: -1 if go_backwards else 1].cumsum(axis=1) > 0
-    assert_close(outputs[first], expected[first], "float32", f"{name}: outputs")
+    assert_close(outputs, expected, "float32", f"{name}: outputs")
     for index, state in enumerate(final):
         assert_close(states[index], state, "float32", f"{name}: state {index}")
-
-
-@windowed
-@pytest.mark.parametrize("kind", list(masks()))
-def test_output_before_the_first_valid_step_is_zero(name, kind):
-    mask = masks()[kind]
-    this = case(name)
-    outputs = keras.ops.convert_to_numpy(
-        this.layer()(this.x, initial_state=this.initial_state, mask=mask)
-    )
-    early = mask.cumsum(axis=1) == 0
-    assert_close(outputs[early], np.zeros_like(outputs[early]), "reload", name)
 
 
 @rows
@@ -91,13 +74,13 @@ def test_without_a_mask_and_backwards(name, given, go_backwards):
 
 # Chunks -----------------------------------------------------------------------------------------
 
-CUTS = [[4], [1, 2], [3, 4, 8]]  # also chunks shorter than the window
+CUTS = [[4], [1, 2, 8]]  # also chunks shorter than the window
 cuts = pytest.mark.parametrize("cut", CUTS, ids=str)
 
 
 @rows
 @cuts
-@pytest.mark.parametrize("kind", ["none", "right", "holes", "row"])
+@pytest.mark.parametrize("kind", ["none", "mixed"])
 def test_chunks_with_carried_states_equal_one_call(name, given, cut, kind):
     this, mask = case(name, **given), masks().get(kind, np.ones((B, T), bool))
     layer = this.layer(return_state=True)
@@ -110,7 +93,8 @@ def test_chunks_with_carried_states_equal_one_call(name, given, cut, kind):
         assert_close(a, b, "chunks", f"{name}: state {index}")
     # A chunk begins anew where nothing was valid yet in it; there the outputs are not comparable.
     starts = np.concatenate([p.cumsum(axis=1) > 0 for p in np.split(mask, cut, axis=1)], axis=1)
-    assert_close(np.concatenate(found, axis=1)[starts], np.asarray(whole)[starts], "chunks", name)
+    whole, found = keras.ops.convert_to_numpy(whole), np.concatenate(found, axis=1)
+    assert_close(found[starts], whole[starts], "chunks", name)
 
 
 @rows
