@@ -1,7 +1,9 @@
 """The activations that cells use: name -> function, LaTeX, ONNX activation. One table."""
 
+import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import keras
@@ -19,11 +21,13 @@ class Activation:
             brackets if it is a sum.
         onnx: (name, alpha, beta) of the equal activation of ONNX's recurrent operators; alpha and
             beta are None where it takes none. None if there is no equal one.
+        elementwise: whether each entry of the result depends on its own entry alone.
     """
 
     function: Callable[[Any], Any]
     latex: str
     onnx: tuple[str, float | None, float | None] | None = None
+    elementwise: bool = True
 
 
 def _keras(name: str, latex: str, *onnx) -> Activation:
@@ -56,6 +60,14 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+# Other names of Keras that are known to be elementwise; of the rest it is not assumed.
+ELEMENTWISE = frozenset(
+    "celu exponential gelu hard_shrink hard_silu hard_swish hard_tanh leaky_relu log_sigmoid mish "
+    "relu6 selu silu soft_shrink sparse_plus sparse_sigmoid squareplus swish tanh_shrink "
+    "threshold".split()
+)
+
+
 def lookup(identifier: Hashable) -> Activation:
     """Returns the activation that a specification names.
 
@@ -72,16 +84,21 @@ def lookup(identifier: Hashable) -> Activation:
     try:
         function = keras.activations.get(Config.thaw(identifier))
     except (ValueError, TypeError):
+        near = get_close_matches(str(identifier), [*ACTIVATIONS, *ELEMENTWISE], n=3)
         raise ValueError(
-            f"Argument `activation` must be one of {', '.join(ACTIVATIONS)}, another name that "
+            f"An activation must be one of {', '.join(ACTIVATIONS)}, another name that "
             f"keras.activations knows, or a function. Received: {identifier!r}."
+            + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
         ) from None
-    name = getattr(function, "__name__", "g").replace("_", "")
-    return Activation(function, rf"\operatorname{{{{{name}}}}}({{}})")
+    letters = re.sub(r"\W|_", "", getattr(function, "__name__", "")) or "g"
+    name = rf"\operatorname{{{{{letters}}}}}({{}})"
+    return Activation(function, name, elementwise=identifier in ELEMENTWISE)
 
 
 def identify(activation: Any) -> Hashable:
-    """Returns the name (or Config, or the function itself) by which a specification holds it.
+    """Returns the name, the Config or the function itself by which a specification holds it.
+
+    A function stays one where its config does not lead back to it; it is of use all the same.
 
     Args:
         activation: a name, a function, a config or None, as Keras's `activation` arguments take.
@@ -94,7 +111,7 @@ def identify(activation: Any) -> Hashable:
         return Config.of(activation)
     try:
         config = keras.activations.serialize(activation)
+        keras.activations.get(config)
     except (ValueError, TypeError, AttributeError, OSError):
-        return activation  # of use, though it cannot be saved
-    anonymous = isinstance(config, dict) and config.get("class_name") == "__lambda__"
-    return activation if anonymous else Config.of(config)
+        return activation
+    return Config.of(config)

@@ -1,7 +1,8 @@
 """The presets: published cells as settings of the one formula. The only list of names.
 
 To add one, add an entry here and its witness in tests/reference. `confirmed=True` says that the
-formula was checked against an author's or an independent implementation; the others are recalled.
+formula was checked against an author's or an independent implementation (elman and gru_cho against
+Keras's layers and lstm_peephole against onnxruntime, in the tests); the others are recalled.
 """
 
 from dataclasses import replace
@@ -422,7 +423,7 @@ add(
 add(
     "light_ru",
     "light recurrent unit: the candidate sees only x_t",
-    paper="Ye et al. 2024, Light recurrent unit",
+    paper="as two collections of recurrent cells have it; its paper was not looked up",
     build=lambda: replace(WRITES, candidate=Candidate(recurrent_kernel=None)),
 )
 

@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import groupby
-from numbers import Integral
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_gated.activations import identify
+from keras_gated.activations import identify, lookup
 from keras_gated.formula import Formula, split
-from keras_gated.parts import Config, Part
+from keras_gated.parts import Config, Part, positive
 from keras_gated.registry import specification
 from keras_gated.resolve import NormalForm, Weight, resolve
 from keras_gated.spec import CellSpec
@@ -48,9 +47,10 @@ class GatedCell(keras.layers.Layer):
         diagonal_initializer: of diagonal kernels, recurrent or not; uniform in [0, 1] by default.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: as in Keras.
         kernel_constraint, recurrent_constraint, bias_constraint: as in Keras.
-        dropout: float in [0, 1]. Share of inputs dropped in training, one mask per sequence.
+        dropout: float in [0, 1). Share of inputs dropped in training, one mask per sequence.
         recurrent_dropout: the same for `h_{t-1}`. Both act only inside a `GatedRNN`, which draws
-            the masks.
+            one mask for all blocks (Keras draws one for each block where there is
+            recurrent_dropout). As in Keras, 1.0 drops nothing.
         seed: int, of the dropout.
 
     Call arguments:
@@ -96,7 +96,7 @@ class GatedCell(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.units = _positive(units)
+        self.units = positive(units, "units")
         self.spec = _replaced(
             specification(spec),
             activation=activation,
@@ -119,7 +119,7 @@ class GatedCell(keras.layers.Layer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.dropout = min(1.0, max(0.0, dropout))
+        self.dropout = min(1.0, max(0.0, dropout))  # as Keras does
         self.recurrent_dropout = min(1.0, max(0.0, recurrent_dropout))
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed=seed)
@@ -198,7 +198,15 @@ class GatedCell(keras.layers.Layer):
             (U,)}, ..., "candidate": {..., "recurrent_bias": (U,)}}: live tensors; diagonal kernels
             are vectors (U,), "gate_recurrent_kernel" is (3, U, U), from the previous input, forget
             and output gates. Only what exists has a key.
+
+        Raises:
+            ValueError: if the cell is not built.
         """
+        if not self.built:
+            raise ValueError(
+                f"{self.name} has no weights yet. Build it first: call it on data, or "
+                "layer.build((None, None, features))."
+            )
         blocks: dict[str, dict[str, Any]] = {name: {} for name in (*self.form.blocks, "projection")}
         for weight, variable in self._laid_out():
             tensor = ops.convert_to_tensor(variable)
@@ -260,6 +268,33 @@ class GatedCell(keras.layers.Layer):
         """Returns zeros (B, U) for each state."""
         return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in self.state_size]
 
+    # Under Keras's names
+
+    @property
+    def activation(self):
+        """The candidate's activation, a function."""
+        return lookup(self.spec.candidate.activation).function
+
+    @property
+    def recurrent_activation(self):
+        """The activation of the gates that name none of their own, a function."""
+        return lookup(self.spec.recurrent_activation).function
+
+    @property
+    def output_activation(self):
+        """The activation of the output, a function."""
+        return lookup(self.form.output_activation).function
+
+    @property
+    def use_bias(self) -> bool:
+        """Whether parts that do not say have a bias."""
+        return self.spec.use_bias
+
+    @property
+    def reset_after(self) -> bool:
+        """Whether a reset gate acts after the recurrent product."""
+        return self.spec.candidate.reset_after
+
     # Saving
 
     def get_config(self):
@@ -267,13 +302,13 @@ class GatedCell(keras.layers.Layer):
 
     def arguments(self) -> dict:
         """Returns JSON-ready arguments that make an equal cell, those of any Layer left out."""
-        spec, keep = self.spec, keras.saving.serialize_keras_object
+        spec, keep = _saved(self.spec), keras.saving.serialize_keras_object
         return {
             "units": self.units,
             "spec": spec.to_config(),
             "activation": Config.thaw(spec.candidate.activation),
             "recurrent_activation": Config.thaw(spec.recurrent_activation),
-            "output_activation": Config.thaw(self.form.output_activation),
+            "output_activation": Config.thaw(spec.output_activation),
             "use_bias": spec.use_bias,
             "reset_after": spec.candidate.reset_after,
             **{name: keep(getattr(self, name)) for name in SERIALIZED},
@@ -298,15 +333,6 @@ SERIALIZED = (
 )
 
 
-def _positive(units: Any) -> int:
-    if not isinstance(units, Integral) or isinstance(units, bool) or units <= 0:
-        raise ValueError(
-            "Argument `units` must be an integer > 0, the size of the state. "
-            f"Received: units={units!r}."
-        )
-    return int(units)
-
-
 def _replaced(spec: CellSpec, *, activation, reset_after, **given) -> CellSpec:
     """`spec` with the layer's arguments in place of its own where they are given."""
     inner = {"activation": activation, "reset_after": reset_after}
@@ -322,6 +348,13 @@ def _named(value: Any) -> Any:
     if isinstance(value, keras.initializers.Initializer):
         return Config.of(keras.initializers.serialize(value))
     return identify(value) if callable(value) else value
+
+
+def _saved(value: Any) -> Any:
+    """What a file can hold: functions that are no names as Keras serializes them, in all parts."""
+    if isinstance(value, Part):
+        return replace(value, **{f.name: _saved(getattr(value, f.name)) for f in fields(value)})
+    return Config.of(keras.activations.serialize(value)) if callable(value) else value
 
 
 def _shapes(blocks: Mapping) -> dict:

@@ -3,11 +3,11 @@
 import math
 import textwrap
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 from keras_gated import notation
 from keras_gated.export.lowering import lower
+from keras_gated.parts import positive
 from keras_gated.registry import Preset, presets, specification
 from keras_gated.resolve import NormalForm, resolve
 from keras_gated.spec import CellSpec
@@ -34,7 +34,7 @@ def count_parameters(spec: str | CellSpec, input_dim: int, units: int) -> int:
     Raises:
         ValueError: if a number is not positive, or a diagonal or identity kernel does not fit.
     """
-    shapes = _form(spec).shapes(_positive(input_dim, "input_dim"), _positive(units, "units"))
+    shapes = _form(spec).shapes(positive(input_dim, "input_dim"), positive(units, "units"))
     return sum(math.prod(shape) for shape in shapes.values())
 
 
@@ -47,7 +47,7 @@ def count_flops(spec: str | CellSpec, input_dim: int, units: int) -> int:
     Args and errors: as `count_parameters`.
     """
     form = _form(spec)
-    shapes = form.shapes(_positive(input_dim, "input_dim"), _positive(units, "units"))
+    shapes = form.shapes(positive(input_dim, "input_dim"), positive(units, "units"))
     products = sum(2 * math.prod(shapes[weight.name]) for weight in form.weights if weight.rows)
     return products + units * sum(line.right.ops for line in notation.lines(form))
 
@@ -132,10 +132,13 @@ def describe(spec: str | CellSpec, input_dim: int | None = None, units: int | No
     """
     form = _form(spec)
     known = presets[spec] if isinstance(spec, str) else None
-    rows = [("States", ", ".join(form.states)), ("Weights", "; ".join(_weights(form)))]
+    window = [f"the last {form.window - 1} inputs"] if form.window > 1 else []
+    rows = [("States", ", ".join([*form.states, *window])), ("Weights", "; ".join(_weights(form)))]
     if input_dim is not None and units is not None:
         rows += _counts(spec, input_dim, units)
     lowering = lower(form)
+    if form.gate_recurrence:
+        rows.append(("Loop", "Keras's own: the fused one has no gate recurrence"))
     rows.append(("ONNX", lowering.operator or f"Loop, since {lowering.reason}"))
     rows += _about(known) if known else []
     head = f"{known.name}: {known.title}" if known else "custom cell"
@@ -190,11 +193,3 @@ def _about(known: Preset) -> list[tuple[str, str]]:
 
 def _row(name: str, text: str) -> str:
     return textwrap.fill(text, 96, initial_indent=f"{name:<14}", subsequent_indent=" " * 14)
-
-
-def _positive(value: Any, argument: str) -> int:
-    if not isinstance(value, Integral) or value <= 0:
-        raise ValueError(
-            f"Argument `{argument}` must be an integer > 0. Received: {argument}={value!r}."
-        )
-    return int(value)

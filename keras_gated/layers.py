@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_gated.activations import identify
 from keras_gated.cell import GatedCell
-from keras_gated.parts import Candidate, Gate, Tied, as_gate, to_plain
+from keras_gated.parts import Candidate, Gate, Tied, as_gate
 from keras_gated.recurrence import run
 from keras_gated.spec import CellSpec
 from keras_gated.window import laid
@@ -32,7 +32,12 @@ class GatedRNN(keras.layers.RNN):
     $$
 
     Conventions: blocks in the order input, forget, reset, candidate, output; h keeps the share f.
-    A masked time step repeats the output and the states of the step before.
+    A masked time step repeats the output and the states of the step before; before the first valid
+    one the output is 0. What the cell was made with can be read under Keras's names: `layer.units`,
+    `layer.activation`, `layer.kernel_initializer`, and so on.
+    Differs from Keras: the loop over time has its gradient placed by hand. Forward-mode derivatives
+    on JAX and second ones on torch are refused there; `unroll=True` runs in Keras's own loop, as
+    does a cell with gate recurrence or with an activation that is not known to be elementwise.
 
     Args:
         units: int > 0. Size U of each state.
@@ -72,18 +77,6 @@ class GatedRNN(keras.layers.RNN):
         cell = GatedCell(units, spec, **own, **shared, name="gated_cell")
         super().__init__(cell, **kwargs)
 
-    # What the cell was made with, under Keras's names.
-
-    @property
-    def units(self) -> int:
-        """Size of the state."""
-        return self.cell.units
-
-    @property
-    def spec(self) -> CellSpec:
-        """The specification, with the layer's own arguments filled in."""
-        return self.cell.spec
-
     def block_weights(self) -> dict[str, dict[str, Any]]:
         """Returns the weights by meaning; see `GatedCell.block_weights`."""
         return self.cell.block_weights()
@@ -97,6 +90,12 @@ class GatedRNN(keras.layers.RNN):
     def build(self, sequences_shape, initial_state_shape=None):
         self._check_rank(sequences_shape)
         window, features = self.cell.form.window, sequences_shape[-1]
+        if features is None:
+            raise ValueError(
+                f"Argument `sequences` of {self.name} must have a known number of features. "
+                f"Received: shape={tuple(sequences_shape)}. Give the last axis a size, e.g. "
+                "keras.Input((None, 8))."
+            )
         if not self.cell.built:
             self.cell.build((sequences_shape[0], window * features))
         if window > 1:
@@ -106,6 +105,7 @@ class GatedRNN(keras.layers.RNN):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         self._check_rank(sequences.shape)
+        self._check_states(initial_state)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def _check_rank(self, shape) -> None:
@@ -114,6 +114,15 @@ class GatedRNN(keras.layers.RNN):
                 f"Argument `sequences` of {self.name} must have rank 3: (batch, time, features). "
                 f"Received: shape={tuple(shape)}. Add the missing axis, e.g. x[None] for one "
                 "sequence or x[..., None] for one feature."
+            )
+
+    def _check_states(self, initial_state) -> None:
+        states = initial_state if isinstance(initial_state, list | tuple) else [initial_state]
+        if initial_state is not None and len(states) != len(self.state_size):
+            names = [*self.cell.form.states, "the window's inputs"][: len(self.state_size)]
+            raise ValueError(
+                f"Argument `initial_state` of {self.name} must have {len(names)} tensors: "
+                f"{', '.join(names)}. Received: {len(states)}."
             )
 
     def get_initial_state(self, batch_size):
@@ -125,6 +134,8 @@ class GatedRNN(keras.layers.RNN):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         cell, count = self.cell, len(self.cell.state_size)
         mask = mask[0] if isinstance(mask, list | tuple) else mask
+        if mask is not None and len(mask.shape) == 3:  # (B, T, 1), as Keras admits it too
+            mask = mask[..., 0]
         states, before = initial_state[:count], initial_state[count:]
         sequences, h_mask = self._dropped(sequences, states[0], training)
         if before:
@@ -139,10 +150,10 @@ class GatedRNN(keras.layers.RNN):
         """The inputs under one dropout mask for all time steps, and the mask of h or None."""
         cell, draw = self.cell, keras.random.dropout
         h_mask = None
-        if training and cell.dropout:
+        if training and 0.0 < cell.dropout < 1.0:
             ones = ops.ones_like(sequences[:, :1])
             sequences = sequences * draw(ones, cell.dropout, seed=cell.seed_generator)
-        if training and cell.recurrent_dropout:
+        if training and 0.0 < cell.recurrent_dropout < 1.0:
             h_mask = draw(ops.ones_like(h), cell.recurrent_dropout, seed=cell.seed_generator)
         return sequences, h_mask
 
@@ -151,11 +162,20 @@ class GatedRNN(keras.layers.RNN):
     def get_config(self):
         config = super().get_config()
         del config["cell"]
-        return {**config, **self.cell.arguments()}
+        regularizer = keras.regularizers.serialize(self.activity_regularizer)
+        return {**config, "activity_regularizer": regularizer, **self.cell.arguments()}
 
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def _of_cell(name: str) -> property:
+    return property(lambda self: getattr(self.cell, name), doc=f"`{name}` of the layer's cell.")
+
+
+for _name in CELL_ARGUMENTS:
+    setattr(GatedRNN, _name, _of_cell(_name))
 
 
 @keras.saving.register_keras_serializable("keras_gated")
@@ -233,9 +253,10 @@ class GatedLSTM(GatedRNN):
         self.unit_forget_bias, self.peephole = unit_forget_bias, peephole
 
     def get_config(self):
-        spec, config = self.spec, super().get_config()
-        del config["spec"], config["reset_after"]
-        gates = {f"{k}_gate": to_plain(spec.gate(k)) for k in ("input", "forget", "output")}
+        config = super().get_config()
+        spec = config.pop("spec")
+        del config["reset_after"]
+        gates = {name: spec[name] for name in ("input_gate", "forget_gate", "output_gate")}
         face = {"unit_forget_bias": self.unit_forget_bias, "peephole": self.peephole}
         return {**config, **gates, **face}
 
@@ -294,6 +315,17 @@ class GatedGRU(GatedRNN):
         **kwargs,
     ):
         keeps = 0.0 if update_gate is False else as_gate(update_gate, "update_gate")
+        if isinstance(keeps, Tied) and keeps.to != "reset":
+            raise ValueError(
+                "Argument `update_gate` can be tied to 'reset' alone: it is itself the forget "
+                f"gate, and the input gate is its complement. Received: update_gate={keeps!r}."
+            )
+        for name, gate in (("update_gate", keeps), ("reset_gate", reset_gate)):
+            if getattr(gate, "peephole", False):
+                raise ValueError(
+                    f"Argument `{name}` of a GatedGRU must have no peephole: there is no memory "
+                    f"cell to look at. Received: {name}={gate!r}. Use GatedLSTM, or peephole=False."
+                )
         spec = CellSpec(
             memory="hidden",
             forget_gate=keeps,
@@ -311,7 +343,7 @@ class GatedGRU(GatedRNN):
         )
 
     def get_config(self):
-        spec, config = self.spec, super().get_config()
-        del config["spec"], config["output_activation"]
-        gates = {"update_gate": spec.forget_gate, "reset_gate": spec.reset_gate}
-        return {**config, **{name: to_plain(gate) for name, gate in gates.items()}}
+        config = super().get_config()
+        spec = config.pop("spec")
+        del config["output_activation"]
+        return {**config, "update_gate": spec["forget_gate"], "reset_gate": spec["reset_gate"]}

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 KINDS = ("dense", "diagonal", "identity", None)
@@ -120,6 +120,11 @@ class Tied(Part):
                 f"after the memory, so no gate can follow it. Received: to={self.to!r}. "
                 "Tie the output gate to the other gate instead."
             )
+        if not isinstance(self.offset, Real) or not math.isfinite(self.offset):
+            raise ValueError(
+                "Argument `offset` must be a finite number, added to the pre-activation. "
+                f"Received: offset={self.offset!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,19 @@ def as_gate(value: Any, argument: str) -> "Gate | Tied | float":
     )
 
 
+def positive(value: Any, argument: str) -> int:
+    """Returns `value`, given for `argument`, as an int.
+
+    Raises:
+        ValueError: if it is no integer > 0.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value <= 0:
+        raise ValueError(
+            f"Argument `{argument}` must be an integer > 0. Received: {argument}={value!r}."
+        )
+    return int(value)
+
+
 def to_plain(value: Any) -> Any:
     """Returns a field's value as JSON can hold it.
 
@@ -215,7 +233,7 @@ def from_plain(value: Any) -> Any:
     """Returns the field's value that `to_plain` wrote."""
     if isinstance(value, Mapping) and "part" in value:
         parts = {part.__name__: part for part in Part.__subclasses__()}
-        return parts[value["part"]].from_config(value)
+        return parts.get(value["part"], Part).from_config(value)
     return value
 
 
@@ -227,3 +245,8 @@ def _check_kernels(part: Gate | Candidate) -> None:
                 "(each unit sees its own entry, weighted), 'identity' (each sees its own entry as "
                 f"it is) or None (no term). Received: {argument}={kind!r}."
             )
+    if part.input_activation is not None and part.kernel is None:
+        raise ValueError(
+            "Argument `input_activation` needs a kernel, through which x_t is seen. "
+            f"Received: input_activation={part.input_activation!r} with kernel=None."
+        )

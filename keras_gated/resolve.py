@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from keras_gated.parts import Candidate, Gate, Projection
-from keras_gated.spec import GATES, CellSpec
+from keras_gated.spec import GATES, CellSpec, biased
 
 BLOCKS = ("input", "forget", "reset", "candidate", "output")
 RECURRENT_SOURCES = ("input", "forget", "output")  # of gate recurrence, in this order
@@ -114,9 +114,9 @@ class NormalForm:
             raise ValueError(
                 f"Argument `units` must equal the number of input features for this cell, whose "
                 f"{' and '.join(self.square)} sees each input one to one (a diagonal or identity "
-                f"kernel). Received: units={units}, input features={self.window * input_dim}. "
-                "Project the input first: keras.layers.Dense(units) before the layer, or "
-                "input_projection=keras_gated.Projection() in the specification."
+                f"kernel). Received: units={units}, input features={input_dim} in a window of "
+                f"{self.window} time steps. Project the input first: keras.layers.Dense before "
+                "the layer, or input_projection=keras_gated.Projection() in the specification."
             )
 
     def shapes(self, input_dim: int, units: int) -> dict[str, tuple[int, ...]]:
@@ -173,14 +173,10 @@ def _reset(spec: CellSpec, value: Value) -> str:
     return "after" if spec.candidate.reset_after else "before"
 
 
-def _biased(spec: CellSpec, part: Gate | Candidate) -> bool:
-    return spec.use_bias if part.use_bias is None else part.use_bias
-
-
 def _has_second_bias(spec: CellSpec, reset: Value) -> bool:
     """Whether there is a bias inside the reset; a constant reset would make it redundant."""
     candidate = spec.candidate
-    return reset.constant is None and candidate.use_recurrent_bias and _biased(spec, candidate)
+    return reset.constant is None and candidate.use_recurrent_bias and biased(spec, candidate)
 
 
 def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool) -> Block:
@@ -189,8 +185,8 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
         name=name,
         kernel=part.kernel,
         recurrent_kernel=part.recurrent_kernel,
-        use_bias=_biased(spec, part),
-        use_recurrent_bias=_biased(spec, part) and second_bias,
+        use_bias=biased(spec, part),
+        use_recurrent_bias=biased(spec, part) and second_bias,
         peephole=getattr(part, "peephole", False),
         gate_recurrence=spec.gate_recurrence and name in RECURRENT_SOURCES,
         activation=part.activation if own else spec.recurrent_activation,

@@ -119,13 +119,33 @@ class CellSpec(Part):
         return Source(seen[-1], tie, complement, offset)
 
 
+def biased(spec: CellSpec, part: Gate | Candidate) -> bool:
+    """Whether a part of `spec` has a bias."""
+    return spec.use_bias if part.use_bias is None else part.use_bias
+
+
 def _validate(spec: CellSpec) -> None:
+    _check_types(spec)
     _check_memory(spec)
     _check_reset(spec)
     _check_ties(spec)
     _check_terms(spec)
     _check_rare(spec)
     _check_dynamics(spec)
+
+
+def _check_types(spec: CellSpec) -> None:
+    if not isinstance(spec.candidate, Candidate):
+        raise TypeError(
+            "Argument `candidate` must be a keras_gated.Candidate. "
+            f"Received: candidate={spec.candidate!r}. For another activation give "
+            "Candidate(activation=...)."
+        )
+    if not isinstance(spec.input_projection, Projection | None):
+        raise TypeError(
+            "Argument `input_projection` must be a keras_gated.Projection or None. "
+            f"Received: input_projection={spec.input_projection!r}. Give Projection()."
+        )
 
 
 def _check_memory(spec: CellSpec) -> None:
@@ -164,6 +184,13 @@ def _check_reset(spec: CellSpec) -> None:
             "Candidate(recurrent_kernel=None). Drop the reset gate, or give the candidate a "
             "recurrent kernel."
         )
+    for name in ("reset", "output"):
+        if spec.source(name).constant == 0.0:
+            raise ValueError(
+                f"Argument `{name}_gate` must not be the constant 0, which would leave weights "
+                f"without any effect. Received: {name}_gate={spec.gate(name)!r}. For a candidate "
+                "that does not see h_(t-1) give Candidate(recurrent_kernel=None)."
+            )
     if getattr(spec.reset_gate, "peephole", False):
         raise ValueError(
             "Argument `peephole` of `reset_gate` must be False: the formula has peepholes into the "
@@ -187,8 +214,12 @@ def _check_terms(spec: CellSpec) -> None:
     for argument, part in {**parts, "candidate": spec.candidate}.items():
         if not isinstance(part, Gate | Candidate):
             continue
-        biased = spec.use_bias if part.use_bias is None else part.use_bias
-        terms = (part.kernel, part.recurrent_kernel, biased, getattr(part, "peephole", False))
+        terms = (
+            part.kernel,
+            part.recurrent_kernel,
+            biased(spec, part),
+            getattr(part, "peephole", False),
+        )
         if not (any(terms) or spec.gate_recurrence):
             raise ValueError(
                 f"Argument `{argument}` must have a term: a kernel, a recurrent kernel, a bias or "
@@ -215,7 +246,10 @@ def _check_dynamics(spec: CellSpec) -> None:
     live = [spec.source(name).gate for name in GATES]
     gates = [gate for gate in live if isinstance(gate, Gate)]
     reads = [gate.recurrent_kernel for gate in (*gates, spec.candidate)]
-    reads += [gate.peephole and gate is not spec.output_gate for gate in gates]
+    owners = [spec.source(name).name for name in GATES]
+    reads += [
+        getattr(g, "peephole", False) and k != "output" for k, g in zip(owners, live, strict=True)
+    ]
     if spec.source("forget").constant == 0.0 and not (any(reads) or spec.gate_recurrence):
         raise ValueError(
             "Argument `forget_gate` must not be 0 where nothing else reads the state: the cell "

@@ -136,20 +136,12 @@ def test_block_weights_are_the_witness_weights_and_go_round(name):
 
 
 @pytest.mark.parametrize("name", ["elman", "slim_lstm6", "lstm"])
-def test_block_weights_are_tensors_at_their_present_values(name):
-    """Also where a weight is one block alone: not the variable, which would change underhand."""
-    layer = case(name).layer()
-    before = layer.block_weights()
-    assert not [v for keys in before.values() for v in keys.values() if is_variable(v)]
-    kept = numpy_blocks(layer)
-    layer.set_weights([0.0 * w for w in layer.get_weights()])
-    for block, keys in before.items():
-        for key, value in keys.items():
-            assert_close(value, kept[block][key], "reload", f"{block} {key}")
-
-
-def is_variable(value) -> bool:
-    return isinstance(value, keras.Variable)
+def test_block_weights_are_tensors(name):
+    """Also where a weight is one block alone: not Keras's variable, which NumPy warns about."""
+    blocks = case(name).layer().block_weights()
+    values = [value for keys in blocks.values() for value in keys.values()]
+    assert all(keras.ops.is_tensor(value) for value in values)
+    assert not any(isinstance(value, keras.Variable) for value in values)
 
 
 def test_set_block_weights_of_the_cell_and_of_the_layer_are_one():

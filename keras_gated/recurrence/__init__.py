@@ -4,9 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import keras
+from keras import ops
+
 from keras_gated.recurrence.fused import run_fused, takes
 
 Runner = Callable[..., tuple | None]
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 _runner: ContextVar[Runner | None] = ContextVar("keras_gated_runner", default=None)
 
 
@@ -45,4 +49,19 @@ def run(layer, sequences, states, mask, h_mask, loop: Callable[[], tuple]) -> tu
     if runner:
         result = runner(layer, sequences, states, mask, h_mask)
         return loop() if result is None else result
-    return run_fused(layer, sequences, states, mask, h_mask) if takes(layer) else loop()
+    if takes(layer):
+        return run_fused(layer, sequences, states, mask, h_mask)
+    return loop() if mask is None or ON_TENSORFLOW else _silenced(layer, mask, *loop())
+
+
+def _silenced(layer, mask, last, outputs, states) -> tuple:
+    """What Keras's loop returned, 0 before the first valid step, where some backends show h_0."""
+    valid = ops.cast(ops.flip(mask, axis=1) if layer.go_backwards else mask, "int32")
+    seen = ops.cumsum(valid, axis=1)[..., None] > 0
+    shown = seen if layer.return_sequences else seen[:, -1:]
+    silence = ops.zeros_like(last)
+    return (
+        ops.where(seen[:, -1], last, silence),
+        ops.where(shown, outputs, silence[:, None]),
+        states,
+    )

@@ -7,7 +7,10 @@ from keras_gated.recurrence.sequence import Sequence
 
 def takes(layer) -> bool:
     """Whether the engine can run the layer; if not, Keras's own loop does."""
-    return not (layer.cell.form.gate_recurrence or layer.unroll)
+    form = layer.cell.form
+    sees_input = any(block.kernel for block in form.blocks.values())
+    plain = layer.cell.formula.elementwise and not form.gate_recurrence
+    return plain and sees_input and not layer.unroll
 
 
 def run_fused(layer, sequences, states, mask, h_mask):

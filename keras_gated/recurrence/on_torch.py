@@ -22,29 +22,33 @@ def with_gradient(forward, backward, tensors):
         backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
         tensors: what is differentiated.
     """
-    count = len(tensors)
+    return list(_Placed.apply(forward, backward, *tensors))
 
-    class Placed(torch.autograd.Function):
-        @staticmethod
-        def forward(context, *tensors):
-            outputs, kept = forward(*tensors)
-            context.save_for_backward(*tensors, *kept)
-            return tuple(outputs)
 
-        @staticmethod
-        @torch.autograd.function.once_differentiable
-        def backward(context, *upstream):
-            saved = context.saved_tensors
-            return tuple(backward(saved[:count], saved[count:], upstream))
+class _Placed(torch.autograd.Function):
+    @staticmethod
+    def forward(context, forward, backward, *tensors):
+        outputs, kept = forward(*tensors)
+        context.save_for_backward(*tensors, *kept)
+        context.of, context.count = backward, len(tensors)
+        return tuple(outputs)
 
-    return list(Placed.apply(*tensors))
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, *upstream):
+        tensors, kept = (
+            context.saved_tensors[: context.count],
+            context.saved_tensors[context.count :],
+        )
+        return None, None, *context.of(tensors, kept, upstream)
 
 
 def partials(function, inputs):
     """Returns, for each output of an elementwise function, its derivative by each input or None."""
     inputs, outputs = _traced(function, inputs)
+    find = torch.autograd.grad
     return [
-        torch.autograd.grad(y.sum(), inputs, retain_graph=True, allow_unused=True)
+        find(y, inputs, torch.ones_like(y), retain_graph=True, allow_unused=True)
         if y.requires_grad
         else [None] * len(inputs)
         for y in outputs
