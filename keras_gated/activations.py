@@ -31,8 +31,8 @@ class Activation:
 
 
 def _keras(name: str, latex: str, *onnx) -> Activation:
-    """An activation of Keras: its function found when used, so that this table is cheap."""
-    return Activation(lambda x: keras.activations.get(name)(x), latex, onnx or None)
+    """An activation of Keras."""
+    return Activation(keras.activations.get(name), latex, onnx or None)
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -109,6 +109,8 @@ def identify(activation: Any) -> Hashable:
         return activation
     if not callable(activation):
         return Config.of(activation)
+    if getattr(activation, "__name__", "") == "<lambda>":
+        return activation  # Keras would warn of saving it, which nobody has asked for yet
     try:
         config = keras.activations.serialize(activation)
         keras.activations.get(config)

@@ -188,8 +188,8 @@ def _check_reset(spec: CellSpec) -> None:
         if spec.source(name).constant == 0.0:
             raise ValueError(
                 f"Argument `{name}_gate` must not be the constant 0, which would leave weights "
-                f"without any effect. Received: {name}_gate={spec.gate(name)!r}. For a candidate "
-                "that does not see h_(t-1) give Candidate(recurrent_kernel=None)."
+                f"without any effect. Received: {name}_gate={spec.gate(name)!r}. Leave the gate "
+                "out (1.0); a candidate that is not to see h_(t-1) takes recurrent_kernel=None."
             )
     if getattr(spec.reset_gate, "peephole", False):
         raise ValueError(
