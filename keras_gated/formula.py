@@ -135,7 +135,7 @@ class Formula:
         if "output" in p:
             a["output"] = _sum(a.get("output"), p["output"] * c)
         o = value("output")
-        h = _times(o, self.phi(c))
+        h = _sum(_times(o, self.phi(c)), like=c)
         new = {"h": h, "c": c} | (
             {"input": i, "forget": f, "output": o} if form.gate_recurrence else {}
         )

@@ -183,12 +183,12 @@ def as_gate(value: Any, argument: str) -> "Gate | Tied | float":
     Raises:
         TypeError: if it is none of True, False, a number, a Gate, a Tied or a config of these.
     """
+    if isinstance(value, Mapping):
+        value = from_plain(value)
     if isinstance(value, Gate | Tied):
         return value
     if isinstance(value, bool):
         return Gate() if value else 1.0
-    if isinstance(value, Mapping):
-        return from_plain(value)
     if isinstance(value, Real) and math.isfinite(value):
         return float(value)
     raise TypeError(

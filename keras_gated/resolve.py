@@ -5,7 +5,7 @@ out; nobody else interprets a tie, computes an offset or knows the order of bloc
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from keras_gated.parts import Candidate, Gate, Projection
@@ -139,6 +139,8 @@ def resolve(spec: CellSpec) -> NormalForm:
     gates = {name: _value(spec, name) for name in GATES}
     reset = _reset(spec, gates["reset"])
     parts = {name: spec.gate(name) for name in GATES} | {"candidate": spec.candidate}
+    if gates["reset"].constant == 0.0:
+        parts["candidate"] = replace(spec.candidate, recurrent_kernel=None)
     own = {name: parts[name] for name in BLOCKS if isinstance(parts[name], Gate | Candidate)}
     second_bias = reset == "after" and _has_second_bias(spec, gates["reset"])
     blocks = {name: _block(spec, name, part, second_bias) for name, part in own.items()}
@@ -168,7 +170,7 @@ def _value(spec: CellSpec, name: str) -> Value:
 
 
 def _reset(spec: CellSpec, value: Value) -> str:
-    if value.constant == 1.0:
+    if value.constant in (0.0, 1.0):
         return "none"
     return "after" if spec.candidate.reset_after else "before"
 

@@ -134,6 +134,11 @@ def _validate(spec: CellSpec) -> None:
     _check_dynamics(spec)
 
 
+def _sees_state(spec: CellSpec) -> bool:
+    """Whether the candidate sees h_{t-1}: not through a reset gate that is 0."""
+    return spec.candidate.recurrent_kernel is not None and spec.source("reset").constant != 0.0
+
+
 def _check_types(spec: CellSpec) -> None:
     if not isinstance(spec.candidate, Candidate):
         raise TypeError(
@@ -184,13 +189,6 @@ def _check_reset(spec: CellSpec) -> None:
             "Candidate(recurrent_kernel=None). Drop the reset gate, or give the candidate a "
             "recurrent kernel."
         )
-    for name in ("reset", "output"):
-        if spec.source(name).constant == 0.0:
-            raise ValueError(
-                f"Argument `{name}_gate` must not be the constant 0, which would leave weights "
-                f"without any effect. Received: {name}_gate={spec.gate(name)!r}. Leave the gate "
-                "out (1.0); a candidate that is not to see h_(t-1) takes recurrent_kernel=None."
-            )
     if getattr(spec.reset_gate, "peephole", False):
         raise ValueError(
             "Argument `peephole` of `reset_gate` must be False: the formula has peepholes into the "
@@ -214,13 +212,10 @@ def _check_terms(spec: CellSpec) -> None:
     for argument, part in {**parts, "candidate": spec.candidate}.items():
         if not isinstance(part, Gate | Candidate):
             continue
-        terms = (
-            part.kernel,
-            part.recurrent_kernel,
-            biased(spec, part),
-            getattr(part, "peephole", False),
-        )
-        if not (any(terms) or spec.gate_recurrence):
+        recurrent = _sees_state(spec) if part is spec.candidate else part.recurrent_kernel
+        terms = (part.kernel, recurrent, biased(spec, part), getattr(part, "peephole", False))
+        others = spec.gate_recurrence and argument not in ("candidate", "reset_gate")
+        if not (any(terms) or others):
             raise ValueError(
                 f"Argument `{argument}` must have a term: a kernel, a recurrent kernel, a bias or "
                 f"a peephole. Received: {argument}={part!r} with none. "
@@ -245,7 +240,7 @@ def _check_rare(spec: CellSpec) -> None:
 def _check_dynamics(spec: CellSpec) -> None:
     live = [spec.source(name).gate for name in GATES]
     gates = [gate for gate in live if isinstance(gate, Gate)]
-    reads = [gate.recurrent_kernel for gate in (*gates, spec.candidate)]
+    reads = [_sees_state(spec), *(gate.recurrent_kernel for gate in gates)]
     owners = [spec.source(name).name for name in GATES]
     reads += [
         getattr(g, "peephole", False) and k != "output" for k, g in zip(owners, live, strict=True)

@@ -98,6 +98,37 @@ def test_only_the_last_output(name):
     compare(*found, name)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "gelu", keras.ops.sin])
+@pytest.mark.parametrize("ours, theirs", [(kg.GatedLSTM, "LSTM"), (kg.GatedGRU, "GRU")])
+def test_any_activation_has_keras_gradient(ours, theirs, activation):
+    """What is not known to be elementwise must not run in the engine, which relies on it."""
+    rng = np.random.default_rng(0)
+    arguments = {"activation": activation, "recurrent_activation": activation, "dtype": FINEST}
+    layers = [make(U, **arguments) for make in (ours, getattr(keras.layers, theirs))]
+    for layer in layers:
+        layer.build((B, T, 3))
+    weights = [0.3 * rng.normal(size=w.shape) for w in layers[1].get_weights()]
+    x, upstream = rng.normal(size=(B, T, 3)), rng.normal(size=(B, U))
+    found = []
+    for layer in layers:
+        layer.set_weights(weights)
+        found.append(gradients(layer, x.astype(FINEST), upstream.astype(FINEST))[0])
+    compare(*found, theirs)
+
+
+@pytest.mark.parametrize("memory", ["cell", "hidden"])
+def test_a_cell_that_sees_no_input_runs(memory):
+    spec = kg.CellSpec(
+        memory=memory,
+        forget_gate=0.5,
+        input_gate=1.0,
+        output_gate=1.0,
+        candidate=kg.Candidate(kernel=None),
+    )
+    layer = kg.GatedRNN(U, spec, return_sequences=True)
+    assert layer(np.ones((B, T, 3), "float32")).shape == (B, T, U)
+
+
 def test_a_wrong_slope_is_found(monkeypatch):
     """Planted: the derivative by the first product's first block is half of what it should be."""
     from keras_gated.recurrence.sequence import _Cut

@@ -36,6 +36,20 @@ PARTS = {
     ),
     "tie to the candidate": (lambda: Tied("candidate"), "Received: to='candidate'."),
     "tie to nothing": (lambda: Tied(None), "Received: to=None."),
+    "offset that is no number": (
+        lambda: Tied("forget", offset="1"),
+        "Argument `offset` must be a finite number, added to the pre-activation. Received: "
+        "offset='1'.",
+    ),
+    "offset that is not finite": (
+        lambda: Tied("forget", offset=float("inf")),
+        "Argument `offset` must be a finite number...Received: offset=inf.",
+    ),
+    "activation of an input that is not seen": (
+        lambda: G(kernel=None, input_activation="tanh"),
+        "Argument `input_activation` needs a kernel, through which x_t is seen. Received: "
+        "input_activation='tanh' with kernel=None.",
+    ),
 }
 SPECS = {
     "memory": (
@@ -70,6 +84,18 @@ SPECS = {
     "constant reset without a recurrent candidate": (
         {"reset_gate": 0.5, "candidate": FREE},
         "Argument `reset_gate` must be absent...Received: reset_gate=0.5",
+    ),
+    "candidate that is a name": (
+        {"candidate": "tanh"},
+        "Argument `candidate` must be a keras_gated.Candidate. Received: candidate='tanh'. For "
+        "another activation give Candidate(activation=...).",
+        TypeError,
+    ),
+    "projection that is a flag": (
+        {"input_projection": True},
+        "Argument `input_projection` must be a keras_gated.Projection or None. Received: "
+        "input_projection=True. Give Projection().",
+        TypeError,
     ),
     "peephole of the reset gate": (
         {"reset_gate": G(peephole=True)},
@@ -142,6 +168,15 @@ SPECS = {
         | {"output_gate": G(recurrent_kernel=None, peephole=True)},
         "Argument `forget_gate` must not be 0 where nothing else reads the state",
     ),
+    "no dynamics by a reset of zero": (
+        {"memory": "hidden", "input_gate": G(recurrent_kernel=None), "reset_gate": 0.0}
+        | {"forget_gate": 0.0},
+        "Argument `forget_gate` must not be 0 where nothing else reads the state",
+    ),
+    "candidate without a term by a reset of zero": (
+        {"candidate": kg.Candidate(kernel=None, use_bias=False), "reset_gate": 0.0},
+        "Argument `candidate` must have a term",
+    ),
     "config of a candidate as a gate": (
         {"input_gate": kg.Candidate().to_config()},
         "Argument `input_gate` must be True (present), False (absent), a finite number",
@@ -189,6 +224,7 @@ ALLOWED = {
         "reset_gate": 0.0,
         "candidate": kg.Candidate(reset_after=True),
     },
+    "nothing shown": {"output_gate": 0.0},
     "nothing written": {"input_gate": 0.0},
     "integers": {"forget_gate": 1, "input_gate": 0.5},
     "gates that are biases": {"input_gate": G(None, None), "output_gate": G(None, None)},

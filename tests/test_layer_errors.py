@@ -23,8 +23,7 @@ LAYERS = {
     **{
         f"units={units!r}": (
             lambda units=units: kg.GatedLSTM(units),
-            "Argument `units` must be an integer > 0, the size of the state. Received: "
-            f"units={units!r}.",
+            f"Argument `units` must be an integer > 0. Received: units={units!r}.",
         )
         for units in (0, -3, 2.0, "8", None, True)
     },
@@ -47,10 +46,38 @@ LAYERS = {
         lambda: kg.GatedRNN(U, kg.CellSpec(**ONE_TO_ONE))(X),
         "Argument `units` must equal the number of input features for this cell, whose input and "
         "candidate sees each input one to one (a diagonal or identity kernel). Received: "
-        f"units={U}, input features={F}. Project the input first: keras.layers.Dense(units) "
-        "before the layer, or input_projection=keras_gated.Projection() in the specification.",
+        f"units={U}, input features={F} in a window of 1 time steps. Project the input first: "
+        "keras.layers.Dense before the layer, or input_projection=keras_gated.Projection() in the",
     ),
     "literal MUT1": (lambda: kg.GatedRNN(U, "mut1")(X), "input_projection=keras_gated.Projection"),
+    "unknown number of features": (
+        lambda: kg.GatedLSTM(U, name="cell").build((None, None, None)),
+        "Argument `sequences` of cell must have a known number of features. Received: "
+        "shape=(None, None, None). Give the last axis a size, e.g. keras.Input((None, 8)).",
+    ),
+    "one state too few": (
+        lambda: kg.GatedLSTM(U, name="cell")(X, initial_state=[X[:, 0, :1]]),
+        "Argument `initial_state` of cell must have 2 tensors: h, c. Received: 1.",
+    ),
+    "no state for the window": (
+        lambda: kg.GatedRNN(U, "qrnn_f")(X, initial_state=np.zeros((B, U))),
+        "must have 2 tensors: h, the window's inputs. Received: 1.",
+    ),
+    "weights of a layer without any": (
+        lambda: kg.GatedRNN(U, "mgu").block_weights(),
+        "gated_cell has no weights yet. Build it first: call it on data, or "
+        "layer.build((None, None, features)).",
+    ),
+    "update gate that follows itself": (
+        lambda: kg.GatedGRU(U, update_gate=kg.Tied("forget")),
+        "Argument `update_gate` can be tied to 'reset' alone: it is itself the forget gate, and "
+        "the input gate is its complement. Received: update_gate=Tied(to='forget'",
+    ),
+    "peephole of a GRU": (
+        lambda: kg.GatedGRU(U, reset_gate=kg.Gate(peephole=True)),
+        "Argument `reset_gate` of a GatedGRU must have no peephole: there is no memory cell to "
+        "look at. Received: reset_gate=Gate(...Use GatedLSTM, or peephole=False.",
+    ),
     "window of a bare cell": (
         lambda: kg.GatedCell(U, "qrnn_fo", name="cell").build((B, 3)),
         "Argument `inputs` of cell must have 2 x F features, the window of 2 time steps side by "
@@ -58,8 +85,8 @@ LAYERS = {
     ),
     "unknown activation": (
         lambda: kg.GatedLSTM(U, activation="tan"),
-        "Argument `activation` must be one of linear, sigmoid, tanh,...another name that "
-        "keras.activations knows, or a function. Received: 'tan'.",
+        "An activation must be one of linear, sigmoid, tanh,...another name that keras.activations "
+        "knows, or a function. Received: 'tan'. Did you mean 'tanh'",
     ),
     "unknown activation of a gate": (
         lambda: kg.GatedLSTM(U, forget_gate=kg.Gate(activation="sig")),
