@@ -19,7 +19,7 @@ QUICK = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
 # Elsewhere keras.ops gives float32 back for float64 (keras.ops.tanh, to name one).
 FINEST = "float64" if BACKEND == "tensorflow" else "float32"
 
-# By what is compared, relative to max(1, |expected|). Each is about ten times the worst that a
+# By what is compared, relative to max(1, |expected|). Each is at least ten times the worst that a
 # correct cell shows; no test has a tolerance of its own.
 TOLERANCE = {
     "float32": 1e-5,  # against the witness in float64

@@ -36,7 +36,8 @@ class Summed(keras.layers.Layer):
     def call(self, x, initial_state=None, mask=None):
         outputs, *states = self.layer(x, initial_state=initial_state, mask=mask)
         states = states[: len(self.layer.cell.state_size)]  # without a window
-        last = [s * u for s, u in zip(states, self.scales, strict=False)]
+        scales = [ops.convert_to_tensor(u, dtype=self.compute_dtype) for u in self.scales]
+        last = [s * u for s, u in zip(states, scales, strict=False)]
         return outputs + sum(last[1:], start=last[0])[:, None]
 
 
@@ -150,9 +151,8 @@ def test_second_derivatives_are_refused_by_torch():
 
     layer = kg.GatedLSTM(3)
     x = torch.ones((2, 4, 3), requires_grad=True)
-    (slope,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+    with pytest.raises(RuntimeError, match="cannot be differentiated again.*unroll=True"):
+        torch.autograd.grad(layer(x).sum(), x, create_graph=True)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow's graphs")

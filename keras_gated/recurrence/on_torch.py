@@ -34,8 +34,13 @@ class _Placed(torch.autograd.Function):
         return tuple(outputs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(context, *upstream):
+        if torch.is_grad_enabled():  # create_graph=True: it would be differentiated again
+            raise RuntimeError(
+                "The gradient of a gated layer cannot be differentiated again on torch. Received: "
+                "a call with create_graph=True. Give the layer unroll=True, which runs in Keras's "
+                "own loop."
+            )
         tensors, kept = (
             context.saved_tensors[: context.count],
             context.saved_tensors[context.count :],
