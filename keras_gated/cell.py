@@ -209,7 +209,7 @@ class GatedCell(keras.layers.Layer):
             )
         blocks: dict[str, dict[str, Any]] = {name: {} for name in (*self.form.blocks, "projection")}
         for weight, variable in self._laid_out():
-            tensor = ops.convert_to_tensor(variable)
+            tensor = ops.copy(variable.value)  # no variable, also where there is one block alone
             rows = ops.unstack(tensor, axis=0) if len(weight.keys) > 1 else [tensor]
             for key, row in zip(weight.keys, rows, strict=True):
                 for name, part in split(weight.blocks, row).items():
