@@ -37,6 +37,30 @@ def multiplied(names: tuple[str, ...], x, kernel) -> Tensors:
     return split(names, ops.matmul(x, kernel))
 
 
+class Hooks:
+    """The places where whoever runs a step may look in, or put in what is known already.
+
+    Between the products, the nodes and the memory everything is elementwise, and a node is a sum
+    of its input term, its columns of a product, and what is elementwise in weights and states.
+    """
+
+    def product(self, names: tuple[str, ...], v, kernel) -> Tensors:
+        """Returns `{name: its columns of v @ kernel}`; every dense recurrent product is here."""
+        return multiplied(names, v, kernel)
+
+    def node(self, name: str, a):
+        """Returns a pre-activation; `U_c h` alone, where it is reset later, is `BEHIND_RESET`."""
+        return a
+
+    def memory(self, c, kept, written):
+        """Returns `c_t`, which is `μ(kept ⊙ κ(c_{t-1}) + written)`; floats stand for constants."""
+        return c
+
+
+BEHIND_RESET = "candidate behind the reset gate"
+HOOKS = Hooks()
+
+
 class Formula:
     """The formula in the setting of a normal form.
 
@@ -59,10 +83,13 @@ class Formula:
         behind = ("candidate",) if form.reset == "before" else ()  # what sees h only when reset
         self.reads = (tuple(k for k in form.blocks if k not in behind), behind)
 
-    def input_terms(self, weights: Tensors, x) -> Tensors:
-        """Returns `W_k φ_x(x) + b_k` of each block that has any; x may have any leading axes."""
+    def input_terms(self, weights: Tensors, x, product=multiplied) -> Tensors:
+        """Returns `W_k φ_x(x)` of each block that has it; x may have any leading axes."""
         x = self.projected(weights, x)
-        terms = self._seen(weights, x, "kernel", self.form.blocks, self.phi_x)
+        return self._seen(weights, x, "kernel", self.form.blocks, self.phi_x, product)
+
+    def biased(self, weights: Tensors, terms: Tensors) -> Tensors:
+        """Returns the input terms with `b_k` added."""
         return _added(terms, self._biases(weights, row=0))
 
     def projected(self, weights: Tensors, x):
@@ -90,15 +117,7 @@ class Formula:
                 ready[key, names] = kernel
         return ready
 
-    def step(
-        self,
-        weights: Tensors,
-        input_terms: Tensors,
-        states: list,
-        h_mask=None,
-        product: Callable = multiplied,
-        memory: Callable = lambda c: c,
-    ):
+    def step(self, weights: Tensors, input_terms: Tensors, states: list, h_mask=None, at=HOOKS):
         """Returns the output and the new states of one step.
 
         Args:
@@ -106,10 +125,7 @@ class Formula:
             input_terms: what `input_terms` returned for x_t, tensors (B, U).
             states: tensors (B, U): [h, c], [h], or [h, c, i, f, o] with gate recurrence.
             h_mask: tensor (B, U) that multiplies h where it is read, or None.
-            product: (names, h, kernel) -> {name: its columns of h @ kernel}, for every dense
-                recurrent product. All else is elementwise, which whoever runs the step over time
-                may make use of.
-            memory: c_t -> c_t, called once, before the output is computed from it.
+            at: `Hooks`.
         """
         form, names = self.form, self.form.states
         state = dict(zip(names, states, strict=True))
@@ -117,23 +133,23 @@ class Formula:
         c = state.get("c", state["h"])
 
         first, behind = self.reads
-        recurrent = self.recurrent_terms(weights, h, first, product)
-        a = _added(
-            {k: x for k, x in input_terms.items() if k != "candidate"},
-            {k: u for k, u in recurrent.items() if k != "candidate"},
-        )
-        a = _added(a, self._gates_before(weights, state))
+        terms = self.biased(weights, input_terms)
+        recurrent = self.recurrent_terms(weights, h, first, at.product)
         p = split(self.names["peephole"], weights["peephole"]) if "peephole" in weights else {}
+        a = _added(_gates(terms), _gates(recurrent))
+        a = _added(a, self._gates_before(weights, state))
         a = _added(a, {k: p[k] * c for k in p if k != "output"})
+        a = {k: x if k == "output" and k in p else at.node(k, x) for k, x in a.items()}
         value = _Values(form, self.activation, a)
 
         i, f, r = value("input"), value("forget"), value("reset")
         if behind:
-            recurrent = self.recurrent_terms(weights, _times(r, h), behind, product)
-        candidate = self._candidate(input_terms, recurrent.get("candidate"), r)
-        c = memory(self.mu(_sum(_times(f, self.kappa(c)), _times(i, candidate), like=c)))
+            recurrent = self.recurrent_terms(weights, _times(r, h), behind, at.product)
+        candidate = self._candidate(terms.get("candidate"), recurrent.get("candidate"), r, at)
+        written = _times(i, candidate)
+        c = at.memory(self.mu(_sum(_times(f, self.kappa(c)), written, like=c)), f, written)
         if "output" in p:
-            a["output"] = _sum(a.get("output"), p["output"] * c)
+            a["output"] = at.node("output", _sum(a.get("output"), p["output"] * c))
         o = value("output")
         h = _sum(_times(o, self.phi(c)), like=c)
         new = {"h": h, "c": c} | (
@@ -141,10 +157,13 @@ class Formula:
         )
         return h, [new[name] for name in names]
 
-    def _candidate(self, input_terms: Tensors, recurrent, r):
+    def _candidate(self, term, recurrent, r, at: Hooks):
         if self.form.reset == "after":
-            recurrent = _times(r, recurrent)
-        return self.activation["candidate"](_sum(input_terms.get("candidate"), recurrent))
+            recurrent = _times(r, at.node(BEHIND_RESET, recurrent))
+            a = _sum(None if term is None else at.node("candidate", term), recurrent)
+        else:
+            a = at.node("candidate", _sum(term, recurrent))
+        return self.activation["candidate"](a)
 
     def _seen(self, weights, x, key: str, blocks, before: dict, product=multiplied) -> Tensors:
         """`{block: term}` of the kernels called `key`: "kernel" or "recurrent_kernel"."""
@@ -220,6 +239,10 @@ def _sum(*terms, like=None):
     """The sum of the terms that exist; zeros in the form of `like` if none does."""
     terms = [term for term in terms if term is not None]
     return sum(terms[1:], start=terms[0]) if terms else ops.zeros_like(like)
+
+
+def _gates(terms: Tensors) -> Tensors:
+    return {k: a for k, a in terms.items() if k != "candidate"}
 
 
 def _added(terms: Tensors, more: Tensors) -> Tensors:

@@ -131,16 +131,20 @@ def test_a_cell_that_sees_no_input_runs(memory):
 
 
 def test_a_wrong_slope_is_found(monkeypatch):
-    """Planted: the derivative by the first product's first block is half of what it should be."""
-    from keras_gated.recurrence.sequence import _Cut
+    """Planted: the memory's slope by the first node is half of what it should be."""
+    from keras_gated.recurrence.cut import Cut
 
-    right = _Cut.slopes
+    right = Cut.slopes
 
-    def wrong(self):
-        slopes, layout = right(self)
-        return [slopes[0] * 0.5, *slopes[1:]], layout
+    def wrong(self, *values):
+        slopes = right(self, *values)
+        memory = next(
+            row for row, piece in zip(slopes, self.pieces, strict=True) if piece.kind == "memory"
+        )
+        memory[0] = memory[0] * 0.5
+        return slopes
 
-    monkeypatch.setattr(_Cut, "slopes", wrong)
+    monkeypatch.setattr(Cut, "slopes", wrong)
     with pytest.raises(AssertionError):
         test_gradient_under_masks_equals_that_of_keras_loop("lstm")
 

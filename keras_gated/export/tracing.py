@@ -162,7 +162,7 @@ def operator_input(layer: GatedRNN, lowering: Lowering, sequences):
     formula, weights = cell.formula, cell.tensors
     x = formula.projected(weights, sequences)
     parts = [lookup(phi).function(x) for phi in lowering.feeds]
-    terms = formula.input_terms(weights, sequences) if outside else {}
+    terms = formula.biased(weights, formula.input_terms(weights, sequences)) if outside else {}
     if "candidate" in outside:
         content = formula.activation["candidate"](terms["candidate"])
         if "input" in outside:

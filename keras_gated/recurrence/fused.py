@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_gated.formula import split
 from keras_gated.recurrence.sequence import Sequence
 
 
@@ -19,13 +20,18 @@ def run_fused(layer, sequences, states, mask, h_mask):
     x = _turned(layer, sequences)
     valid = None if mask is None else _turned(layer, ops.cast(mask, x.dtype)[..., None])
     weights = cell.tensors
-    terms = cell.formula.input_terms(weights, x)
+    terms = cell.formula.input_terms(weights, x, _apart)
     used = {k: w for k, w in weights.items() if k in RECURRENT}
     h, last = Sequence(cell.formula, used, terms, states, valid, h_mask).run()
     if valid is not None:
         h = _shown(layer, h, valid)
     outputs = ops.transpose(h, (1, 0, 2)) if layer.return_sequences else h[-1][:, None]
     return h[-1], outputs, last
+
+
+def _apart(names, x, kernel):
+    """The columns of x @ kernel, each a tensor of its own and not cut from a wide one."""
+    return {name: ops.matmul(x, part) for name, part in split(names, kernel).items()}
 
 
 RECURRENT = ("recurrent_kernel", "bias", "recurrent_diagonal_kernel", "peephole")

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+SLOPES_AHEAD = False  # XLA fuses the slopes into the loop over time
+
 
 def loop(step, carry, xs, reverse: bool = False):
     """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
@@ -13,11 +15,11 @@ def with_gradient(forward, backward, tensors):
     """Returns `forward`'s outputs, a list, with `backward` as their gradient.
 
     Args:
-        forward: (*tensors) -> (outputs, kept), two lists of tensors.
+        forward: (*tensors, keep) -> (outputs, kept), two lists of tensors.
         backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
         tensors: what is differentiated.
     """
-    function = jax.custom_vjp(lambda *tensors: forward(*tensors)[0])
+    function = jax.custom_vjp(lambda *tensors: forward(*tensors, keep=False)[0])
 
     def kept(*tensors):
         outputs, kept = forward(*tensors)

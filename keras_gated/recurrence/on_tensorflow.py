@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+SLOPES_AHEAD = False  # XLA fuses the slopes into the loop over time
+
 
 def loop(step, carry, xs, reverse: bool = False):
     """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
@@ -32,7 +34,7 @@ def with_gradient(forward, backward, tensors):
     """Returns `forward`'s outputs, a list, with `backward` as their gradient.
 
     Args:
-        forward: (*tensors) -> (outputs, kept), two lists of tensors.
+        forward: (*tensors, keep) -> (outputs, kept), two lists of tensors.
         backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
         tensors: what is differentiated.
     """
