@@ -48,6 +48,10 @@ class GatedRNN(keras.layers.RNN):
         stateful: bool. Whether the last states are the initial ones of the next batch.
         unroll: bool. Whether to unroll the loop over time.
         zero_output_for_mask: bool. Whether the output of a masked time step is zero.
+        time_parallel: bool or "auto". Whether all time steps are computed at once, by an
+            associative scan in O(log T) depth: for cells whose gates and candidate see x_t alone
+            (min_gru, the QRNN family, ...). "auto" does so on an accelerator. A sequence whose
+            length is not known when the graph is built runs in the loop.
         **kwargs: every argument of `GatedCell` (activation, recurrent_activation,
             output_activation, use_bias, reset_after, initializers, regularizers, constraints,
             dropout, recurrent_dropout, seed) and of `keras.layers.Layer` (name, dtype, ...).
@@ -71,11 +75,26 @@ class GatedRNN(keras.layers.RNN):
         >>> y = kg.GatedRNN(32, "mgu", return_sequences=True)(x)   # (B, T, F) -> (B, T, 32)
     """
 
-    def __init__(self, units: int, spec: Any = "lstm", **kwargs):
+    def __init__(self, units: int, spec: Any = "lstm", *, time_parallel=False, **kwargs):
         own = {name: kwargs.pop(name) for name in CELL_ARGUMENTS if name in kwargs}
         shared = {k: v for k, v in kwargs.items() if k in ("dtype", "trainable")}
         cell = GatedCell(units, spec, **own, **shared, name="gated_cell")
         super().__init__(cell, **kwargs)
+        self.time_parallel = self._checked(time_parallel)
+
+    def _checked(self, time_parallel):
+        if time_parallel not in (True, False, "auto"):
+            raise ValueError(
+                "Argument `time_parallel` must be True, False or 'auto'. "
+                f"Received: time_parallel={time_parallel!r}."
+            )
+        if time_parallel is True and not self.cell.form.linear_memory:
+            raise ValueError(
+                "Argument `time_parallel` can be True only for a cell whose gates and candidate "
+                "see x_t alone and whose memory has no activation, such as 'min_gru' or 'qrnn_f'. "
+                f"Received: time_parallel=True with spec={self.cell.spec!r}. Use 'auto' or False."
+            )
+        return time_parallel
 
     def block_weights(self) -> dict[str, dict[str, Any]]:
         """Returns the weights by meaning; see `GatedCell.block_weights`."""
@@ -163,7 +182,8 @@ class GatedRNN(keras.layers.RNN):
         config = super().get_config()
         del config["cell"]
         regularizer = keras.regularizers.serialize(self.activity_regularizer)
-        return {**config, "activity_regularizer": regularizer, **self.cell.arguments()}
+        own = {"activity_regularizer": regularizer, "time_parallel": self.time_parallel}
+        return {**config, **own, **self.cell.arguments()}
 
     @classmethod
     def from_config(cls, config):

@@ -108,6 +108,17 @@ class NormalForm:
         kinds = ("diagonal", "identity")
         return tuple(name for name, block in self.blocks.items() if block.kernel in kinds)
 
+    @property
+    def linear_memory(self) -> bool:
+        """Whether `c_t` is linear in `c_{t-1}`, with coefficients that x_t alone decides."""
+        before = [block for name, block in self.blocks.items() if name != "output"]
+        output = self.blocks.get("output")
+        return (
+            self.memory_activation == self.carry_activation == "linear"
+            and all(block.input_only for block in before)
+            and (output is None or not (output.recurrent_kernel or output.gate_recurrence))
+        )
+
     def check_input_dim(self, input_dim: int, units: int) -> None:
         """Raises a ValueError if the cell cannot have `input_dim` inputs and `units` units."""
         if self.square and self.window * input_dim != units:

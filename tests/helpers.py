@@ -196,7 +196,7 @@ def _by_jax(layer, objective, states):
         with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
             return objective(states)
 
-    return jax.grad(value, argnums=(0, 1))(
+    return jax.jit(jax.grad(value, argnums=(0, 1)))(  # one compilation, not one per operation
         [v.value for v in variables], list(map(np.asarray, states))
     )
 

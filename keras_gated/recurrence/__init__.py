@@ -7,7 +7,7 @@ from contextvars import ContextVar
 import keras
 from keras import ops
 
-from keras_gated.recurrence.fused import run_fused, takes
+from keras_gated.recurrence.fused import run_at_once, run_fused, takes, takes_parallel
 
 Runner = Callable[..., tuple | None]
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -48,8 +48,11 @@ def run(layer, sequences, states, mask, h_mask, loop: Callable[[], tuple]) -> tu
     runner = _runner.get()
     if runner:
         result = runner(layer, sequences, states, mask, h_mask)
-        return loop() if result is None else result
-    if takes(layer):
+        if result is not None:
+            return result
+    elif takes_parallel(layer, sequences):
+        return run_at_once(layer, sequences, states, mask, h_mask)
+    elif takes(layer):
         return run_fused(layer, sequences, states, mask, h_mask)
     return loop() if mask is None or ON_TENSORFLOW else _silenced(layer, mask, *loop())
 

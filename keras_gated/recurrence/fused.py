@@ -3,6 +3,8 @@
 from keras import ops
 
 from keras_gated.formula import split
+from keras_gated.recurrence.backend import accelerated
+from keras_gated.recurrence.parallel import run_parallel
 from keras_gated.recurrence.sequence import Sequence
 
 
@@ -14,8 +16,16 @@ def takes(layer) -> bool:
     return plain and sees_input and not layer.unroll
 
 
+def takes_parallel(layer, sequences) -> bool:
+    """Whether the layer is run for all time steps at once: wanted, possible and worth it."""
+    wanted = layer.time_parallel
+    if wanted == "auto":
+        wanted = layer.cell.form.linear_memory and accelerated() and not layer.unroll
+    return wanted and sequences.shape[1] is not None
+
+
 def run_fused(layer, sequences, states, mask, h_mask):
-    """Runs a layer's cell over time; arguments and result as `recurrence.run`."""
+    """Runs a layer's cell over time in a loop; arguments and result as `recurrence.run`."""
     cell = layer.cell
     x = _turned(layer, sequences)
     valid = None if mask is None else _turned(layer, ops.cast(mask, x.dtype)[..., None])
@@ -23,10 +33,27 @@ def run_fused(layer, sequences, states, mask, h_mask):
     terms = cell.formula.input_terms(weights, x, _apart)
     used = {k: w for k, w in weights.items() if k in RECURRENT}
     h, last = Sequence(cell.formula, used, terms, states, valid, h_mask).run()
-    if valid is not None:
-        h = _shown(layer, h, valid)
-    outputs = ops.transpose(h, (1, 0, 2)) if layer.return_sequences else h[-1][:, None]
-    return h[-1], outputs, last
+    return _result(layer, ops.transpose(h, (1, 0, 2)), last, mask)
+
+
+def run_at_once(layer, sequences, states, mask, h_mask):
+    """Runs a layer's cell for all time steps at once; arguments and result as `recurrence.run`."""
+    del h_mask  # nothing reads h
+    return _result(layer, *run_parallel(layer, sequences, states, mask), mask)
+
+
+def _result(layer, h, states: list, mask):
+    """The last output, the outputs and the states, from all h (B, T, U) in running direction.
+
+    Where only the last output is wanted, h is not touched, so that no loop has to keep it.
+    """
+    last = states[0]
+    if mask is not None:
+        valid = ops.cast(ops.flip(mask, axis=1) if layer.go_backwards else mask, "int32")
+        seen = (valid if layer.zero_output_for_mask else ops.cumsum(valid, axis=1))[..., None] > 0
+        last = ops.where(seen[:, -1], last, ops.zeros_like(last))
+        h = ops.where(seen, h, ops.zeros_like(h)) if layer.return_sequences else h
+    return last, h if layer.return_sequences else last[:, None], states
 
 
 def _apart(names, x, kernel):
@@ -41,9 +68,3 @@ def _turned(layer, x):
     """(B, T, ...) as (T, B, ...), in running direction."""
     x = ops.transpose(x, (1, 0, 2))
     return ops.flip(x, axis=0) if layer.go_backwards else x
-
-
-def _shown(layer, h, valid):
-    """The outputs: zero before the first valid time step, and where the layer wants it."""
-    seen = valid if layer.zero_output_for_mask else ops.cumsum(valid, axis=0)
-    return ops.where(seen > 0, h, ops.zeros_like(h))

@@ -1,0 +1,76 @@
+"""Measures speed and memory beside Keras's, torch's and flax's layers, and writes a table."""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+
+
+def parsed(arguments=None) -> argparse.Namespace:
+    """Returns the command line's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two sizes, under two minutes")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="a folder")
+    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
+    parser.add_argument("--repeats", type=int, default=25, help="turns at most for each size")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each size, about")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Runs the command."""
+    options = parsed()
+    os.environ["KERAS_BACKEND"] = options.backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    from benchmarks.report import markdown
+    from benchmarks.run import measured
+
+    keras.utils.set_random_seed(options.seed)
+    result = {"about": _about(options), **measured(options)}
+    options.out.mkdir(parents=True, exist_ok=True)
+    page = markdown(result)
+    for name, text in (
+        (f"{options.backend}.json", json.dumps(result, indent=1) + "\n"),
+        (f"{options.backend}.md", page),
+    ):
+        temporary = options.out / f"{name}.part"
+        temporary.write_text(text)
+        temporary.replace(options.out / name)
+    print(page)
+
+
+def _about(options) -> dict:
+    names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "flax", "torch", "numpy")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{os.cpu_count()} processors, {platform.machine()}, {_processor()}",
+        "backend": options.backend,
+        "seed": options.seed,
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What is measured: sizes and cells."""
+
+from typing import NamedTuple
+
+
+class Size(NamedTuple):
+    """Of the input (batch, time, inputs) and the state (units)."""
+
+    batch: int
+    time: int
+    inputs: int
+    units: int
+
+    def __str__(self) -> str:
+        return f"({', '.join(str(n) for n in self)})"
+
+
+SIZES = (
+    Size(32, 100, 32, 64),
+    Size(32, 100, 64, 128),
+    Size(64, 256, 128, 512),
+    Size(1, 1000, 64, 128),
+    Size(16, 2000, 64, 256),
+)
+QUICK = SIZES[:2]
+MEMORY = SIZES[4]
+COMPILE = (Size(32, 100, 64, 128), Size(32, 2000, 64, 128))
+
+ABLATIONS = ("nig", "nfg", "nog", "cifg", "janet", "mgu", "gru_cho", "min_gru")
+
+# (what, against what, for which figure): ratios of times, the larger the better for the first
+RATIOS = (
+    ("GatedLSTM", "keras LSTM"),
+    ("GatedGRU", "keras GRU"),
+    ("GatedLSTM", "torch LSTM"),
+    ("GatedGRU", "torch GRU"),
+    ("GatedLSTM", "flax LSTM"),
+    ("GatedLSTM", "keras RNN(GatedCell lstm)"),
+    ("GatedLSTM", "bare products"),
+)
+SHARES = (
+    ("nig", "GatedLSTM"),
+    ("nfg", "GatedLSTM"),
+    ("nog", "GatedLSTM"),
+    ("janet", "GatedLSTM"),
+    ("mgu", "gru_cho"),
+)
