@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 import keras_gated as kg
-from benchmarks.sizes import ABLATIONS, Size
+from benchmarks.sizes import Size
 
 BACKEND = keras.backend.backend()
 
@@ -22,7 +22,7 @@ class Contender(NamedTuple):
     infer: Callable[[], None]
 
 
-def layers(size: Size, ablations: bool) -> dict[str, keras.layers.Layer]:
+def layers(size: Size, ablations: tuple[str, ...]) -> dict[str, keras.layers.Layer]:
     """Returns Keras's layers and ours, by name."""
     units, every = size.units, {"return_sequences": True}
     found = {
@@ -32,12 +32,10 @@ def layers(size: Size, ablations: bool) -> dict[str, keras.layers.Layer]:
         "GatedGRU": kg.GatedGRU(units, **every),
         "keras RNN(GatedCell lstm)": keras.layers.RNN(kg.GatedCell(units, "lstm"), **every),
     }
-    if ablations:
-        found |= {name: kg.GatedRNN(units, name, **every) for name in ABLATIONS}
-    return found
+    return found | {name: kg.GatedRNN(units, name, **every) for name in ablations}
 
 
-def contenders(size: Size, seed: int, ablations: bool = True) -> dict[str, Contender]:
+def contenders(size: Size, seed: int, ablations: tuple[str, ...] = ()) -> dict[str, Contender]:
     """Returns all that can be measured here, by name."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(size.batch, size.time, size.inputs)).astype("float32")
@@ -119,7 +117,6 @@ def _torch_layers(size: Size, x, weights) -> dict[str, Contender]:
         def forward(self, x):
             return self.layer(x)[0]
 
-    torch.set_num_threads(torch.get_num_threads())
     kinds = {"torch LSTM": torch.nn.LSTM, "torch GRU": torch.nn.GRU}
     return {name: _on_torch(First(kind), x, weights) for name, kind in kinds.items()}
 

@@ -48,7 +48,7 @@ def peak_memory(name: str, size: Size, seed: int) -> int:
 def _peak_of_this_process(name: str, seed: str, *size: str) -> int:
     from benchmarks.contenders import contenders
 
-    contender = contenders(Size(*map(int, size)), int(seed), ablations=False)[name]
+    contender = contenders(Size(*map(int, size)), int(seed))[name]
     before = _peak()
     contender.train()
     return _peak() - before

@@ -75,6 +75,7 @@ def _shares(result: dict) -> list[str]:
             *(f"{t['train'][part] / t['train'][whole]:.2f}" for t in result["sizes"].values()),
         ]
         for part, whole in SHARES
+        if all(part in times["train"] for times in result["sizes"].values())
     ]
     return _table(["share", *result["sizes"]], rows)
 

@@ -4,7 +4,7 @@ import keras
 
 from benchmarks.contenders import BACKEND, contenders
 from benchmarks.measure import interleaved, peak_memory, seconds
-from benchmarks.sizes import COMPILE, MEMORY, QUICK, SIZES, Size
+from benchmarks.sizes import ABLATIONS, COMPILE, MEMORY, QUICK, QUICK_ABLATIONS, SIZES, Size
 
 COMPARED = ("keras LSTM", "keras GRU", "GatedLSTM", "GatedGRU")
 
@@ -27,7 +27,7 @@ def measured(options) -> dict:
 
 def _times(size: Size, options, title: str) -> tuple[dict, dict]:
     print(title, flush=True)
-    ready = contenders(size, options.seed)
+    ready = contenders(size, options.seed, QUICK_ABLATIONS if options.quick else ABLATIONS)
     bar = keras.utils.Progbar(len(ready), unit_name="compiled")
     first = {}
     for name, contender in ready.items():
@@ -39,7 +39,7 @@ def _times(size: Size, options, title: str) -> tuple[dict, dict]:
         for kind in ("train", "infer")
         for name, contender in ready.items()
     }
-    repeats, budget = (7, 12.0) if options.quick else (options.repeats, options.seconds)
+    repeats, budget = (7, 6.0) if options.quick else (options.repeats, options.seconds)
     bar, medians = keras.utils.Progbar(repeats, unit_name="turn"), {}
     for so_far in interleaved(runs, repeats, budget):
         medians = so_far
@@ -54,7 +54,7 @@ def _times(size: Size, options, title: str) -> tuple[dict, dict]:
 def _compilation(size: Size, options) -> dict:
     """The first training step at another length: tracing, compilation and one run."""
     print(f"compilation at {size}", flush=True)
-    ready = contenders(size, options.seed, ablations=False)
+    ready = contenders(size, options.seed)
     return {name: seconds(ready[name].train) for name in COMPARED}
 
 

@@ -1,0 +1,61 @@
+"""The benchmarks' own arithmetic; how fast anything is, no test says."""
+
+import pytest
+
+from benchmarks.contenders import contenders
+from benchmarks.measure import interleaved
+from benchmarks.report import geometric_mean, markdown, ratios
+from benchmarks.sizes import QUICK_ABLATIONS, SHARES, Size
+
+ABOUT = {
+    "command": "python -m benchmarks",
+    "date": "2024-09-17",
+    "machine": "a machine",
+    "backend": "tensorflow",
+    "seed": 3,
+    "versions": {"keras": "3.15.1"},
+}
+TIMES = {"keras LSTM": 0.3, "GatedLSTM": 0.1, "nfg": 0.08}
+RESULT = {
+    "about": ABOUT,
+    "sizes": {str(Size(1, 2, 3, 4)): {"train": TIMES, "infer": TIMES | {"GatedLSTM": 0.6}}},
+    "compile": {"(1, 2, 3, 4)": {"GatedLSTM": 1.25}},
+    "memory": {"size": "(1, 2, 3, 4)", "peak": {"GatedLSTM": 3 * 2**20}},
+}
+
+
+def test_a_ratio_above_one_says_that_ours_is_faster():
+    pair = "GatedLSTM against keras LSTM"
+    assert ratios(RESULT, "train") == {pair: [pytest.approx(3.0)]}
+    assert ratios(RESULT, "infer") == {pair: [pytest.approx(0.5)]}
+    assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
+
+
+def test_the_page_shows_what_was_measured_and_where():
+    page = markdown(RESULT)
+    for line in (
+        "`python -m benchmarks`, 2024-09-17; a machine; seed 3. Keras backend: tensorflow. "
+        "keras 3.15.1.",
+        "| GatedLSTM | 100.0 |",
+        "| GatedLSTM against keras LSTM | 3.00 | 3.00 |",
+        "| nfg of GatedLSTM | 0.80 |",
+        "| GatedLSTM | 1.2 |",
+        "| GatedLSTM | 3 |",
+    ):
+        assert line in page, line
+    assert "janet" not in page and "torch" not in page  # not measured, not shown
+
+
+def test_runs_are_taken_in_turns_and_medians_given():
+    order = []
+    runs = {name: lambda name=name: order.append(name) for name in "ab"}
+    medians = list(interleaved(runs, repeats=5, budget=60.0))
+    assert order == list("ab") * 5
+    assert len(medians) == 5 and set(medians[-1]) == {"a", "b"}
+    assert len(list(interleaved(runs, repeats=50, budget=0.0))) == 3
+
+
+def test_what_the_tables_compare_is_there():
+    there = contenders(Size(2, 3, 2, 4), 0, QUICK_ABLATIONS)
+    assert {"keras LSTM", "GatedLSTM", "GatedGRU", "keras RNN(GatedCell lstm)"} <= set(there)
+    assert {"nfg", "janet", "mgu"} <= {part for part, _ in SHARES} & set(there)
