@@ -15,6 +15,12 @@ def parsed(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two sizes, under two minutes")
+    parser.add_argument(
+        "--size",
+        action="append",
+        metavar="B,T,F,U",
+        help="batch, time, inputs, units to measure instead; can be given several times",
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="a folder")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
     parser.add_argument("--repeats", type=int, default=25, help="turns at most for each size")

@@ -25,7 +25,8 @@ def markdown(result: dict) -> str:
     for kind, title in KINDS.items():
         lines += ["", f"## {title}", "", *_times(result, kind), "", *_ratios(result, kind)]
     lines += ["", "## Gates left out: share of the time of a training step", "", *_shares(result)]
-    lines += ["", "## Compilation", "", *_compilation(result)]
+    if result["compile"]:
+        lines += ["", "## Compilation", "", *_compilation(result)]
     if result.get("memory"):
         lines += ["", "## Peak memory of a training step", "", *_memory(result)]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,8 @@ COMPARED = ("keras LSTM", "keras GRU", "GatedLSTM", "GatedGRU")
 
 def measured(options) -> dict:
     """Returns times by size, compile times and peak memory, as in the results file."""
-    sizes = QUICK if options.quick else SIZES
+    given = tuple(Size.read(text) for text in options.size or ())
+    sizes = given or (QUICK if options.quick else SIZES)
     result: dict = {"sizes": {}, "compile": {}}
     for at, size in enumerate(sizes):
         title = f"{at + 1}/{len(sizes)} {size}"
@@ -19,7 +20,7 @@ def measured(options) -> dict:
         if size == COMPILE[0]:
             result["compile"][str(size)] = {name: first[name] for name in COMPARED}
         keras.backend.clear_session()
-    if not options.quick:
+    if not options.quick and not given:
         result["compile"][str(COMPILE[1])] = _compilation(COMPILE[1], options)
         result["memory"] = _memory(options)
     return result

@@ -11,6 +11,11 @@ class Size(NamedTuple):
     inputs: int
     units: int
 
+    @classmethod
+    def read(cls, text: str) -> "Size":
+        """Returns the size that "batch,time,inputs,units" says."""
+        return cls(*map(int, text.split(",")))
+
     def __str__(self) -> str:
         return f"({', '.join(str(n) for n in self)})"
 

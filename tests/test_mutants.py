@@ -184,8 +184,8 @@ class StalePeephole(Formula):
 class UnusedCandidate(Formula):
     """What the candidate sees of the input does not arrive."""
 
-    def input_terms(self, weights, x):
-        terms = super().input_terms(weights, x)
+    def input_terms(self, weights, x, *rest):
+        terms = super().input_terms(weights, x, *rest)
         return terms | {"candidate": ops.zeros_like(terms["candidate"])}
 
 
