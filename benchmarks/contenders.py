@@ -155,7 +155,9 @@ def _bare_products(size: Size, x, weights) -> dict[str, Contender]:
         return tf.while_loop(lambda t, h: t < count, lambda t, h: (t + 1, step(h)), (0, h))[1]
 
     def forward():
-        return tf.matmul(inputs, kernel), loop(lambda h: tf.matmul(h, recurrent)[:, :units])
+        return tf.matmul(inputs, kernel), loop(
+            lambda h: tf.add_n(tf.split(tf.matmul(h, recurrent), 4, axis=1))
+        )
 
     def backward():
         z, _ = forward()

@@ -38,7 +38,7 @@ def interleaved(runs: dict, repeats: int, budget: float) -> Iterator[dict]:
 def peak_memory(name: str, size: Size, seed: int) -> int:
     """Returns the resident peak in bytes of a process that does one training step only.
 
-    What the same process holds before it builds the step is taken off.
+    The peak of the same process before its first step is taken off. Compilation counts. Linux.
     """
     command = [sys.executable, "-m", "benchmarks.measure", name, str(seed), *map(str, size)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ def measured(options) -> dict:
     for at, size in enumerate(sizes):
         title = f"{at + 1}/{len(sizes)} {size}"
         result["sizes"][str(size)], first = _times(size, options, title)
-        if size == COMPILE[0]:
+        if size == COMPILE[0] and at:  # the first size pays for the start of the compiler
             result["compile"][str(size)] = {name: first[name] for name in COMPARED}
         keras.backend.clear_session()
     if not options.quick and not given:

@@ -74,8 +74,9 @@ class Formula:
         self.kappa = lookup(form.carry_activation).function
         self.phi = lookup(form.output_activation).function
         self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
-        used = (b.activation for b in form.blocks.values())
-        named = (form.memory_activation, form.carry_activation, form.output_activation, *used)
+        blocks = form.blocks.values()
+        of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
+        named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
         self.elementwise = all(lookup(name).elementwise for name in named)
         self.phi_x = {k: b.input_activation for k, b in form.blocks.items()}
         self.phi_h = {k: b.recurrent_input_activation for k, b in form.blocks.items()}

@@ -36,8 +36,9 @@ class GatedRNN(keras.layers.RNN):
     one the output is 0. What the cell was made with can be read under Keras's names: `layer.units`,
     `layer.activation`, `layer.kernel_initializer`, and so on.
     Differs from Keras: the loop over time has its gradient placed by hand. Forward-mode derivatives
-    on JAX and second ones on torch are refused there; `unroll=True` runs in Keras's own loop, as
-    does a cell with gate recurrence or with an activation that is not known to be elementwise.
+    on JAX and second ones on torch are refused there. `unroll=True` runs in Keras's own loop, as
+    does a cell with gate recurrence, one that sees no input through a kernel, or one with an
+    activation that is not known to be elementwise.
 
     Args:
         units: int > 0. Size U of each state.
@@ -50,8 +51,9 @@ class GatedRNN(keras.layers.RNN):
         zero_output_for_mask: bool. Whether the output of a masked time step is zero.
         time_parallel: bool or "auto". Whether all time steps are computed at once, by an
             associative scan in O(log T) depth: for cells whose gates and candidate see x_t alone
-            (min_gru, the QRNN family, ...). "auto" does so on an accelerator. A sequence whose
-            length is not known when the graph is built runs in the loop.
+            (min_gru, the QRNN family, ...); True is an error for others. "auto" does so on an
+            accelerator where it can. A sequence whose length is not known when the graph is built
+            runs in the loop.
         **kwargs: every argument of `GatedCell` (activation, recurrent_activation,
             output_activation, use_bias, reset_after, initializers, regularizers, constraints,
             dropout, recurrent_dropout, seed) and of `keras.layers.Layer` (name, dtype, ...).
@@ -83,7 +85,7 @@ class GatedRNN(keras.layers.RNN):
         self.time_parallel = self._checked(time_parallel)
 
     def _checked(self, time_parallel):
-        if time_parallel not in (True, False, "auto"):
+        if not isinstance(time_parallel, bool) and time_parallel != "auto":
             raise ValueError(
                 "Argument `time_parallel` must be True, False or 'auto'. "
                 f"Received: time_parallel={time_parallel!r}."
@@ -93,6 +95,11 @@ class GatedRNN(keras.layers.RNN):
                 "Argument `time_parallel` can be True only for a cell whose gates and candidate "
                 "see x_t alone and whose memory has no activation, such as 'min_gru' or 'qrnn_f'. "
                 f"Received: time_parallel=True with spec={self.cell.spec!r}. Use 'auto' or False."
+            )
+        if time_parallel is True and self.unroll:
+            raise ValueError(
+                "Arguments `time_parallel` and `unroll` exclude each other: there is no loop to "
+                "unroll. Received: time_parallel=True, unroll=True."
             )
         return time_parallel
 
@@ -155,6 +162,8 @@ class GatedRNN(keras.layers.RNN):
         mask = mask[0] if isinstance(mask, list | tuple) else mask
         if mask is not None and len(mask.shape) == 3:  # (B, T, 1), as Keras admits it too
             mask = mask[..., 0]
+        if self.stateful:  # torch would write the next states over those the gradient needs
+            initial_state = [ops.copy(state) for state in initial_state]
         states, before = initial_state[:count], initial_state[count:]
         sequences, h_mask = self._dropped(sequences, states[0], training)
         if before:

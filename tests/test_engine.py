@@ -127,6 +127,24 @@ def test_any_activation_has_keras_gradient(ours, theirs, activation):
     compare(*found, theirs)
 
 
+def test_a_function_of_h_that_is_not_elementwise_keeps_its_gradient():
+    gate = kg.Gate(recurrent_input_activation="softmax")
+    layer = kg.GatedRNN(U, kg.CellSpec(input_gate=gate), return_sequences=True)
+    assert not takes(layer)
+
+
+def test_a_stateful_layer_can_be_trained():
+    """The gradient needs the states that the layer writes over."""
+    rng = np.random.default_rng(0)
+    x, upstream = rng.normal(size=(B, T, 3)), rng.normal(size=(B, U))
+    layers = [kg.GatedLSTM(U, dtype=FINEST, stateful=stateful) for stateful in (True, False)]
+    for layer in layers:
+        layer.build((B, T, 3))
+    layers[1].set_weights(layers[0].get_weights())
+    x, upstream = x.astype(FINEST), upstream.astype(FINEST)
+    compare(*(gradients(layer, x, upstream)[0] for layer in layers), "lstm")
+
+
 @pytest.mark.parametrize("memory", ["cell", "hidden"])
 def test_a_cell_that_sees_no_input_runs(memory):
     spec = kg.CellSpec(

@@ -74,15 +74,36 @@ def test_an_unknown_length_runs_in_the_loop():
     assert model(np.ones((B, T, F), "float32")).shape == (B, U)
 
 
+def test_auto_runs():
+    this = case("min_gru", FINEST)
+    layers = [this.layer(time_parallel=value) for value in ("auto", False)]
+    found = [layer(this.x, initial_state=this.initial_state) for layer in layers]
+    assert_close(*found, "xla", "min_gru")
+
+
+@pytest.mark.parametrize("time_parallel", [True, False])
+def test_what_a_masked_step_holds_does_not_matter(time_parallel):
+    this = case("t_lstm", FINEST)
+    layer = this.layer(time_parallel=time_parallel)
+    spoilt = np.where(MASK[..., None], this.x, np.nan)
+    assert_close(layer(spoilt, mask=MASK), layer(this.x, mask=MASK), "xla", "t_lstm")
+
+
 def test_it_is_saved():
     layer = kg.GatedRNN(U, "min_gru", time_parallel="auto")
     assert kg.GatedRNN.from_config(layer.get_config()).time_parallel == "auto"
 
 
 def test_errors():
+    for wrong in (1.5, 1, 0, "yes", None):
+        raises(
+            lambda wrong=wrong: kg.GatedRNN(U, "min_gru", time_parallel=wrong),
+            f"Argument `time_parallel` must be True, False or 'auto'. Received: "
+            f"time_parallel={wrong!r}.",
+        )
     raises(
-        lambda: kg.GatedRNN(U, "min_gru", time_parallel=1.5),
-        "Argument `time_parallel` must be True, False or 'auto'. Received: time_parallel=1.5.",
+        lambda: kg.GatedRNN(U, "min_gru", time_parallel=True, unroll=True),
+        "Arguments `time_parallel` and `unroll` exclude each other...unroll=True.",
     )
     raises(
         lambda: kg.GatedLSTM(U, time_parallel=True),

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_gated.formula import split
-from keras_gated.recurrence.backend import accelerated
+from keras_gated.recurrence.backend import backend
 from keras_gated.recurrence.parallel import run_parallel
 from keras_gated.recurrence.sequence import Sequence
 
@@ -20,7 +20,7 @@ def takes_parallel(layer, sequences) -> bool:
     """Whether the layer is run for all time steps at once: wanted, possible and worth it."""
     wanted = layer.time_parallel
     if wanted == "auto":
-        wanted = layer.cell.form.linear_memory and accelerated() and not layer.unroll
+        wanted = layer.cell.form.linear_memory and backend.accelerated() and not layer.unroll
     return wanted and sequences.shape[1] is not None
 
 

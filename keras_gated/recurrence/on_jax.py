@@ -6,6 +6,11 @@ import jax.numpy as jnp
 SLOPES_AHEAD = False  # XLA fuses the slopes into the loop over time
 
 
+def accelerated() -> bool:
+    """Whether it computes on an accelerator, such as a GPU."""
+    return jax.default_backend() != "cpu"
+
+
 def loop(step, carry, xs, reverse: bool = False):
     """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
     return jax.lax.scan(step, list(carry), list(xs), reverse=reverse)

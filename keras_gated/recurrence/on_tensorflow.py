@@ -5,6 +5,11 @@ import tensorflow as tf
 SLOPES_AHEAD = False  # XLA fuses the slopes into the loop over time
 
 
+def accelerated() -> bool:
+    """Whether it computes on an accelerator, such as a GPU."""
+    return any(x.device_type in ("GPU", "TPU") for x in tf.config.list_logical_devices())
+
+
 def loop(step, carry, xs, reverse: bool = False):
     """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
     static, length = xs[0].shape[0], tf.shape(xs[0])[0]
@@ -34,7 +39,8 @@ def with_gradient(forward, backward, tensors):
     """Returns `forward`'s outputs, a list, with `backward` as their gradient.
 
     Args:
-        forward: (*tensors, keep) -> (outputs, kept), two lists of tensors.
+        forward: (*tensors) -> (outputs, kept), two lists of tensors. A graph drops what is kept
+            where no gradient is asked for.
         backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
         tensors: what is differentiated.
     """

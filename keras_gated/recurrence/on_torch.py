@@ -5,6 +5,11 @@ import torch
 SLOPES_AHEAD = True  # one call for all time steps costs less than one for each
 
 
+def accelerated() -> bool:
+    """Whether it computes on an accelerator, such as a GPU."""
+    return torch.cuda.is_available()
+
+
 def loop(step, carry, xs, reverse: bool = False):
     """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
     times = range(len(xs[0]))

@@ -38,8 +38,14 @@ def run_parallel(layer, sequences, states, mask):
     if mask is None or len(states) == 1:  # h is the memory, and stands still with it
         series = [h, at.c][: len(states)]
     else:
-        series = [_scan(1.0 - mask + ops.zeros_like(h), mask * h, first[0]), at.c]
+        series = [_held(h, mask, first[0]), at.c]
     return series[0], [s[:, -1] for s in series]
+
+
+def _held(h, mask, start):
+    """Each time step's h, or where it is masked that of the last valid one, or start (B, 1, U)."""
+    zeros = ops.zeros_like(h)
+    return _scan(1.0 - mask + zeros, ops.where(mask > 0, h, zeros), start)
 
 
 class _AllAtOnce(Hooks):
@@ -71,7 +77,7 @@ def _from_zero(kept, written):
     `keras.ops.associative_scan` says the same, but XLA refuses it on TensorFlow.
     """
     time = written.shape[1]
-    if time == 1:
+    if time <= 1:
         return written
     pairs = time - time % 2
     earlier, later = kept[:, 0:pairs:2], kept[:, 1:pairs:2]
