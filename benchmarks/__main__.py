@@ -21,6 +21,12 @@ def parsed(arguments=None) -> argparse.Namespace:
         metavar="B,T,F,U",
         help="batch, time, inputs, units to measure instead; can be given several times",
     )
+    parser.add_argument(
+        "--part",
+        action="append",
+        choices=("times", "compile", "memory"),
+        help="measure this alone, and put it into the results that are in the folder",
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="a folder")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
     parser.add_argument("--repeats", type=int, default=25, help="turns at most for each size")
@@ -40,7 +46,7 @@ def main() -> None:
     from benchmarks.run import measured
 
     keras.utils.set_random_seed(options.seed)
-    result = {"about": _about(options), **measured(options)}
+    result = _with_earlier(options, {"about": _about(options), **measured(options)})
     options.out.mkdir(parents=True, exist_ok=True)
     page = markdown(result)
     for name, text in (
@@ -51,6 +57,19 @@ def main() -> None:
         temporary.write_text(text)
         temporary.replace(options.out / name)
     print(page)
+
+
+def _with_earlier(options, result: dict) -> dict:
+    """With `--part`: the results of the run before in the folder, these put in."""
+    earlier = options.out / f"{options.backend}.json"
+    if not (options.part and earlier.exists()):
+        return result
+    before = json.loads(earlier.read_text())
+    about = before["about"]
+    if any(about[k] != result["about"][k] for k in ("machine", "versions", "seed")):
+        raise SystemExit(f"{earlier} is from another machine or from other versions.")
+    about["command"] += f"`, then `{result['about']['command']}"
+    return {**before, **result, "about": about}
 
 
 def _about(options) -> dict:

@@ -13,6 +13,7 @@ import keras_gated as kg
 from benchmarks.sizes import Size
 
 BACKEND = keras.backend.backend()
+GENERIC = "keras RNN(GatedCell lstm)"
 
 
 class Contender(NamedTuple):
@@ -30,7 +31,7 @@ def layers(size: Size, ablations: tuple[str, ...]) -> dict[str, keras.layers.Lay
         "keras GRU": keras.layers.GRU(units, **every),
         "GatedLSTM": kg.GatedLSTM(units, **every),
         "GatedGRU": kg.GatedGRU(units, **every),
-        "keras RNN(GatedCell lstm)": keras.layers.RNN(kg.GatedCell(units, "lstm"), **every),
+        GENERIC: keras.layers.RNN(kg.GatedCell(units, "lstm"), **every),
     }
     return found | {name: kg.GatedRNN(units, name, **every) for name in ablations}
 

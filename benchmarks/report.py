@@ -22,12 +22,14 @@ def markdown(result: dict) -> str:
         "inputs, units). Ratios are times of the other by ours: above 1 ours is faster. Keras's "
         "layers and ours are compiled by XLA where the backend has it.",
     ]
-    for kind, title in KINDS.items():
-        lines += ["", f"## {title}", "", *_times(result, kind), "", *_ratios(result, kind)]
-    lines += ["", "## Gates left out: share of the time of a training step", "", *_shares(result)]
-    if result["compile"]:
+    if "sizes" in result:
+        for kind, title in KINDS.items():
+            lines += ["", f"## {title}", "", *_times(result, kind), "", *_ratios(result, kind)]
+        title = "Gates left out: share of the time of a training step"
+        lines += ["", f"## {title}", "", *_shares(result)]
+    if "compile" in result:
         lines += ["", "## Compilation", "", *_compilation(result)]
-    if result.get("memory"):
+    if "memory" in result:
         lines += ["", "## Peak memory of a training step", "", *_memory(result)]
     return "\n".join(lines) + "\n"
 
@@ -86,7 +88,7 @@ def _compilation(result: dict) -> list[str]:
         [name, *(f"{times[name]:.1f}" for times in result["compile"].values())]
         for name in next(iter(result["compile"].values()))
     ]
-    return _table(["seconds, first training step", *result["compile"]], rows)
+    return _table(["seconds to compile a training step", *result["compile"]], rows)
 
 
 def _memory(result: dict) -> list[str]:

@@ -2,9 +2,9 @@
 
 import keras
 
-from benchmarks.contenders import BACKEND, contenders
+from benchmarks.contenders import BACKEND, GENERIC, contenders
 from benchmarks.measure import interleaved, peak_memory, seconds
-from benchmarks.sizes import ABLATIONS, COMPILE, MEMORY, QUICK, QUICK_ABLATIONS, SIZES, Size
+from benchmarks.sizes import ABLATIONS, COMPILE, MEMORY, QUICK, QUICK_ABLATIONS, SIZES, TINY, Size
 
 COMPARED = ("keras LSTM", "keras GRU", "GatedLSTM", "GatedGRU")
 
@@ -12,34 +12,36 @@ COMPARED = ("keras LSTM", "keras GRU", "GatedLSTM", "GatedGRU")
 def measured(options) -> dict:
     """Returns times by size, compile times and peak memory, as in the results file."""
     given = tuple(Size.read(text) for text in options.size or ())
-    sizes = given or (QUICK if options.quick else SIZES)
-    result: dict = {"sizes": {}, "compile": {}}
-    for at, size in enumerate(sizes):
-        title = f"{at + 1}/{len(sizes)} {size}"
-        result["sizes"][str(size)], first = _times(size, options, title)
-        if size == COMPILE[0] and at:  # the first size pays for the start of the compiler
-            result["compile"][str(size)] = {name: first[name] for name in COMPARED}
-        keras.backend.clear_session()
-    if not options.quick and not given:
-        result["compile"][str(COMPILE[1])] = _compilation(COMPILE[1], options)
+    alone = options.quick or given
+    parts = options.part or (["times"] if alone else ["times", "compile", "memory"])
+    result: dict = {}
+    if "compile" in parts:
+        result["compile"] = {str(size): _compilation(size, options) for size in COMPILE}
+    if "memory" in parts:
         result["memory"] = _memory(options)
+    if "times" in parts:
+        sizes = given or (QUICK if options.quick else SIZES)
+        result["sizes"] = {}
+        for at, size in enumerate(sizes):
+            result["sizes"][str(size)] = _times(size, options, f"{at + 1}/{len(sizes)} {size}")
+            keras.backend.clear_session()
     return result
 
 
-def _times(size: Size, options, title: str) -> tuple[dict, dict]:
+def _times(size: Size, options, title: str) -> dict:
     print(title, flush=True)
-    ready = contenders(size, options.seed, QUICK_ABLATIONS if options.quick else ABLATIONS)
-    bar = keras.utils.Progbar(len(ready), unit_name="compiled")
-    first = {}
-    for name, contender in ready.items():
-        first[name] = seconds(contender.train)
-        contender.infer()
-        bar.add(1)
-    runs = {
-        (kind, name): getattr(contender, kind)
-        for kind in ("train", "infer")
+    ablations = QUICK_ABLATIONS if options.quick else ABLATIONS
+    ready = contenders(size, options.seed, ablations)
+    runs = {("train", name): contender.train for name, contender in ready.items()}
+    runs |= {
+        ("infer", name): contender.infer
         for name, contender in ready.items()
+        if not (options.quick and name in (GENERIC, *ablations))  # compilation is what takes long
     }
+    bar = keras.utils.Progbar(len(runs), unit_name="compiled")
+    for run in runs.values():
+        run()
+        bar.add(1)
     repeats, budget = (7, 6.0) if options.quick else (options.repeats, options.seconds)
     bar, medians = keras.utils.Progbar(repeats, unit_name="turn"), {}
     for so_far in interleaved(runs, repeats, budget):
@@ -49,14 +51,20 @@ def _times(size: Size, options, title: str) -> tuple[dict, dict]:
     times: dict = {"train": {}, "infer": {}}
     for (kind, name), median in medians.items():
         times[kind][name] = median
-    return times, first
+    return times
 
 
 def _compilation(size: Size, options) -> dict:
-    """The first training step at another length: tracing, compilation and one run."""
+    """Tracing and compilation of a training step: the first one's time less the second one's."""
     print(f"compilation at {size}", flush=True)
     ready = contenders(size, options.seed)
-    return {name: seconds(ready[name].train) for name in COMPARED}
+    contenders(TINY, options.seed)["keras LSTM"].train()  # pays for the start of the compiler
+    bar, found = keras.utils.Progbar(len(COMPARED), unit_name="compiled"), {}
+    for name in COMPARED:
+        first = seconds(ready[name].train)
+        found[name] = first - seconds(ready[name].train)
+        bar.add(1)
+    return found
 
 
 def _memory(options) -> dict:

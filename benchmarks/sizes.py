@@ -28,6 +28,7 @@ SIZES = (
     Size(16, 2000, 64, 256),
 )
 QUICK = SIZES[:2]
+TINY = Size(1, 2, 3, 4)
 MEMORY = SIZES[4]
 COMPILE = (Size(32, 100, 64, 128), Size(32, 2000, 64, 128))
 

@@ -2,26 +2,19 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_gated.export.errors import ExportError, require
-from keras_gated.export.native import graphs_in, read_in
+from keras_gated.export.writing import graphs_in, nodes_in, read_in, rename
 
 
 def histogram(graph: Any) -> dict[str, int]:
     """Returns how many nodes there are of each operator, those of inner graphs included."""
     counts = Counter(node.op_type for node in nodes_in(graph))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def nodes_in(graph: Any) -> Iterator[Any]:
-    """Yields the nodes of a graph and of the graphs within it."""
-    yield from graph.node
-    for inner in graphs_in(graph):
-        yield from nodes_in(inner)
 
 
 def tidy(
@@ -143,7 +136,7 @@ def _name_weights(graph: Any, weights: Mapping[str, np.ndarray]) -> None:
         if len(equal) == 1 and equal[0] not in taken:
             taken.add(equal[0])
             names[tensor.name] = equal[0]
-    _rename(graph, names)
+    rename(graph, names)
 
 
 def _strip_scope(graph: Any, name: str) -> None:
@@ -157,25 +150,12 @@ def _strip_scope(graph: Any, name: str) -> None:
         if short not in taken:
             names[tensor] = short
             taken.add(short)
-    _rename(graph, names)
+    rename(graph, names)
     called = {node.name for node in nodes_in(graph)}
     for node in nodes_in(graph):
         if (short := scope.sub("", node.name)) not in called:
             called.add(short)
             node.name = short
-
-
-def _rename(graph: Any, names: Mapping[str, str]) -> None:
-    """Renames tensors everywhere: constants, what nodes write and read, inner graphs."""
-    for tensors in (graph.initializer, graph.input, graph.output, graph.value_info):
-        for tensor in tensors:
-            tensor.name = names.get(tensor.name, tensor.name)
-    for node in graph.node:
-        for tensors in (node.input, node.output):
-            for k, tensor in enumerate(tensors):
-                tensors[k] = names.get(tensor, tensor)
-    for inner in graphs_in(graph):
-        _rename(inner, names)
 
 
 def _name_axes(port: Any, axes: Sequence[str | int | None]) -> None:

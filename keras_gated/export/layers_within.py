@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import keras
 
-from keras_gated.cell import GatedCell
 from keras_gated.export.errors import ExportError
 from keras_gated.layers import GatedRNN
 
@@ -34,17 +33,6 @@ def layers_within(model: keras.Layer) -> list[keras.Layer]:
 def gated_layers(model: keras.Layer) -> list[GatedRNN]:
     """Returns the gated layers within a model."""
     return [layer for layer in layers_within(model) if isinstance(layer, GatedRNN)]
-
-
-def wrapped_cells(model: keras.Layer) -> list[keras.layers.RNN]:
-    """Returns Keras's own RNN layers that run gated cells, which no operator replaces."""
-    return [
-        layer
-        for layer in layers_within(model)
-        if isinstance(layer, keras.layers.RNN)
-        and not isinstance(layer, GatedRNN)
-        and any(isinstance(inner, GatedCell) for inner in layers_within(layer))
-    ]
 
 
 def check_stateless(model: keras.Layer) -> None:

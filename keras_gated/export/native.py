@@ -4,100 +4,48 @@ Works on the ONNX graph alone. Masks are exact for any pattern: the valid time s
 gathered to the front, the operator runs over them (`sequence_lens`), and they are put back.
 """
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from keras_gated.export.errors import require
-from keras_gated.export.tf2onnx_bridge import STUB, token_of
-from keras_gated.export.tracing import Call
+from keras_gated.export.lowering import Lowering
+from keras_gated.export.packing import Arrays
+from keras_gated.export.writing import Written
 
 
-def place(graph: Any, calls: Mapping[str, Call], root: Any = None) -> None:
-    """Replaces every stub of an onnx.GraphProto, and of the graphs within it, in place.
-
-    Args:
-        graph: the graph.
-        calls: what each stub stands for, by token.
-        root: the outermost graph, which holds all weights; None if `graph` is it.
-    """
-    root = graph if root is None else root
-    for inner in graphs_in(graph):
-        place(inner, calls, root)
-    written = Written(graph, root)
-    nodes = []
-    for node in graph.node:
-        if node.op_type != STUB:
-            nodes.append(node)
-            continue
-        nodes += _operator(calls[token_of(node)], node, written)
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-OPERATORS = ("RNN", "GRU", "LSTM")
-
-
-class Written:
-    """Writes nodes and constants for a graph; equal constants are written once.
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer that is an operator, of which the traced graph holds a stub.
 
     Attributes:
-        read: names of the tensors that something in the graph reads.
-        nodes: the nodes of the call that is being written.
+        name: of the call, readable; the second call of "enc" is "enc_2".
+        weights_name: of the layer, which its calls share.
+        lowering: the operator.
+        arrays: the operator's weights.
+        units: int, size U of the state.
+        inputs: what the stub's inputs are: "x" (B, T, I), "output_gate" (B, T, U), "mask" (B, T),
+            "h" and "c" (B, U); only those that there are.
+        states: the states that come out, after the sequence (B, T, U) and the last output (B, U).
+        go_backwards, zero_output_for_mask: as in the layer.
     """
 
-    def __init__(self, graph: Any, root: Any):
-        (self._onnx,) = require("onnx")
-        self._root = root
-        self._initializers = {tensor.name for tensor in root.initializer}
-        self.read = read_in(graph)
-        self.nodes: list = []
-        self._scope = ""
+    name: str
+    weights_name: str
+    lowering: Lowering
+    arrays: Arrays
+    units: int
+    inputs: tuple[str, ...]
+    states: tuple[str, ...]
+    go_backwards: bool
+    zero_output_for_mask: bool
 
-    def begin(self, scope: str) -> None:
-        """Starts the nodes of a call called `scope`."""
-        self.nodes, self._scope = [], scope
-
-    def constant(self, name: str, array: np.ndarray) -> str:
-        """Returns the name of a constant; the same name stands for the same array."""
-        if name not in self._initializers:
-            self._initializers.add(name)
-            self._root.initializer.append(self._onnx.numpy_helper.from_array(array, name))
-        return name
-
-    def ints(self, *values: int) -> str:
-        """Returns the name of a constant vector of integers."""
-        listed = "_".join(map(str, values)).replace("-", "minus_")
-        return self.constant(f"keras_gated/ints_{listed}", np.array(values, np.int64))
-
-    def node(self, kind: str, inputs: Sequence[str], name: str = "", outputs=1, **attributes):
-        """Writes a node; returns the name of its output, or of each of them."""
-        name = f"{self._scope}/{name or f'{kind.lower()}_{len(self.nodes)}'}"
-        names = [name] if outputs == 1 else [f"{name}:{k}" for k in range(outputs)]
-        made = self._onnx.helper.make_node(kind, list(inputs), names, name=name, **attributes)
-        self.nodes.append(made)
-        return name if outputs == 1 else names
-
-    def deliver(self, results: Mapping[str, str]) -> list:
-        """Returns the nodes that are needed, `results[name]` being called `name` as others do."""
-        given: dict[str, str] = {}
-        for name, tensor in results.items():
-            if tensor in given:
-                self.nodes.append(
-                    self._onnx.helper.make_node("Identity", [given[tensor]], [name], name=name)
-                )
-            else:
-                given[tensor] = name
-        for node in self.nodes:
-            for names in (node.input, node.output):
-                for k, tensor in enumerate(names):
-                    names[k] = given.get(tensor, tensor)
-        return _needed(self.nodes, set(results))
+    def nodes(self, stub: Any, write: Written) -> list:
+        """Returns the nodes in place of the stub."""
+        return _operator(self, stub, write)
 
 
 def _operator(call: Call, stub: Any, write: Written) -> list:
-    """The nodes in place of a stub."""
     write.begin(call.name)
     tensors = dict(zip(call.inputs, stub.input, strict=True))
     wanted = dict(zip(("sequence", "last", *call.states), stub.output, strict=True))
@@ -226,29 +174,3 @@ class _Mask:
     def _at(self, x: str, index: str, name: str) -> str:
         index = self._write.node("Unsqueeze", [index, self._write.ints(2)])
         return self._write.node("GatherND", [x, index], name, batch_dims=1)
-
-
-def _needed(nodes: list, wanted: set[str]) -> list:
-    """The nodes that `wanted` tensors come from, what nobody reads left out."""
-    kept = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            wanted = wanted.union(node.input)
-            kept.append(node)
-    for node in kept:
-        if node.op_type in OPERATORS and node.output[0] not in wanted:
-            node.output[0] = ""  # the sequence, where only the last state is of use
-    return kept[::-1]
-
-
-def graphs_in(graph: Any) -> list:
-    """Returns the graphs that the nodes of a graph hold: branches and loop bodies."""
-    return [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
-
-
-def read_in(graph: Any) -> set[str]:
-    """Returns the names of the tensors that are read in a graph or in a graph within it."""
-    names = {output.name for output in graph.output}
-    for node in graph.node:
-        names.update(node.input)
-    return names.union(*map(read_in, graphs_in(graph)))

@@ -3,7 +3,7 @@
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,10 @@ import keras
 from keras import tree
 
 from keras_gated.export.check import check_onnx
+from keras_gated.export.choice import LOWERINGS
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.finishing import check_graph, histogram, tidy
+from keras_gated.export.foreign import taken_over
 from keras_gated.export.interface import (
     Interface,
     interface_of,
@@ -25,16 +27,14 @@ from keras_gated.export.layers_within import (
     check_stateless,
     gated_layers,
     in_float32,
+    layers_within,
     readable,
-    wrapped_cells,
 )
-from keras_gated.export.native import place
+from keras_gated.export.placing import place
 from keras_gated.export.report import ExportReport, LayerReport
 from keras_gated.export.tf2onnx_bridge import OPSETS, convert
 from keras_gated.export.tracing import Tracer
 from keras_gated.recurrence import run_by
-
-LOWERINGS = ("auto", "native", "loop")
 
 
 def export_onnx(
@@ -43,11 +43,15 @@ def export_onnx(
     *,
     input_signature=None,
     opset: int = 17,
-    lowering: str = "auto",
+    lowering: str | Mapping[str, str] = "auto",
+    expected_batch: int = 1,
     dynamic: bool = True,
     verify: bool = True,
 ) -> ExportReport:
-    """Writes a Keras model to an ONNX file; gated layers leave as one LSTM, GRU or RNN node each.
+    """Writes a Keras model to an ONNX file; recurrent layers leave as one node each.
+
+    Gated layers, and Keras's own LSTM, GRU, SimpleRNN and RNN over gated cells, become an LSTM, GRU
+    or RNN node, or a Scan with only the blocks that the cell has.
 
     Inputs and outputs keep the model's names; batch and time stay open. The model is exported as it
     runs with training=False, layers of mixed precision in float32. The file appears only once it
@@ -60,8 +64,10 @@ def export_onnx(
             (one, a list or a dictionary), each a keras.KerasTensor, keras.InputSpec or
             tf.TensorSpec with shape, dtype and, if wanted, name.
         opset: int in 13..18, version of the ONNX operators.
-        lowering: "auto" (a native operator where there is one, else a Loop), "native" (an error
-            where there is none) or "loop" (always a Loop).
+        lowering: "auto" (a native operator, or a Scan where there is none or it is faster),
+            "native" (an error where there is none), "scan", or "loop" (Keras's own loop, for
+            comparison); or a dictionary of these by layer name, "auto" for the others.
+        expected_batch: int > 0, the batch that the file will mostly run at: "auto" looks at it.
         dynamic: bool. Whether batch and time stay open; False fixes the batch at 1.
         verify: bool. Whether the file is run in onnxruntime beside the model before it counts.
 
@@ -76,11 +82,12 @@ def export_onnx(
     Example:
         >>> print(kg.export_onnx(model, "model.onnx"))
     """
-    _check_arguments(model, path, opset, lowering)
+    _check_arguments(model, path, opset, lowering, expected_batch)
     check_stateless(model)
     interface = interface_of(model, input_signature, dynamic)
     with in_float32(model):
-        proto, tracer, names = _converted(model, interface, opset, lowering)
+        tracer = Tracer(model, opset, lowering, expected_batch)
+        proto, names = _converted(model, interface, tracer)
     report = ExportReport(
         path=os.fspath(path),
         opset=opset,
@@ -100,10 +107,9 @@ def export_onnx(
     return report
 
 
-def _converted(model, interface: Interface, opset: int, lowering: str):
-    """The ONNX model, whole and valid; the tracer; the names of the outputs."""
+def _converted(model, interface: Interface, tracer: Tracer) -> tuple[Any, list[str]]:
+    """The ONNX model, whole and valid, and the names of its outputs."""
     (tf,) = require("tensorflow")
-    tracer = Tracer(model, lowering)
     names: list[str] = []
 
     def called(*tensors):
@@ -115,9 +121,10 @@ def _converted(model, interface: Interface, opset: int, lowering: str):
 
     signature = [tf.TensorSpec(p.shape, p.dtype, name=p.name) for p in interface.ports]
     function = tf.function(called, input_signature=signature, autograph=False)
-    function.get_concrete_function()
-    tracer.check_native()
-    proto, complaints = convert(function, signature, opset, tracer.shapes)
+    with taken_over(model, tracer):
+        function.get_concrete_function()
+    tracer.check()
+    proto, complaints = convert(function, signature, tracer.opset, tracer.shapes)
     place(proto.graph, tracer.calls)
     axes = output_axes(model, interface)
     tidy(
@@ -128,10 +135,10 @@ def _converted(model, interface: Interface, opset: int, lowering: str):
         outputs=dict(zip(names, axes or [[]] * len(names), strict=True)),
     )
     check_graph(proto, [port.name for port in interface.ports], complaints)
-    return proto, tracer, names
+    return proto, names
 
 
-def _check_arguments(model: Any, path: str | os.PathLike, opset: int, lowering: str) -> None:
+def _check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expected_batch) -> None:
     if not isinstance(model, keras.Model):
         raise ValueError(
             f"Argument `model` must be a keras.Model. Received: {type(model).__name__}. "
@@ -147,10 +154,11 @@ def _check_arguments(model: Any, path: str | os.PathLike, opset: int, lowering: 
             f"Argument `opset` must be an integer in {OPSETS[0]}..{OPSETS[-1]}, which masks need "
             f"and the converter knows. Received: opset={opset!r}. Use the default, 17."
         )
-    if lowering not in LOWERINGS:
+    _check_lowering(model, lowering)
+    if not (type(expected_batch) is int and expected_batch > 0):
         raise ValueError(
-            f"Argument `lowering` must be one of {', '.join(map(repr, LOWERINGS))}. "
-            f"Received: lowering={lowering!r}."
+            "Argument `expected_batch` must be an integer > 0. "
+            f"Received: expected_batch={expected_batch!r}. Use 1, the default, if unsure."
         )
     if (backend := keras.backend.backend()) != "tensorflow":
         raise ExportError(
@@ -159,6 +167,23 @@ def _check_arguments(model: Any, path: str | os.PathLike, opset: int, lowering: 
             "model.save('model.keras') and export it in a process that is started with the "
             "environment variable KERAS_BACKEND=tensorflow: "
             "keras_gated.export_onnx(keras.models.load_model('model.keras'), 'model.onnx')."
+        )
+
+
+def _check_lowering(model: keras.Model, lowering: Any) -> None:
+    by_layer = isinstance(lowering, Mapping)
+    asked = list(lowering.values()) if by_layer else [lowering]
+    if not all(isinstance(one, str) and one in LOWERINGS for one in asked):
+        raise ValueError(
+            f"Argument `lowering` must be one of {', '.join(map(repr, LOWERINGS))}, or a "
+            f"dictionary of these by layer name. Received: lowering={lowering!r}."
+        )
+    layers = [layer for layer in layers_within(model) if isinstance(layer, keras.layers.RNN)]
+    known = sorted({name for layer in layers for name in (layer.name, readable(layer, model))})
+    if by_layer and (unknown := [name for name in lowering if name not in known]):
+        raise ValueError(
+            f"Argument `lowering` must name recurrent layers of the model: {known}. "
+            f"Received: {unknown}."
         )
 
 
@@ -171,21 +196,19 @@ def _weights(model: keras.Model) -> dict:
 
 
 def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
-    rows = []
-    for layer in {**dict.fromkeys(gated_layers(model)), **tracer.became}:
-        in_file, operator = None, "not traced"
-        reason = "no call was seen: the model does not use it, or hides it behind a tf.function"
-        if layer in tracer.became:
-            lowering = tracer.became[layer]
-            operator, reason = lowering.operator or "Loop", lowering.reason
-            in_file = tracer.size(layer) if lowering.operator else layer.count_params()
-        rows.append((layer, operator, reason, in_file))
-    reason = "Keras's RNN steps through a GatedCell; keras_gated.GatedRNN would leave as it should"
-    rows += [(layer, "Loop", reason, layer.count_params()) for layer in wrapped_cells(model)]
-    return tuple(
-        LayerReport(readable(layer, model), operator, reason, in_file, _trainable(layer))
-        for layer, operator, reason, in_file in rows
-    )
+    rows = [
+        LayerReport(
+            left.name, left.choice.operator, left.choice.reason, left.size, _trainable(left.weights)
+        )
+        for left in tracer.left.values()
+    ]
+    reason = "no call was seen: the model does not use it, or hides it behind a tf.function"
+    rows += [
+        LayerReport(readable(layer, model), "not traced", reason, None, _trainable(layer))
+        for layer in gated_layers(model)
+        if layer.cell not in tracer.left
+    ]
+    return tuple(rows)
 
 
 def _trainable(layer: keras.Layer) -> int:

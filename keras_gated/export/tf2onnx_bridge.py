@@ -4,11 +4,11 @@ tf2onnx logs what it cannot do and goes on; here what it logs is kept and told w
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from keras_gated.export.errors import require
+from keras_gated.export.errors import ExportError, require
 
 STUB, TENSORFLOW_STUB = "KerasGatedStub", "PyFuncStateless"
 OPSETS = range(13, 19)  # axes as inputs need 13; tf2onnx 1.17 ends at 18
@@ -35,6 +35,22 @@ def convert(function: Any, signature: list, opset: int, shapes: Mapping[str, lis
             function, signature, opset=opset, custom_op_handlers=handlers
         )
     return model, complaints.texts
+
+
+def convert_graph(graph: Any, inputs: Sequence[str], outputs: Sequence[str], opset: int) -> Any:
+    """Converts a tf.Graph between some of its tensors; returns an onnx.GraphProto.
+
+    Raises:
+        ExportError: if tf2onnx complained.
+    """
+    (tf2onnx,) = require("tf2onnx")
+    with _Complaints() as complaints:
+        model, _ = tf2onnx.convert.from_graph_def(
+            graph.as_graph_def(), input_names=list(inputs), output_names=list(outputs), opset=opset
+        )
+    if complaints.texts:
+        raise ExportError(f"A step has no ONNX form: {'; '.join(complaints.texts)}")
+    return model.graph
 
 
 def token_of(node: Any) -> str:

@@ -1,48 +1,44 @@
-"""While a model is traced: every gated layer that has an operator leaves a stub in its place.
+"""While a model is traced: every gated layer leaves a stub in its place.
 
-The stub names the call; the weights of the recurrence never enter TensorFlow's graph. What only
-sees the input and has no place in the operator is computed here, for all time steps at once.
+The stub names the call. What only sees the input and has no place in the operator is computed here,
+for all time steps at once.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import keras
 from keras import ops
 
 from keras_gated.activations import lookup
+from keras_gated.cell import GatedCell
+from keras_gated.export.choice import Choice, choose
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.layers_within import Names, readable
-from keras_gated.export.lowering import Lowering, lower
+from keras_gated.export.lowering import Lowering, Refused
+from keras_gated.export.native import Call
 from keras_gated.export.packing import Arrays, pack
-from keras_gated.layers import GatedRNN
+from keras_gated.export.scan import Scan, scan
+from keras_gated.recurrence.fused import run_fused
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of a gated layer, of which the graph holds a stub.
+class Left:
+    """How a cell left.
 
     Attributes:
-        name: of the call, readable; the second call of "enc" is "enc_2".
-        weights_name: of the layer, which its calls share.
-        lowering: the operator.
-        arrays: the operator's weights.
-        units: int, size U of the state.
-        inputs: what the stub's inputs are: "x" (B, T, I), "output_gate" (B, T, U), "mask" (B, T),
-            "h" and "c" (B, U); only those that there are.
-        states: the states that come out, after the sequence (B, T, U) and the last output (B, U).
-        go_backwards, zero_output_for_mask: as in the layer.
+        name: where its layer stands in the model.
+        wanted: what was asked for, one of `LOWERINGS`.
+        choice: what it became, and why.
+        weights: the layer or cell whose weights these are.
+        size: int, how many numbers the file holds for it.
     """
 
     name: str
-    weights_name: str
-    lowering: Lowering
-    arrays: Arrays
-    units: int
-    inputs: tuple[str, ...]
-    states: tuple[str, ...]
-    go_backwards: bool
-    zero_output_for_mask: bool
+    wanted: str
+    choice: Choice
+    weights: keras.Layer
+    size: int
 
 
 @dataclass
@@ -51,112 +47,147 @@ class Tracer:
 
     Args:
         model: the model that is traced.
-        lowering: "auto", "native" or "loop".
+        opset: int, of the ONNX standard.
+        lowering: one of `LOWERINGS`, or a dictionary of these by layer name, "auto" for the others.
+        expected_batch: int > 0, the batch that the file will mostly run at.
 
     Attributes:
-        calls: each call that left a stub, by token.
+        calls: what each stub stands for, by token.
         shapes: of each stub's outputs, by token, -1 for an open dimension.
-        became: what each layer that was called became.
-        refused: why layers are no operator, by name.
+        left: how each cell that was called left.
     """
 
     model: keras.Model
-    lowering: str
-    calls: dict[str, Call] = field(default_factory=dict)
+    opset: int
+    lowering: str | Mapping[str, str] = "auto"
+    expected_batch: int = 1
+    calls: dict[str, Call | Scan] = field(default_factory=dict)
     shapes: dict[str, list] = field(default_factory=dict)
-    became: dict[GatedRNN, Lowering] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    left: dict[keras.Layer, Left] = field(default_factory=dict)
 
     def __post_init__(self):
         self._call_name, self._layer_name = Names(), Names()
-        self._packed: dict[int, tuple[str, Arrays]] = {}  # by layer: paths may be the same
+        self._packed: dict[int, tuple[str, Arrays]] = {}  # by cell: paths may be the same
 
-    def __call__(self, layer: GatedRNN, sequences, states: list, mask, h_mask):
-        lowering = self._choose(layer, sequences)
-        self.became[layer] = lowering
-        if lowering.operator is None:
-            return None
+    def __call__(self, layer, sequences, states: list, mask, h_mask):
+        """Runs `layer`: a `GatedRNN`, or a `foreign.Run`, which has the same attributes."""
+        choice = self._choose(layer, sequences)
+        if choice.operator == "Scan":
+            try:
+                result = self._as_scan(layer, sequences, states, mask)
+            except Refused as refusal:
+                choice, result = Choice("Loop", str(refusal)), None
+        else:
+            result = choice.lowering and self._as_operator(
+                layer, choice.lowering, sequences, states, mask
+            )
+        self._note(layer, choice)
+        return result
+
+    def _choose(self, layer, sequences) -> Choice:
+        form, wanted = layer.cell.form, self._wanted(layer)
+        dtype = keras.backend.standardize_dtype(sequences.dtype)
+        choice = choose(form, layer.cell.units, wanted, self.expected_batch)
+        if choice.lowering and dtype != "float32":
+            found = choose(form, layer.cell.units, "scan")
+            return replace(found, reason=f"{dtype}: onnxruntime's operators take float32")
+        return choice
+
+    def _wanted(self, layer) -> str:
+        if isinstance(self.lowering, str):
+            return self.lowering
+        names = [readable(layer, self.model), layer.name]
+        return next((self.lowering[n] for n in names if n in self.lowering), "auto")
+
+    def _note(self, layer, choice: Choice) -> None:
+        stored = self._packed.get(id(layer.cell)) if choice.lowering else None
+        size = sum(array.size for array in stored[1].values()) if stored else None
+        weights = getattr(layer, "weights_from", layer)
+        size = weights.count_params() if size is None else size
+        name, wanted = readable(layer, self.model), self._wanted(layer)
+        self.left[layer.cell] = Left(name, wanted, choice, weights, size)
+
+    def check(self) -> None:
+        """Raises an ExportError if a layer was to be native and is not."""
+        refused = [
+            f"layer {left.name!r}: {left.choice.reason}"
+            for left in self.left.values()
+            if left.wanted == "native" and left.choice.lowering is None
+        ]
+        if refused:
+            raise ExportError(
+                "Argument lowering='native' needs the layer to be one ONNX operator. Received: "
+                f"{'; '.join(refused)}. Use lowering='auto', which leaves such layers as a Scan."
+            )
+
+    # What a layer leaves
+
+    def _as_operator(self, layer, lowering: Lowering, sequences, states: list, mask) -> tuple:
         x, output_gate = operator_input(layer, lowering, sequences)
         tensors = {"x": x, "output_gate": output_gate, "mask": mask}
         if not all(map(_is_zeros, states)):
             tensors |= dict(zip(layer.cell.form.states, states, strict=True))
         tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         call = self._call(layer, lowering, x.shape[-1], tuple(tensors))
-        sequence, last, *states = self._stub(call, tensors)
+        batch, time, _ = x.shape
+        shapes = [(batch, time, call.units)] + [(batch, call.units)] * (1 + len(call.states))
+        sequence, last, *states = self._stub(
+            call, list(tensors.values()), [(x.dtype, shape) for shape in shapes]
+        )
         return last, sequence, states
 
-    def size(self, layer: GatedRNN) -> int:
-        """Returns how many numbers the file holds for a layer that became an operator."""
-        return sum(array.size for array in self._packed[id(layer)][1].values())
+    def _as_scan(self, layer, sequences, states: list, mask) -> tuple:
+        name = self._call_name(readable(layer, self.model))
+        return run_fused(layer, sequences, states, mask, None, scan(name, self.opset, self._stub))
 
-    def _choose(self, layer: GatedRNN, sequences) -> Lowering:
-        lowering = lower(layer.cell.form)
-        dtype = keras.backend.standardize_dtype(sequences.dtype)
-        if self.lowering == "loop":
-            return Lowering(None, "lowering='loop'", {})
-        if lowering.operator and dtype != "float32":
-            lowering = Lowering(None, f"{dtype}: onnxruntime's operators take float32", {})
-        if lowering.operator is None:
-            self.refused[layer.name] = lowering.reason
-        return lowering
-
-    def check_native(self) -> None:
-        """Raises an ExportError if every layer was to be native and one is not."""
-        if self.lowering == "native" and self.refused:
-            layers = "; ".join(f"layer {name!r}: {why}" for name, why in self.refused.items())
-            raise ExportError(
-                "Argument lowering='native' needs every gated layer to be one ONNX operator. "
-                f"Received: {layers}. Use lowering='auto', which leaves such layers as a Loop."
-            )
-
-    def _call(self, layer: GatedRNN, lowering: Lowering, width: int, inputs: tuple) -> Call:
-        name = readable(layer, self.model)
-        if id(layer) not in self._packed:
-            blocks = _block_arrays(layer)
-            fed = layer.units if "candidate" in lowering.outside else 0
+    def _call(self, layer, lowering: Lowering, width: int, inputs: tuple) -> Call:
+        name, cell = readable(layer, self.model), layer.cell
+        if id(cell) not in self._packed:
+            blocks = _block_arrays(cell)
+            fed = cell.units if "candidate" in lowering.outside else 0
             size = (width - fed) // max(1, len(lowering.feeds))
-            arrays = pack(lowering, blocks, size, layer.units)
-            self._packed[id(layer)] = (self._layer_name(name), arrays)
-        weights_name, arrays = self._packed[id(layer)]
+            arrays = pack(lowering, blocks, size, cell.units)
+            self._packed[id(cell)] = (self._layer_name(name), arrays)
+        weights_name, arrays = self._packed[id(cell)]
         return Call(
             name=self._call_name(name),
             weights_name=weights_name,
             lowering=lowering,
             arrays=arrays,
-            units=layer.units,
+            units=cell.units,
             inputs=inputs,
-            states=layer.cell.form.states,
+            states=cell.form.states,
             go_backwards=layer.go_backwards,
             zero_output_for_mask=layer.zero_output_for_mask,
         )
 
-    def _stub(self, call: Call, tensors: dict[str, Any]) -> list:
+    def _stub(self, call: Call | Scan, tensors: list, outputs: list) -> list:
+        """Leaves a stub; `outputs` are dtypes and shapes, None for an open dimension."""
         (tf,) = require("tensorflow")
         token = f"keras_gated/{len(self.calls)}"
-        batch, time, _ = tensors["x"].shape
-        shapes = [(batch, time, call.units)] + [(batch, call.units)] * (1 + len(call.states))
-        outputs = tf.raw_ops.PyFuncStateless(
-            input=list(tensors.values()),
+        found = tf.raw_ops.PyFuncStateless(
+            input=tensors,
             token=token,
-            Tout=[tf.float32] * len(shapes),
+            Tout=[dtype for dtype, _ in outputs],
             name=call.name.rsplit("/", 1)[-1],
         )
+        shapes = [list(tf.TensorShape(shape)) for _, shape in outputs]
         self.calls[token] = call
         self.shapes[token] = [[-1 if s is None else s for s in shape] for shape in shapes]
-        return [tf.ensure_shape(o, shape) for o, shape in zip(outputs, shapes, strict=True)]
+        return [tf.ensure_shape(o, shape) for o, shape in zip(found, shapes, strict=True)]
 
 
-def _block_arrays(layer: GatedRNN) -> dict:
-    """The layer's weights by meaning, as they are now and not as the trace sees them."""
+def _block_arrays(cell: GatedCell) -> dict:
+    """The cell's weights by meaning, as they are now and not as the trace sees them."""
     (tf,) = require("tensorflow")
     with tf.init_scope():
         return {
             block: {key: ops.convert_to_numpy(weight) for key, weight in weights.items()}
-            for block, weights in layer.block_weights().items()
+            for block, weights in cell.block_weights().items()
         }
 
 
-def operator_input(layer: GatedRNN, lowering: Lowering, sequences):
+def operator_input(layer, lowering: Lowering, sequences):
     """Returns the operator's input (B, T, I) and the output gate (B, T, U), or None, before it."""
     cell, outside = layer.cell, lowering.outside
     formula, weights = cell.formula, cell.tensors

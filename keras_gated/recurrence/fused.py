@@ -24,15 +24,20 @@ def takes_parallel(layer, sequences) -> bool:
     return wanted and sequences.shape[1] is not None
 
 
-def run_fused(layer, sequences, states, mask, h_mask):
-    """Runs a layer's cell over time in a loop; arguments and result as `recurrence.run`."""
+def run_fused(layer, sequences, states, mask, h_mask, loop=None):
+    """Runs a layer's cell over time in a loop; arguments and result as `recurrence.run`.
+
+    Args:
+        loop: like `backend.loop`, runs the step over time instead, without a gradient.
+    """
     cell = layer.cell
     x = _turned(layer, sequences)
     valid = None if mask is None else _turned(layer, ops.cast(mask, x.dtype)[..., None])
     weights = cell.tensors
     terms = cell.formula.input_terms(weights, x, _apart)
     used = {k: w for k, w in weights.items() if k in RECURRENT}
-    h, last = Sequence(cell.formula, used, terms, states, valid, h_mask).run()
+    sequence = Sequence(cell.formula, used, terms, states, valid, h_mask)
+    h, last = sequence.run() if loop is None else sequence.run_by(loop)
     return _result(layer, ops.transpose(h, (1, 0, 2)), last, mask)
 
 
@@ -61,7 +66,10 @@ def _apart(names, x, kernel):
     return {name: ops.matmul(x, part) for name, part in split(names, kernel).items()}
 
 
-RECURRENT = ("recurrent_kernel", "bias", "recurrent_diagonal_kernel", "peephole")
+RECURRENT = (
+    *("recurrent_kernel", "bias", "recurrent_diagonal_kernel", "peephole"),
+    "gate_recurrent_kernel",
+)
 
 
 def _turned(layer, x):

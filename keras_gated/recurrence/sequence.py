@@ -68,6 +68,12 @@ class Sequence:
         h, *last = backend.with_gradient(self.forward, self.backward, self.tensors)
         return h, last
 
+    def run_by(self, loop) -> tuple[Any, list]:
+        """Returns the same, the step run over time by another `backend.loop`, without gradient."""
+        tensors = map(ops.copy, self.tensors)  # of a variable, a tensor
+        (h, *last), _ = self.forward(*tensors, keep=False, loop=loop)
+        return h, last
+
     def _parts(self, tensors) -> Parts:
         rest = iter(tensors)
         terms = {k: next(rest) for k in self.of_input}
@@ -77,7 +83,7 @@ class Sequence:
             terms, states, weights, *(next(rest) if there else None for there in self.masks)
         )
 
-    def forward(self, *tensors, keep: bool = True):
+    def forward(self, *tensors, keep: bool = True, loop=backend.loop):
         """Returns [h of all time steps, *last states], and what the gradient needs, if `keep`."""
         parts = self._parts(tensors)
         weights = self.formula.prepared(parts.weights)
@@ -89,7 +95,7 @@ class Sequence:
                 new = _where(xs[-1] > 0, new, states)
             return new, [*new, *at.nodes] if keep else new[:1]
 
-        last, kept = backend.loop(step, parts.states, _known(*parts.terms.values(), parts.mask))
+        last, kept = loop(step, parts.states, _known(*parts.terms.values(), parts.mask))
         return [kept[0], *last], kept
 
     def backward(self, tensors, kept, upstream):

@@ -1,0 +1,134 @@
+"""Keras's own recurrent layers, taken over while a model is traced: their cells are gated cells.
+
+`LSTM`, `GRU` and `SimpleRNN` are settings of the formula; `keras.layers.RNN` may hold a `GatedCell`
+or, in a `StackedRNNCells`, several. A stack of cells is a stack of layers.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_gated.cell import GatedCell
+from keras_gated.export.layers_within import layers_within
+from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
+
+TAKEN = (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell in a layer that is no `GatedRNN`, with what the tracer and the engine read of one.
+
+    Attributes:
+        cell: a `GatedCell` with the layer's weights.
+        path, name: of the layer; the path tells the cell too, where it is one of several.
+        weights_from: the layer or cell whose weights these are.
+        go_backwards, zero_output_for_mask, return_sequences: as in a layer.
+    """
+
+    cell: GatedCell
+    path: str
+    name: str
+    weights_from: keras.Layer
+    go_backwards: bool = False
+    zero_output_for_mask: bool = False
+    return_sequences: bool = True
+
+
+@contextmanager
+def taken_over(model: keras.Layer, run: Callable) -> Iterator[None]:
+    """Inside, `run` runs the cells of Keras's own recurrent layers within a model.
+
+    Args:
+        model: a built model.
+        run: a runner as for `keras_gated.recurrence.run_by`.
+    """
+    layers = {layer: runs for layer in layers_within(model) if (runs := _runs(layer))}
+    for layer, runs in layers.items():
+        vars(layer)["inner_loop"] = _loop(layer, runs, run)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["inner_loop"]
+
+
+def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
+    """What stands for `layer.inner_loop`."""
+    stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
+
+    def inner_loop(sequences, initial_state, mask, training=False):
+        mask = mask[0] if isinstance(mask, list | tuple) else mask
+        if mask is not None and len(mask.shape) == 3:
+            mask = mask[..., 0]
+        x, seen, states = sequences, mask, []
+        if stacked and layer.go_backwards:
+            x = keras.ops.flip(x, axis=1)
+            seen = None if mask is None else keras.ops.flip(mask, axis=1)
+        given = initial_state if stacked else [initial_state]
+        for one, before in zip(runs, given, strict=True):
+            flat = list(before) if isinstance(before, list | tuple) else [before]
+            result = run(one, x, flat, seen, None)
+            if result is None:
+                return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
+            last, x, after = result
+            states.append(after if isinstance(before, list | tuple) else after[0])
+        return last, x, states if len(states) > 1 else states[0]
+
+    return inner_loop
+
+
+def _runs(layer: Any) -> list[Run]:
+    """The cells of a layer as gated ones; none where there is one that is not."""
+    if type(layer) not in TAKEN or not layer.built:
+        return []
+    several = isinstance(layer.cell, keras.layers.StackedRNNCells)
+    cells = layer.cell.cells if several else [layer.cell]
+    gated = [gated_cell(cell) for cell in cells]
+    if None in gated:
+        return []
+    runs = []
+    for k, (cell, twin) in enumerate(zip(cells, gated, strict=True)):
+        suffix = f"/cell_{k + 1}" if several else ""
+        run = Run(twin, layer.path + suffix, layer.name, cell if several else layer)
+        runs.append(run)
+    last = dict(zero_output_for_mask=layer.zero_output_for_mask)
+    return [*runs[:-1], Run(**{**vars(runs[-1]), **last, **_way(layer, several)})]
+
+
+def _way(layer: keras.layers.RNN, several: bool) -> dict:
+    return {"go_backwards": layer.go_backwards and not several}
+
+
+def gated_cell(cell: Any) -> GatedCell | None:
+    """Returns a `GatedCell` with the weights of a built cell of Keras, or None if there is none."""
+    if isinstance(cell, GatedCell):
+        return cell if cell.form.window == 1 else None
+    layer = _layer_like(cell)
+    if layer is None or not cell.built:
+        return None
+    twin = layer.cell
+    twin.build((None, cell.kernel.shape[0]))
+    twin.set_weights(cell.get_weights())
+    return twin
+
+
+def _layer_like(cell: Any) -> GatedRNN | None:
+    """A gated layer that is set as Keras's cell is."""
+    kind = type(cell)
+    if kind not in (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell):
+        return None
+    quick = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}  # set right after
+    same = {"dtype": cell.dtype_policy, **quick}
+    names = ("activation", "use_bias")
+    face: type[GatedRNN]
+    if kind is keras.layers.LSTMCell:
+        names, face = (*names, "recurrent_activation"), GatedLSTM
+    elif kind is keras.layers.GRUCell:
+        names, face = (*names, "recurrent_activation", "reset_after"), GatedGRU
+    else:
+        face, same = GatedRNN, same | {"spec": "elman"}
+    return face(cell.units, **same, **{name: getattr(cell, name) for name in names})
