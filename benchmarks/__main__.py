@@ -46,16 +46,17 @@ def main() -> None:
     from benchmarks.run import measured
 
     keras.utils.set_random_seed(options.seed)
-    result = _with_earlier(options, {"about": _about(options), **measured(options)})
-    options.out.mkdir(parents=True, exist_ok=True)
-    page = markdown(result)
-    for name, text in (
-        (f"{options.backend}.json", json.dumps(result, indent=1) + "\n"),
-        (f"{options.backend}.md", page),
-    ):
-        temporary = options.out / f"{name}.part"
+    result = _with_earlier(options, {"about": about(options), **measured(options)})
+    written(options.out, options.backend, result, markdown(result))
+
+
+def written(folder: Path, name: str, result: dict, page: str) -> None:
+    """Writes a result as JSON and as a page, and prints the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending, text in (("json", json.dumps(result, indent=1) + "\n"), ("md", page)):
+        temporary = folder / f"{name}.{ending}.part"
         temporary.write_text(text)
-        temporary.replace(options.out / name)
+        temporary.replace(folder / f"{name}.{ending}")
     print(page)
 
 
@@ -72,8 +73,9 @@ def _with_earlier(options, result: dict) -> dict:
     return {**before, **result, "about": about}
 
 
-def _about(options) -> dict:
+def about(options, module: str = "benchmarks") -> dict:
     names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "flax", "torch", "numpy")
+    names += ("onnxruntime", "tf2onnx") if module == "benchmarks.onnx" else ()
     versions = {"python": platform.python_version()}
     for name in names:
         try:
@@ -81,7 +83,7 @@ def _about(options) -> dict:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} processors, {platform.machine()}, {_processor()}",
         "backend": options.backend,

@@ -9,19 +9,12 @@ KINDS = {"train": "Training step", "infer": "Inference"}
 
 def markdown(result: dict) -> str:
     """Returns a page with the machine and versions, times, ratios, compile time and memory."""
-    about = result["about"]
-    lines = [
-        "# Speed, as measured",
-        "",
-        f"`{about['command']}`, {about['date']}; {about['machine']}; seed {about['seed']}. "
-        f"Keras backend: {about['backend']}. "
-        + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-        + ".",
-        "",
+    text = (
         "Times are medians in milliseconds, taken in turns in one process; sizes are (batch, time, "
         "inputs, units). Ratios are times of the other by ours: above 1 ours is faster. Keras's "
-        "layers and ours are compiled by XLA where the backend has it.",
-    ]
+        "layers and ours are compiled by XLA where the backend has it."
+    )
+    lines = heading("Speed, as measured", result["about"], text)
     if "sizes" in result:
         for kind, title in KINDS.items():
             lines += ["", f"## {title}", "", *_times(result, kind), "", *_ratios(result, kind)]
@@ -34,7 +27,15 @@ def markdown(result: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(head: list, rows: list) -> list[str]:
+def heading(title: str, about: dict, text: str) -> list[str]:
+    """Returns the first lines of a page: what was run, where, with what; and what is shown."""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    ran = f"`{about['command']}`, {about['date']}; {about['machine']}; seed {about['seed']}. "
+    return [f"# {title}", "", f"{ran}Keras backend: {about['backend']}. {versions}.", "", text]
+
+
+def table(head: list, rows: list) -> list[str]:
+    """Returns the lines of a table."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]
 
@@ -45,7 +46,7 @@ def _times(result: dict, kind: str) -> list[str]:
     rows = [
         [name, *(f"{1e3 * times[kind][name]:.1f}" for times in sizes.values())] for name in names
     ]
-    return _table(["milliseconds", *sizes], rows)
+    return table(["milliseconds", *sizes], rows)
 
 
 def ratios(result: dict, kind: str) -> dict[str, list[float]]:
@@ -68,7 +69,7 @@ def _ratios(result: dict, kind: str) -> list[str]:
         [pair, *(f"{v:.2f}" for v in values), f"{geometric_mean(values):.2f}"]
         for pair, values in ratios(result, kind).items()
     ]
-    return _table(["ratio", *result["sizes"], "geometric mean"], rows)
+    return table(["ratio", *result["sizes"], "geometric mean"], rows)
 
 
 def _shares(result: dict) -> list[str]:
@@ -80,7 +81,7 @@ def _shares(result: dict) -> list[str]:
         for part, whole in SHARES
         if all(part in times["train"] for times in result["sizes"].values())
     ]
-    return _table(["share", *result["sizes"]], rows)
+    return table(["share", *result["sizes"]], rows)
 
 
 def _compilation(result: dict) -> list[str]:
@@ -88,9 +89,9 @@ def _compilation(result: dict) -> list[str]:
         [name, *(f"{times[name]:.1f}" for times in result["compile"].values())]
         for name in next(iter(result["compile"].values()))
     ]
-    return _table(["seconds to compile a training step", *result["compile"]], rows)
+    return table(["seconds to compile a training step", *result["compile"]], rows)
 
 
 def _memory(result: dict) -> list[str]:
     rows = [[name, f"{peak / 2**20:.0f}"] for name, peak in result["memory"]["peak"].items()]
-    return _table([f"MiB above the process before it, at {result['memory']['size']}", ""], rows)
+    return table([f"MiB above the process before it, at {result['memory']['size']}", ""], rows)

@@ -27,8 +27,12 @@ _LATER = {
     "ExportError": "keras_gated.export.errors",
     "ExportReport": "keras_gated.export.onnx_file",
     "ParityReport": "keras_gated.export.check",
+    "QuantizationReport": "keras_gated.export.quantizing",
+    "StreamingSession": "keras_gated.export.session",
     "check_onnx": "keras_gated.export.check",
     "export_onnx": "keras_gated.export.onnx_file",
+    "export_streaming": "keras_gated.export.streaming",
+    "quantize_onnx": "keras_gated.export.quantizing",
 }
 
 __all__ = [
@@ -47,6 +51,7 @@ __all__ = [
     "ParityReport",
     "Preset",
     "Projection",
+    "QuantizationReport",
     "Tied",
     "UniformGate",
     "check_onnx",
@@ -56,8 +61,10 @@ __all__ = [
     "diff",
     "equations",
     "export_onnx",
+    "export_streaming",
     "preset",
     "presets",
+    "quantize_onnx",
     "units_for_budget",
 ]
 

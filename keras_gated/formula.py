@@ -108,15 +108,16 @@ class Formula:
         return _added(terms, {k: b for k, b in biases.items() if k in blocks})
 
     def prepared(self, weights: dict) -> dict:
-        """Returns the weights and, beside them, the columns of each recurrent product.
+        """Returns the weights and, beside them, what each step takes of them.
 
-        A loop over time takes these, so that no step cuts a kernel again.
+        The columns of each recurrent product, and the biases by block: a loop over time takes
+        these, so that no step cuts a weight again.
         """
         key, ready = "recurrent_kernel", dict(weights)
         for blocks in self.reads:
             for names, (_, kernel) in self._columns(weights, key, blocks, self.phi_h).items():
                 ready[key, names] = kernel
-        return ready
+        return ready | {("bias", row): self._biases(weights, row) for row in (0, 1)}
 
     def step(self, weights: Tensors, input_terms: Tensors, states: list, h_mask=None, at=HOOKS):
         """Returns the output and the new states of one step.
@@ -195,6 +196,8 @@ class Formula:
 
     def _biases(self, weights: Tensors, row: int) -> Tensors:
         """`{block: bias}` of the input row 0, or of the recurrent row 1 where there is one."""
+        if ("bias", row) in weights:
+            return weights["bias", row]
         if "bias" not in weights:
             return {}
         bias = weights["bias"]

@@ -9,13 +9,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from test_lowering import NOT_NATIVE, OPERATOR
+from test_lowering import OPERATOR
 
 import keras_gated as kg
 from keras_gated.export.check import check_onnx
+from keras_gated.export.choice import choose
 from keras_gated.export.errors import ExportError
 from keras_gated.export.onnx_file import export_onnx
 from keras_gated.parts import Candidate, Gate, Tied
+from keras_gated.resolve import resolve
 from keras_gated.spec import CellSpec
 
 pytestmark = pytest.mark.skipif(
@@ -88,23 +90,62 @@ def assert_same(model, path: str, *arrays):
 FAMILIES = sorted({preset.family for preset in kg.presets.values()})
 
 
+def of_family(family: str) -> list[str]:
+    return [name for name, preset in kg.presets.items() if preset.family == family]
+
+
+def error_bound(y32, y64) -> np.ndarray:
+    """What a file may differ by: 2e-6 of max(1, |y|), or 4 times what Keras's float32 does."""
+    y64 = np.asarray(y64, "float64")
+    own = np.abs(np.asarray(y32, "float64") - y64).max(initial=0.0)
+    return np.maximum(2e-6 * np.maximum(1.0, np.abs(y64)), 4 * own)
+
+
+@pytest.mark.parametrize("lowering", ["auto", "scan"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_preset(family, path):
-    names = [name for name, preset in kg.presets.items() if preset.family == family]
+def test_every_preset(family, lowering, path):
+    names = of_family(family)
     x = keras.Input((None, U), name="x")  # as many features as units: two presets need it
     layers = [kg.GatedRNN(U, name, return_sequences=True, name=name) for name in names]
     model = randomized(keras.Model(x, [layer(x) for layer in layers]))
-    report = export_onnx(model, path, verify=False)
+    report = export_onnx(model, path, verify=False, lowering=lowering)
+    native = OPERATOR if lowering == "auto" else {}
     assert {layer.name: layer.operator for layer in report.layers} == {
-        name: OPERATOR.get(name, "Loop") for name in names
+        name: native.get(name, "Scan") for name in names
     }
-    assert native_nodes(path) == sum(name in OPERATOR for name in names)
-    loops = sum(name in NOT_NATIVE for name in names)
-    assert report.operators.get("Loop", 0) == loops
+    assert native_nodes(path) == sum(name in native for name in names)
+    assert report.operators.get("Scan", 0) == sum(name not in native for name in names)
+    assert "Loop" not in report.operators
     parity = check_onnx(model, path, seed=3)
     assert parity.passed and {found.output for found in parity.outputs} == set(names)
     assert parity.largest_difference < 5e-6
     assert len({found.shape for found in parity.outputs}) == 3
+
+
+@pytest.mark.parametrize("lowering", ["auto", "scan"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_preset_under_masks(family, lowering, path):
+    def made(dtype):
+        layers = [
+            kg.GatedRNN(U, name, return_sequences=True, return_state=True, dtype=dtype)
+            for name in of_family(family)
+        ]
+        x = keras.Input((None, U), dtype=dtype, name="x")
+        mask = keras.Input((None,), dtype="bool", name="mask")
+        return randomized(keras.Model([x, mask], Masked(layers, dtype=dtype)([x, mask])))
+
+    model, finer = made("float32"), made("float64")
+    export_onnx(model, path, verify=False, lowering=lowering)
+    rng = np.random.default_rng(2)
+    for batch, time in ((6, 6), (6, 1), (1, 5), (3, 14)):
+        mask = MASKS[:batch, :time] if time < 9 else rng.random((batch, time)) < 0.6
+        x = rng.standard_normal((batch, time, U))
+        y32, y64 = (
+            keras.tree.flatten(m([x.astype(d), mask], training=False))
+            for m, d in ((model, "float32"), (finer, "float64"))
+        )
+        for found, a, b in zip(run(path, x.astype("float32"), mask), y32, y64, strict=True):
+            assert (np.abs(found - np.asarray(a)) <= error_bound(a, b)).all()
 
 
 SPECS = {
@@ -180,6 +221,40 @@ def test_faces_and_stock_numbers(path):
     assert [layer.operator for layer in report.layers] == ["LSTM"] * 3 + ["GRU"] * 2 + ["RNN"]
 
 
+def stock(**more) -> list:
+    """Keras's own layers, set in other ways than by default."""
+    kinds, own = keras.layers, {"return_sequences": True, **more}
+    return [
+        kinds.LSTM(U, recurrent_activation="hard_sigmoid", **own),
+        kinds.LSTM(U, use_bias=False, activation="relu", **own),
+        kinds.GRU(U, **own),
+        kinds.GRU(U, reset_after=False, use_bias=False, **own),
+        kinds.SimpleRNN(U, activation="relu", **own),
+        kinds.RNN(kg.GatedCell(U, "mgu"), **own),
+        kinds.RNN(kinds.StackedRNNCells([kg.GatedCell(4, "cfn"), kinds.LSTMCell(U)]), **own),
+    ]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_keras_own_layers(backwards, path):
+    layers = stock(return_state=True, go_backwards=backwards)
+    x, mask = keras.Input((None, F), name="x"), keras.Input((None,), dtype="bool", name="mask")
+    model = keras.Model([x, mask], [layer(x, mask=mask) for layer in layers])
+    report = export_onnx(randomized(model, scale=0.3), path, verify=False)
+    assert [layer.operator for layer in report.layers] == [
+        *["LSTM"] * 2,
+        *["GRU"] * 2,
+        *["RNN", "GRU", "Scan", "LSTM"],
+    ]
+    assert report.layers[-1].name.endswith("/cell_2")
+    assert report.layers[2].trainable_weights == layers[2].count_params()
+    values = np.random.default_rng(1).standard_normal((*MASKS.shape, F)).astype("float32")
+    assert_same(model, path, values, MASKS)
+    assert_same(model, path, values[:2, :1], MASKS[:2, :1])
+    # The layers are as before.
+    assert not any("inner_loop" in vars(layer) for layer in layers)
+
+
 # Masks ------------------------------------------------------------------------------------------
 
 MASKS = np.array(
@@ -198,8 +273,8 @@ MASKS = np.array(
 class Masked(keras.Layer):
     """Hands every layer the same mask, given as an input; nothing but public Keras."""
 
-    def __init__(self, layers):
-        super().__init__()
+    def __init__(self, layers, **kwargs):
+        super().__init__(**kwargs)
         self.layers = layers
 
     def build(self, shapes):
@@ -248,9 +323,9 @@ def test_masks_of_every_kind(initial, path):
     mask = keras.Input((None,), dtype="bool", name="mask")
     states = [keras.Input((U,), name=name) for name in "hc"] if initial else []
     model = randomized(keras.Model([x, mask, *states], Masked(layers)([x, mask, *states])))
-    export_onnx(model, path, verify=False)
+    export_onnx(model, path, verify=False, lowering="native")
     counts = histogram(path)
-    assert native_nodes(path) == len(layers) and "Loop" not in counts
+    assert native_nodes(path) == len(layers) and "Loop" not in counts and "Scan" not in counts
     rng = np.random.default_rng(1)
     given = [rng.standard_normal((len(MASKS), U)).astype("float32") for _ in states]
     values = rng.standard_normal((*MASKS.shape, F)).astype("float32")
@@ -265,7 +340,7 @@ def test_mask_of_an_embedding_through_a_bidirectional_stack(path):
     y = keras.layers.Bidirectional(kg.GatedGRU(U, return_sequences=True))(y)
     y = kg.GatedLSTM(4, name="top")(y)
     model = randomized(keras.Model(tokens, keras.layers.Dense(2, name="head")(y)))
-    exported(model, path, 3)
+    exported(model, path, 2)
     assert_same(model, path, np.array([[1, 2, 3, 0, 0], [0, 0, 4, 5, 0], [0] * 5], "int32"))
 
 
@@ -302,13 +377,82 @@ def test_stacked_with_names_and_dimensions(path):
     assert "lower  LSTM" in text and "opset 17" in text and "differs from Keras" in text
 
 
-def test_bidirectional_concat_and_sum(path):
+def test_bidirectional_is_one_node(path):
     model = functional(
         keras.layers.Bidirectional(kg.GatedRNN(U, "cifg", return_sequences=True), name="both"),
         keras.layers.Bidirectional(kg.GatedRNN(U, "gru_cho"), merge_mode="sum"),
     )
-    report = exported(model, path, 4)
+    report = exported(model, path, 2)
     assert sum(layer.name.startswith("both/forward_") for layer in report.layers) == 1
+    graph = onnx.load(path).graph
+    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    assert weights["both/W"] == [2, 4 * U, F] and "both/LSTM" in {node.name for node in graph.node}
+
+
+BOTH_WAYS = {  # the inner layer, merge_mode, zero_output_for_mask
+    "lstm": (lambda **k: kg.GatedRNN(U, "lstm_peephole", **k), "concat", False),
+    "gru": (lambda **k: kg.GatedGRU(U, reset_after=False, **k), "mul", True),
+    "scaled": (lambda **k: kg.GatedRNN(U, "lstm_1997", **k), "ave", False),
+    "keras": (lambda **k: keras.layers.LSTM(U, **k), None, True),
+    "outside": (lambda **k: kg.GatedRNN(U, "t_gru", **k), "concat", True),
+    "scan": (lambda **k: kg.GatedRNN(U, "cfn", **k), "sum", False),
+}
+
+
+@pytest.mark.parametrize("initial", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_bidirectional_with_masks_and_states(masked, initial, path):
+    x, mask = keras.Input((None, F), name="x"), keras.Input((None,), dtype="bool", name="mask")
+    given = [keras.Input((U,), name=f"s{k}") for k in range(4)] if initial else []
+    outputs = []
+    for make, merge, zero in BOTH_WAYS.values():
+        inner = make(return_sequences=True, return_state=True, zero_output_for_mask=zero)
+        layer = keras.layers.Bidirectional(inner, merge_mode=merge)
+        sizes = inner.cell.state_size
+        count = 2 * (len(sizes) if isinstance(sizes, list | tuple) else 1)
+        arguments = {"initial_state": given[:count]} if initial else {}
+        arguments |= {"mask": mask} if masked else {}
+        outputs.append(layer(x, **arguments))
+    inputs = [x, *([mask] if masked else []), *given]
+    model = randomized(keras.Model(inputs, outputs))
+    report = export_onnx(model, path, verify=False)
+    nodes = len(BOTH_WAYS) - 1
+    assert (native_nodes(path), report.operators["Scan"]) == (nodes, 2), report
+    rng = np.random.default_rng(1)
+    values = rng.standard_normal((*MASKS.shape, F)).astype("float32")
+    states = [rng.standard_normal((len(MASKS), U)).astype("float32") for _ in given]
+    for rows, time in ((slice(None), 6), (slice(2, 5), 1)):
+        masks = [MASKS[rows, :time]] if masked else []
+        assert_same(model, path, values[rows, :time], *masks, *[s[rows] for s in states])
+    assert all(vars(layer)["return_sequences"] for layer in model.layers if "inner" in vars(layer))
+
+
+def test_a_backward_layer_that_needs_the_forward_one_stays_apart(path):
+    x = keras.Input((None, F), name="x")
+    y, *states = kg.GatedLSTM(U, return_sequences=True, return_state=True, name="there")(x)
+    back = kg.GatedLSTM(U, return_sequences=True, go_backwards=True, name="back")
+    model = randomized(keras.Model(x, [y, back(x, initial_state=states)]))
+    exported(model, path, 2)
+
+
+def test_two_ways_over_one_input_are_one_node_also_without_bidirectional(path):
+    x = keras.Input((None, F), name="x")
+    there = kg.GatedLSTM(U, return_sequences=True, name="there")
+    back = kg.GatedLSTM(U, return_sequences=True, go_backwards=True, name="back")
+    model = randomized(keras.Model(x, [there(x), back(x)]))
+    exported(model, path, 1)
+    assert "there_back/LSTM" in {node.name for node in onnx.load(path).graph.node}
+
+
+def test_time_distributed(path):
+    x = keras.Input((None, None, F), name="x")
+    inner = keras.Sequential([keras.Input((None, F)), keras.layers.LSTM(U), keras.layers.Dense(4)])
+    y = keras.layers.TimeDistributed(kg.GatedGRU(F, return_sequences=True))(x)
+    y = keras.layers.TimeDistributed(inner)(y)
+    model = randomized(keras.Model(x, kg.GatedRNN(U, "mgu", name="top")(y)))
+    exported(model, path, 3)
+    x = np.random.default_rng(1).standard_normal((2, 3, 4, F)).astype("float32")
+    assert_same(model, path, x)
 
 
 def test_shared_layer_stores_its_weights_once(path):
@@ -469,11 +613,11 @@ def test_pure_half_precision_is_refused(path):
         export_onnx(model, path)
 
 
-def test_float64_leaves_as_a_loop(path):
+def test_float64_leaves_as_a_scan(path):
     x = keras.Input((None, F), dtype="float64", name="x")
     model = randomized(keras.Model(x, kg.GatedRNN(U, "gru", dtype="float64")(x)))
     report = export_onnx(model, path)
-    assert report.layers[0].operator == "Loop" and "float64" in report.layers[0].reason
+    assert report.layers[0].operator == "Scan" and "float64" in report.layers[0].reason
     assert report.largest_difference < 1e-12
 
 
@@ -485,11 +629,56 @@ def test_loop_on_request_and_native_on_demand(path):
         export_onnx(functional(kg.GatedRNN(U, "cfn")), path, lowering="native")
 
 
-def test_a_cell_in_keras_own_rnn_is_reported(path):
-    model = functional(keras.layers.RNN(kg.GatedCell(U, "mgu"), name="rnn"))
+def test_lowering_by_layer(path):
+    model = functional(
+        kg.GatedRNN(U, "gru", return_sequences=True, name="first"),
+        kg.GatedRNN(U, "lstm", return_sequences=True, name="second"),
+        kg.GatedRNN(U, "elman", name="third"),
+    )
+    report = export_onnx(model, path, lowering={"first": "scan", "third": "loop"})
+    assert [layer.operator for layer in report.layers] == ["Scan", "LSTM", "Loop"]
+
+
+def test_auto_looks_at_size_batch_and_missing_blocks():
+    def taken(name, units, batch=1):
+        return choose(resolve(kg.preset(name)), units, "auto", batch).operator
+
+    assert taken("janet", 64) == "LSTM" and taken("janet", 512) == "Scan"
+    assert taken("janet", 64, batch=64) == "Scan"
+    assert taken("lstm", 2048, batch=256) == "LSTM"  # nothing is missing
+    assert taken("qrnn_fo", 8) == "LSTM" and taken("qrnn_fo", 512) == "Scan"
+    assert taken("cfn", 8) == "Scan"
+
+
+def test_the_body_of_a_scan_has_the_blocks_of_the_cell_alone(path):
+    model = functional(kg.GatedRNN(U, "mgu", return_sequences=True, name="cell"))
+    export_onnx(model, path, lowering="scan")
+    graph = onnx.load(path).graph
+    (scan,) = (node for node in graph.node if node.op_type == "Scan")
+    body = next(a.g for a in scan.attribute if a.name == "body")
+    products = [node for node in body.node if node.op_type == "MatMul"]
+    assert len(products) == 2 and len(body.node) < 20  # h and r h
+    stored = {t.name: t.dims for g in (graph, body) for t in g.initializer if len(t.dims) == 2}
+    assert sum(int(np.prod(dims)) for dims in stored.values()) == 2 * U * (F + U)
+    assert scan.name == "cell/Scan" and all(node.name.startswith("cell/") for node in body.node)
+
+
+def test_an_activation_with_weights_leaves_as_a_loop(path):
+    x = keras.Input((4, F), name="x")
+    layer = kg.GatedRNN(U, "elman", activation=Scaled(), name="cell")
+    model = keras.Model(x, layer(x))
     report = export_onnx(model, path)
-    assert [(layer.name, layer.operator) for layer in report.layers] == [("rnn", "Loop")]
-    assert "GatedRNN" in report.layers[0].reason
+    assert report.layers[0].operator == "Loop" and "weights" in report.layers[0].reason
+
+
+class Scaled(keras.layers.Layer):
+    """tanh times a weight."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.7))
+
+    def call(self, x):
+        return self.scale * keras.ops.tanh(x)
 
 
 # What must not pass -----------------------------------------------------------------------------
@@ -584,7 +773,7 @@ def test_other_weights_other_inputs_and_no_onnx_at_all(path):
 def test_stateful_is_refused(path):
     x = keras.Input(batch_shape=(2, None, F))
     model = keras.Model(x, kg.GatedRNN(U, "lstm", stateful=True, name="kept")(x))
-    with pytest.raises(ExportError, match="stateful=True.*kept.*return_state"):
+    with pytest.raises(ExportError, match="stateful=True.*kept.*export_streaming.*return_state"):
         export_onnx(model, path)
     assert not Path(path).exists()
 

@@ -52,12 +52,13 @@ def _native(lowering: Lowering) -> Choice:
 
 
 def _faster_as_scan(form: NormalForm, native: Lowering, units: int, batch: int) -> str | None:
-    """Why a Scan is faster, or None: an operator multiplies the blocks that the cell has not, too.
+    """Why a Scan is faster, or None.
 
-    Measured by `python -m benchmarks.onnx`; a Scan costs more per node and less per product.
+    An operator multiplies the blocks that the cell has not, too; a Scan pays for each node at each
+    time step. Where they meet was measured by `python -m benchmarks.onnx`.
     """
     has = sum(block.recurrent_kernel == "dense" for block in form.blocks.values())
     share = has / BLOCKS[native.operator or ""]
-    if share < 1 and units * sqrt(batch) >= (512 if share > 0.7 else 256):
-        return f"a {native.operator} would multiply {1 / share:.2g} times as much"
+    if share < 1 and units * sqrt(batch) >= (32 * max(share, 0.5)) ** 2:
+        return f"at this size one {native.operator} node, which multiplies all blocks, is slower"
     return None

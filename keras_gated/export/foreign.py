@@ -6,15 +6,17 @@ or, in a `StackedRNNCells`, several. A stack of cells is a stack of layers.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
+from keras import ops, tree
 
 from keras_gated.cell import GatedCell
 from keras_gated.export.layers_within import layers_within
 from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
 
+MISSING = object()
 TAKEN = (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
 
 
@@ -27,6 +29,7 @@ class Run:
         path, name: of the layer; the path tells the cell too, where it is one of several.
         weights_from: the layer or cell whose weights these are.
         go_backwards, zero_output_for_mask, return_sequences: as in a layer.
+        in_time_order: see `native.Call`.
     """
 
     cell: GatedCell
@@ -36,24 +39,74 @@ class Run:
     go_backwards: bool = False
     zero_output_for_mask: bool = False
     return_sequences: bool = True
+    in_time_order: bool = False
 
 
 @contextmanager
-def taken_over(model: keras.Layer, run: Callable) -> Iterator[None]:
+def taken_over(model: keras.Layer, run: Any) -> Iterator[None]:
     """Inside, `run` runs the cells of Keras's own recurrent layers within a model.
+
+    The backward layer of a Bidirectional gives its sequence in the order of the input, and the
+    Bidirectional does not turn it round. A TimeDistributed around a recurrent layer takes its time
+    steps as more rows of the batch: Keras's own loop over them has no ONNX form.
 
     Args:
         model: a built model.
-        run: a runner as for `keras_gated.recurrence.run_by`.
+        run: a runner as for `keras_gated.recurrence.run_by`, with `takes(layer, cell) -> bool`.
     """
-    layers = {layer: runs for layer in layers_within(model) if (runs := _runs(layer))}
-    for layer, runs in layers.items():
-        vars(layer)["inner_loop"] = _loop(layer, runs, run)
+    layers = layers_within(model)
+    runs = {layer: found for layer in layers if (found := _runs(layer))}
+    turned = [layer for layer in layers if _turns(layer, runs, run)]
+    changed = {layer: {"inner_loop": _loop(layer, found, run)} for layer, found in runs.items()}
+    for layer in turned:
+        changed.setdefault(layer.backward_layer, {})["in_time_order"] = True
+        changed[layer] = {"return_sequences": False}
+    changed |= {layer: {"call": _folded(layer)} for layer in layers if _repeats(layer)}
+    before = {
+        layer: {k: vars(layer).get(k, MISSING) for k in new} for layer, new in changed.items()
+    }
+    for layer, new in changed.items():
+        vars(layer).update(new)
     try:
         yield
     finally:
-        for layer in layers:
-            del vars(layer)["inner_loop"]
+        for layer, old in before.items():
+            for name, value in old.items():
+                vars(layer).pop(name)
+                vars(layer).update({} if value is MISSING else {name: value})
+
+
+def _turns(layer: Any, runs: dict, run: Any) -> bool:
+    """Whether a layer is a Bidirectional that turns round what its backward layer gives."""
+    if type(layer) is not keras.layers.Bidirectional or not layer.return_sequences:
+        return False
+    forward, backward = layer.forward_layer, layer.backward_layer
+    if forward.go_backwards or not backward.go_backwards:
+        return False
+    if isinstance(backward, GatedRNN):
+        return run.takes(backward, backward.cell)
+    return len(runs.get(backward, [])) == 1 and run.takes(backward, runs[backward][0].cell)
+
+
+def _repeats(layer: Any) -> bool:
+    """Whether a layer is a TimeDistributed with a recurrent layer in it."""
+    within = layers_within(layer) if type(layer) is keras.layers.TimeDistributed else []
+    return any(isinstance(inner, keras.layers.RNN) for inner in within)
+
+
+def _folded(layer: keras.layers.TimeDistributed) -> Callable:
+    """What stands for `layer.call`, without its mask."""
+
+    def call(inputs, training=None, mask=None):
+        if mask is not None:
+            return type(layer).call(layer, inputs, training=training, mask=mask)
+        shape = ops.shape(inputs)
+        outputs = layer.layer(ops.reshape(inputs, (-1, *shape[2:])), training=training)
+        return tree.map_structure(
+            lambda y: ops.reshape(y, (-1, shape[1], *ops.shape(y)[1:])), outputs
+        )
+
+    return call
 
 
 def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
@@ -66,11 +119,12 @@ def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
             mask = mask[..., 0]
         x, seen, states = sequences, mask, []
         if stacked and layer.go_backwards:
-            x = keras.ops.flip(x, axis=1)
-            seen = None if mask is None else keras.ops.flip(mask, axis=1)
+            x = ops.flip(x, axis=1)
+            seen = None if mask is None else ops.flip(mask, axis=1)
         given = initial_state if stacked else [initial_state]
         for one, before in zip(runs, given, strict=True):
             flat = list(before) if isinstance(before, list | tuple) else [before]
+            one = replace(one, in_time_order=vars(layer).get("in_time_order", False))
             result = run(one, x, flat, seen, None)
             if result is None:
                 return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
@@ -95,12 +149,8 @@ def _runs(layer: Any) -> list[Run]:
         suffix = f"/cell_{k + 1}" if several else ""
         run = Run(twin, layer.path + suffix, layer.name, cell if several else layer)
         runs.append(run)
-    last = dict(zero_output_for_mask=layer.zero_output_for_mask)
-    return [*runs[:-1], Run(**{**vars(runs[-1]), **last, **_way(layer, several)})]
-
-
-def _way(layer: keras.layers.RNN, several: bool) -> dict:
-    return {"go_backwards": layer.go_backwards and not several}
+    way = {"go_backwards": layer.go_backwards and not several}
+    return [*runs[:-1], replace(runs[-1], zero_output_for_mask=layer.zero_output_for_mask, **way)]
 
 
 def gated_cell(cell: Any) -> GatedCell | None:

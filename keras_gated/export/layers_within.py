@@ -42,8 +42,9 @@ def check_stateless(model: keras.Layer) -> None:
         raise ExportError(
             "Argument `model` must not hold layers with stateful=True: an ONNX file keeps nothing "
             f"between two runs, so their states would be lost silently. Received: {names}. Rebuild "
-            "them with stateful=False, and pass states as inputs (initial_state) and outputs "
-            "(return_state=True) where a stream is to go on."
+            "them with stateful=False; where a stream is to go on, use "
+            "keras_gated.export_streaming(model, path), whose file takes the states in and gives "
+            "them out, or pass them yourself (initial_state, return_state=True)."
         )
 
 

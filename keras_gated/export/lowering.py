@@ -86,14 +86,19 @@ class Lowering:
         defaults = {"RNN": (TANH,), "GRU": (SIGMOID, TANH), "LSTM": (SIGMOID, TANH, TANH)}
         attributes: dict = {}
         if self.operator and self.functions != defaults[self.operator]:
-            alpha = [a for _, a, _ in self.functions if a is not None]
-            beta = [b for _, _, b in self.functions if b is not None]
-            attributes["activations"] = [name for name, _, _ in self.functions]
-            attributes |= {"activation_alpha": alpha} if alpha else {}
-            attributes |= {"activation_beta": beta} if beta else {}
+            attributes |= listed(self.functions)
         if self.linear_before_reset:
             attributes["linear_before_reset"] = 1
         return attributes
+
+
+def listed(functions: tuple[Function, ...]) -> dict:
+    """Returns the attributes that name an operator's activations, of all its directions."""
+    alpha = [a for _, a, _ in functions if a is not None]
+    beta = [b for _, _, b in functions if b is not None]
+    attributes: dict = {"activations": [name for name, _, _ in functions]}
+    attributes |= {"activation_alpha": alpha} if alpha else {}
+    return attributes | ({"activation_beta": beta} if beta else {})
 
 
 def lower(form: NormalForm) -> Lowering:

@@ -1,15 +1,17 @@
-"""A stub's place taken by a native LSTM, GRU or RNN node, its weights and what stands around it.
+"""Native LSTM, GRU and RNN nodes, their weights and what stands around them, in place of stubs.
 
-Works on the ONNX graph alone. Masks are exact for any pattern: the valid time steps of each row are
-gathered to the front, the operator runs over them (`sequence_lens`), and they are put back.
+Works on the ONNX graph alone. Two calls that run over the same input in opposite directions become
+one bidirectional node.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from keras_gated.export.lowering import Lowering
+from keras_gated.export.lowering import Lowering, listed
+from keras_gated.export.masking import Masked
 from keras_gated.export.packing import Arrays
 from keras_gated.export.writing import Written
 
@@ -28,6 +30,8 @@ class Call:
             "h" and "c" (B, U); only those that there are.
         states: the states that come out, after the sequence (B, T, U) and the last output (B, U).
         go_backwards, zero_output_for_mask: as in the layer.
+        in_time_order: whether the sequence of a layer that goes backwards is wanted in the order
+            of the input, as `keras.layers.Bidirectional` has it in the end.
     """
 
     name: str
@@ -39,138 +43,132 @@ class Call:
     states: tuple[str, ...]
     go_backwards: bool
     zero_output_for_mask: bool
+    in_time_order: bool = False
 
-    def nodes(self, stub: Any, write: Written) -> list:
-        """Returns the nodes in place of the stub."""
-        return _operator(self, stub, write)
-
-
-def _operator(call: Call, stub: Any, write: Written) -> list:
-    write.begin(call.name)
-    tensors = dict(zip(call.inputs, stub.input, strict=True))
-    wanted = dict(zip(("sequence", "last", *call.states), stub.output, strict=True))
-    wanted = {name: output for name, output in wanted.items() if output in write.read}
-    if call.go_backwards:
-        for name in ("x", "output_gate", "mask"):
-            if name in tensors:
-                tensors[name] = _flipped(write, tensors[name], name)
-    masked = _Mask(write, tensors["mask"], call) if "mask" in tensors else None
-    found = _run(call, tensors, masked, write, "sequence" in wanted)
-    results = masked.spread(found, tensors) if masked else found
-    return write.deliver({output: results[name] for name, output in wanted.items()})
+    def opposite(self, other: "Call") -> bool:
+        """Whether the two can be one bidirectional node, if they run over the same input."""
+        ours, theirs = self.lowering, other.lowering
+        return (
+            (self.go_backwards, other.go_backwards) == (False, True)
+            and (ours.operator, self.units) == (theirs.operator, other.units)
+            and ours.linear_before_reset == theirs.linear_before_reset
+            and ours.peepholes == theirs.peepholes
+            and {"h", "c"} & set(self.inputs) == {"h", "c"} & set(other.inputs)
+        )
 
 
-def _run(call: Call, tensors: dict, masked: "_Mask | None", write: Written, sequence: bool) -> dict:
-    """Writes the operator; returns the sequence, the last output and the states, without masks."""
-    kind, lowering = call.lowering.operator or "", call.lowering
-    x = masked.compact(tensors["x"], "x") if masked else tensors["x"]
+def nodes(calls: Sequence[Call], stubs: Sequence[Any], write: Written) -> list:
+    """Returns the nodes in place of one stub, or of the stubs of two opposite calls."""
+    first = calls[0]
+    write.begin(first.name if len(calls) == 1 else _together(calls))
+    pairs = zip(calls, stubs, strict=True)
+    given = [dict(zip(call.inputs, stub.input, strict=True)) for call, stub in pairs]
+    masked = Masked(write, given[0]["mask"]) if "mask" in given[0] else None
+    results: dict[str, str] = {}
+    for call, stub, tensors, found in zip(
+        calls, stubs, given, _run(calls, given, masked, write), strict=True
+    ):
+        write.scope = call.name
+        if "output_gate" in tensors:
+            found |= _shown(call, found, tensors["output_gate"], masked, write)
+        if masked:
+            found = masked.spread(call, found, tensors)
+        if call.go_backwards and not call.in_time_order:
+            found["sequence"] = _flipped(write, found["sequence"])
+        names = zip(("sequence", "last", *call.states), stub.output, strict=True)
+        results |= {output: found[name] for name, output in names if output in write.read}
+    return write.deliver(results)
+
+
+def _together(calls: Sequence[Call]) -> str:
+    """A name for two calls: that of what holds both layers, counted as the calls are."""
+    holders = {call.weights_name.rpartition("/")[0] for call in calls}
+    name = holders.pop() if len(holders) == 1 else ""
+    name = name or "_".join(call.weights_name for call in calls)
+    return name + calls[0].name.removeprefix(calls[0].weights_name)
+
+
+def _run(calls: Sequence[Call], given: list, masked: Masked | None, write: Written) -> list[dict]:
+    """Writes the operator; returns each call's sequence in time order, last output and states."""
+    first = calls[0]
+    kind = first.lowering.operator or ""
+    x = masked.compact(given[0]["x"], "x") if masked else given[0]["x"]
     x = _guarded(write, write.node("Transpose", [x], "time_first", perm=[1, 0, 2]))
-    weights = {
-        name: write.constant(f"{call.weights_name}/{name}", array)
-        for name, array in call.arrays.items()
-    }
-    h = write.node("Unsqueeze", [tensors["h"], write.ints(0)]) if "h" in tensors else ""
-    inputs = [x, weights["W"], weights["R"], weights["B"], masked.lengths if masked else "", h]
+    h, c = (_both(write, [t[name] for t in given if name in t]) for name in ("h", "c"))
+    w = _weights(calls, write)
+    inputs = [x, w["W"], w["R"], w["B"], masked.lengths if masked else "", h]
     if kind == "LSTM":
-        c = write.node("Unsqueeze", [tensors["c"], write.ints(0)]) if "c" in tensors else ""
-        inputs += [h if lowering.hidden else c, weights.get("P", "")]
+        inputs += [h if first.lowering.hidden else c, w.get("P", "")]
     while not inputs[-1]:
         inputs.pop()
-    found = write.node(
-        kind,
-        inputs,
-        kind,
-        outputs=3 if kind == "LSTM" else 2,
-        hidden_size=call.units,
-        **lowering.attributes,
-    )
-    results = {
-        name: write.node("Squeeze", [state, write.ints(0)], f"last_{name}")
-        for name, state in zip(call.states, found[1:], strict=False)
+    outputs = 3 if kind == "LSTM" else 2
+    y, *states = write.node(kind, inputs, kind, outputs, hidden_size=first.units, **_about(calls))
+    found: list[dict] = [{} for _ in calls]
+    for one, part in zip(found, _parts(write, y, len(calls), 1, "sequence"), strict=True):
+        one["sequence"] = write.node("Transpose", [part], perm=[1, 0, 2])
+    for name, state in zip(first.states, states, strict=False):
+        for one, part in zip(found, _parts(write, state, len(calls), 0, name), strict=True):
+            one[name] = part
+    return [one | {"last": one["h"]} for one in found]
+
+
+def _about(calls: Sequence[Call]) -> dict:
+    """The operator's attributes for all directions."""
+    about = calls[0].lowering.attributes
+    if len(calls) == 1:
+        return about | ({"direction": "reverse"} if calls[0].go_backwards else {})
+    lowerings = [call.lowering for call in calls]
+    functions = tuple(f for lowering in lowerings for f in lowering.functions)
+    if any("activations" in lowering.attributes for lowering in lowerings):
+        about |= listed(functions)
+    return about | {"direction": "bidirectional"}
+
+
+def _weights(calls: Sequence[Call], write: Written) -> dict[str, str]:
+    """Names of the operator's weights, those of all directions in one."""
+    name = calls[0].weights_name if len(calls) == 1 else _together(calls)
+    return {
+        key: write.constant(f"{name}/{key}", np.concatenate([c.arrays[key] for c in calls]))
+        for key in calls[0].arrays
     }
-    results["last"] = results["h"]
-    if sequence or "output_gate" in tensors:
-        y = write.node("Squeeze", [found[0], write.ints(1)])
-        results["sequence"] = write.node("Transpose", [y], "batch_first", perm=[1, 0, 2])
-    return _shown(results, tensors, masked, write) if "output_gate" in tensors else results
 
 
-def _shown(found: dict, tensors: dict, masked: "_Mask | None", write: Written) -> dict:
+def _both(write: Written, states: list[str]) -> str:
+    """Initial states (B, U) as (directions, B, U); "" where there are none."""
+    rows = [write.node("Unsqueeze", [state, write.ints(0)]) for state in states]
+    return rows[0] if len(rows) == 1 else write.node("Concat", rows, axis=0) if rows else ""
+
+
+def _parts(write: Written, tensor: str, count: int, axis: int, name: str) -> list[str]:
+    """The directions of a result, each without their axis."""
+    parts = [tensor]
+    if count > 1:
+        parts = write.node(
+            "Split", [tensor, write.ints(*[1] * count)], f"{name}s", count, axis=axis
+        )
+    return [write.node("Squeeze", [part, write.ints(axis)]) for part in parts]
+
+
+def _shown(call: Call, found: dict, gate: str, masked: Masked | None, write: Written) -> dict:
     """What left the operator times an output gate that was computed outside."""
-    gate = tensors["output_gate"]
     gate = masked.compact(gate, "output_gate") if masked else gate
     y = write.node("Mul", [found["sequence"], gate], "shown")
     if masked:
-        h = masked.last_of(y)
+        h = masked.last_of(call, y)
     else:
-        h = write.node("Gather", [y, write.constant("keras_gated/last", np.array(-1))], axis=1)
-    return found | {"sequence": y, "h": h, "last": h}
+        end = 0 if call.go_backwards else -1
+        at = write.constant("keras_gated/first" if not end else "keras_gated/last", np.array(end))
+        h = write.node("Gather", [y, at], axis=1)
+    return {"sequence": y, "h": h, "last": h}
 
 
-def _flipped(write: Written, tensor: str, name: str) -> str:
-    """A tensor (B, T, ...) from the last time step to the first."""
+def _flipped(write: Written, tensor: str) -> str:
+    """A sequence (B, T, U) from its last time step to the first."""
     ends = [write.ints(k) for k in (-1, -(2**31), 1, -1)]
-    return write.node("Slice", [tensor, *ends], f"{name}_backwards")
+    return write.node("Slice", [tensor, *ends], "backwards")
 
 
 def _guarded(write: Written, x: str) -> str:
     """x, or an ordinary error where it is empty: there onnxruntime's operators end the process."""
     shape = write.node("Shape", [x])
     return write.node("Reshape", [x, write.node("Max", [shape, write.ints(1)])], "not_empty")
-
-
-class _Mask:
-    """A mask (B, T): to the operator and back."""
-
-    def __init__(self, write: Written, mask: str, call: Call):
-        self._write, self._call = write, call
-        node, ints = write.node, write.ints
-        self._mask = node("Cast", [mask], to=9)  # bool
-        ones = node("Cast", [mask], to=7)  # int64
-        self._count = node("CumSum", [ones, ints(1)], "valid_so_far")
-        total = node("ReduceSum", [ones, ints(1)], "valid", keepdims=0)
-        self.lengths = node("Cast", [total], "lengths", to=6)  # int32
-        self._total = total
-        time = node("Gather", [node("Shape", [mask]), ints(1)])
-        steps = node("Range", [*(node("Squeeze", [t]) for t in (ints(0), time, ints(1)))])
-        # Valid steps in order, then the others: no two keys are equal.
-        late = node("Mul", [node("Sub", [ints(1), ones]), time])
-        keys = node("Add", [steps, late])
-        _, self._order = node("TopK", [keys, time], outputs=2, axis=1, largest=0, sorted=1)
-
-    def compact(self, x: str, name: str) -> str:
-        """x (B, T, F) with the valid time steps of each row at the front."""
-        return self._at(x, self._order, f"{name}_valid_first")
-
-    def last_of(self, y: str) -> str:
-        """The last valid step (B, U) of a compact sequence."""
-        node, ints = self._write.node, self._write.ints
-        last = node("Max", [node("Sub", [self._total, ints(1)]), ints(0)])
-        last = node("Unsqueeze", [last, ints(1)])
-        return node("GatherND", [y, last], batch_dims=1)
-
-    def spread(self, found: dict, tensors: dict) -> dict:
-        """Sequence, last output and states as the layer has them under the mask."""
-        node, ints = self._write.node, self._write.ints
-        zero = self._write.constant("keras_gated/zero", np.array(0.0, np.float32))
-        some = node("Unsqueeze", [node("Greater", [self._total, ints(0)]), ints(1)])
-        shown = node("Greater", [self._count, ints(0)])
-        ends = some
-        if self._call.zero_output_for_mask:
-            shown = self._mask
-            last = self._write.constant("keras_gated/last_step", np.array([-1]))
-            ends = node("Gather", [shown, last], axis=1)
-        results = {"last": node("Where", [ends, found["h"], zero], "last")}
-        for name in self._call.states:
-            before = tensors.get(name, zero)
-            results[name] = node("Where", [some, found[name], before], f"kept_{name}")
-        if "sequence" in found:
-            index = node("Max", [node("Sub", [self._count, ints(1)]), ints(0)])
-            y = self._at(found["sequence"], index, "put_back")
-            shown = node("Unsqueeze", [shown, ints(2)])
-            results["sequence"] = node("Where", [shown, y, zero], "sequence")
-        return results
-
-    def _at(self, x: str, index: str, name: str) -> str:
-        index = self._write.node("Unsqueeze", [index, self._write.ints(2)])
-        return self._write.node("GatherND", [x, index], name, batch_dims=1)

@@ -1,40 +1,23 @@
 """export_onnx: a Keras model with gated layers to a file of native ONNX operators."""
 
-import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import keras
-from keras import tree
 
 from keras_gated.export.check import check_onnx
 from keras_gated.export.choice import LOWERINGS
-from keras_gated.export.errors import ExportError, require
-from keras_gated.export.finishing import check_graph, histogram, tidy
-from keras_gated.export.foreign import taken_over
-from keras_gated.export.interface import (
-    Interface,
-    interface_of,
-    output_axes,
-    output_names,
-)
-from keras_gated.export.layers_within import (
-    check_stateless,
-    gated_layers,
-    in_float32,
-    layers_within,
-    readable,
-)
-from keras_gated.export.placing import place
-from keras_gated.export.report import ExportReport, LayerReport
-from keras_gated.export.tf2onnx_bridge import OPSETS, convert
+from keras_gated.export.conversion import ModelCall, converted, reported
+from keras_gated.export.drafts import check_folder, put_in_place
+from keras_gated.export.elsewhere import export_elsewhere, on_tensorflow
+from keras_gated.export.errors import ExportError
+from keras_gated.export.interface import interface_of
+from keras_gated.export.layers_within import check_stateless, in_float32, layers_within, readable
+from keras_gated.export.report import ExportReport
+from keras_gated.export.tf2onnx_bridge import OPSETS
 from keras_gated.export.tracing import Tracer
-from keras_gated.recurrence import run_by
 
 
 def export_onnx(
@@ -47,6 +30,7 @@ def export_onnx(
     expected_batch: int = 1,
     dynamic: bool = True,
     verify: bool = True,
+    modules: Sequence[str] = (),
 ) -> ExportReport:
     """Writes a Keras model to an ONNX file; recurrent layers leave as one node each.
 
@@ -56,6 +40,9 @@ def export_onnx(
     Inputs and outputs keep the model's names; batch and time stay open. The model is exported as it
     runs with training=False, layers of mixed precision in float32. The file appears only once it
     is complete and checked: a failed export leaves no file, and an older one as it was.
+
+    On Keras's JAX and torch backends a process of its own, on TensorFlow, writes the file from the
+    saved model; it is compared with the model as it runs here.
 
     Args:
         model: a Functional, Sequential or subclassed model, built.
@@ -70,6 +57,8 @@ def export_onnx(
         expected_batch: int > 0, the batch that the file will mostly run at: "auto" looks at it.
         dynamic: bool. Whether batch and time stay open; False fixes the batch at 1.
         verify: bool. Whether the file is run in onnxruntime beside the model before it counts.
+        modules: on the JAX and torch backends, names of modules that define custom layers and
+            functions of the model. Those that its saved configuration names are found without.
 
     Returns:
         An `ExportReport`: each layer's operator and why; str() is a table.
@@ -77,28 +66,25 @@ def export_onnx(
     Raises:
         ExportError: if the model cannot leave as ONNX, or if the file differs from the model.
         ValueError: if an argument is not as above.
-        ImportError: if the packages of the extra "onnx" are not installed.
+        ImportError: if the packages of the extra "onnx" are not installed; TensorFlow is one, on
+            every backend.
 
     Example:
         >>> print(kg.export_onnx(model, "model.onnx"))
     """
-    _check_arguments(model, path, opset, lowering, expected_batch)
+    check_arguments(model, path, opset, lowering, expected_batch)
     check_stateless(model)
     interface = interface_of(model, input_signature, dynamic)
-    with in_float32(model):
-        tracer = Tracer(model, opset, lowering, expected_batch)
-        proto, names = _converted(model, interface, tracer)
-    report = ExportReport(
-        path=os.fspath(path),
-        opset=opset,
-        layers=_layers(model, tracer),
-        operators=histogram(proto.graph),
-        inputs=tuple(port.name for port in interface.ports),
-        outputs=tuple(names),
-        size=proto.ByteSize(),
-    )
-    with _put_in_place(path) as draft:
-        draft.write_bytes(proto.SerializeToString())
+    options = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
+    with put_in_place(path) as draft:
+        if on_tensorflow():
+            report = _written(model, draft, interface, **options)
+        else:
+            options |= {"dynamic": dynamic, "verify": verify}
+            report = export_elsewhere(
+                export_onnx, model, draft, input_signature, modules, **options
+            )
+        report = replace(report, path=os.fspath(path))
         if verify:
             parity = check_onnx(model, draft, input_signature=input_signature)
             if not parity.passed:
@@ -107,48 +93,23 @@ def export_onnx(
     return report
 
 
-def _converted(model, interface: Interface, tracer: Tracer) -> tuple[Any, list[str]]:
-    """The ONNX model, whole and valid, and the names of its outputs."""
-    (tf,) = require("tensorflow")
-    names: list[str] = []
-
-    def called(*tensors):
-        with run_by(tracer):
-            outputs = model(interface.pack(tensors), training=False)
-        names[:] = output_names(model, outputs, interface)
-        flat = tree.flatten(outputs)
-        return {name: tf.identity(t, name="y") for name, t in zip(names, flat, strict=True)}
-
-    signature = [tf.TensorSpec(p.shape, p.dtype, name=p.name) for p in interface.ports]
-    function = tf.function(called, input_signature=signature, autograph=False)
-    with taken_over(model, tracer):
-        function.get_concrete_function()
-    tracer.check()
-    proto, complaints = convert(function, signature, tracer.opset, tracer.shapes)
-    place(proto.graph, tracer.calls)
-    axes = output_axes(model, interface)
-    tidy(
-        proto,
-        model.name,
-        weights=_weights(model),
-        inputs={port.name: interface.axes(port) for port in interface.ports},
-        outputs=dict(zip(names, axes or [[]] * len(names), strict=True)),
-    )
-    check_graph(proto, [port.name for port in interface.ports], complaints)
-    return proto, names
+def _written(model, path, interface, opset, lowering, expected_batch) -> ExportReport:
+    with in_float32(model):
+        tracer = Tracer(model, opset, lowering, expected_batch)
+        call = ModelCall(model, interface)
+        proto = converted(call, tracer)
+    path.write_bytes(proto.SerializeToString())
+    return reported(path, proto, call, tracer)
 
 
-def _check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expected_batch) -> None:
+def check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expected_batch) -> None:
+    """Raises a ValueError or an ExportError unless a model can be exported with these."""
     if not isinstance(model, keras.Model):
         raise ValueError(
             f"Argument `model` must be a keras.Model. Received: {type(model).__name__}. "
             "Put a layer into one: keras.Sequential([keras.Input((None, features)), layer])."
         )
-    if not (folder := Path(path).absolute().parent).is_dir():
-        raise ValueError(
-            "Argument `path` must be in a folder that exists. "
-            f"Received: path={os.fspath(path)!r}. Create {str(folder)!r} first."
-        )
+    check_folder(path)
     if opset not in OPSETS:
         raise ValueError(
             f"Argument `opset` must be an integer in {OPSETS[0]}..{OPSETS[-1]}, which masks need "
@@ -159,14 +120,6 @@ def _check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expec
         raise ValueError(
             "Argument `expected_batch` must be an integer > 0. "
             f"Received: expected_batch={expected_batch!r}. Use 1, the default, if unsure."
-        )
-    if (backend := keras.backend.backend()) != "tensorflow":
-        raise ExportError(
-            "export_onnx traces the model with TensorFlow, so Keras must run on its TensorFlow "
-            f"backend. Received: backend {backend!r}. Save the model with "
-            "model.save('model.keras') and export it in a process that is started with the "
-            "environment variable KERAS_BACKEND=tensorflow: "
-            "keras_gated.export_onnx(keras.models.load_model('model.keras'), 'model.onnx')."
         )
 
 
@@ -185,55 +138,6 @@ def _check_lowering(model: keras.Model, lowering: Any) -> None:
             f"Argument `lowering` must name recurrent layers of the model: {known}. "
             f"Received: {unknown}."
         )
-
-
-def _weights(model: keras.Model) -> dict:
-    """The weights of ordinary layers by readable name, e.g. "dense/kernel"."""
-    return {
-        weight.path.removeprefix(f"{model.name}/"): keras.ops.convert_to_numpy(weight)
-        for weight in model.weights
-    }
-
-
-def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
-    rows = [
-        LayerReport(
-            left.name, left.choice.operator, left.choice.reason, left.size, _trainable(left.weights)
-        )
-        for left in tracer.left.values()
-    ]
-    reason = "no call was seen: the model does not use it, or hides it behind a tf.function"
-    rows += [
-        LayerReport(readable(layer, model), "not traced", reason, None, _trainable(layer))
-        for layer in gated_layers(model)
-        if layer.cell not in tracer.left
-    ]
-    return tuple(rows)
-
-
-def _trainable(layer: keras.Layer) -> int:
-    return sum(math.prod(weight.shape) for weight in layer.trainable_weights)
-
-
-@contextmanager
-def _put_in_place(path: str | os.PathLike) -> Iterator[Path]:
-    """A draft in the same folder that takes the place of `path` if all goes well."""
-    target = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".onnx", dir=target.parent)
-    os.close(handle)
-    draft = Path(name)
-    try:
-        yield draft
-        draft.chmod(0o666 & ~_umask())
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _differs(parity) -> str:

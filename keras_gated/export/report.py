@@ -1,7 +1,9 @@
 """What an export tells: each layer's operator and why, and what the file holds."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,24 @@ class ExportReport:
                 *(table(head, rows, right=(2, 3)) if rows else []),
             ]
         )
+
+
+def as_json(thing: Any) -> Any:
+    """Returns a report, or what stands in one, in the kinds that JSON has.
+
+    A number that is not finite becomes None: JSON has none of these.
+    """
+    if is_dataclass(thing):
+        names = [f.name for f in fields(thing)]
+        names += [n for n, value in vars(type(thing)).items() if isinstance(value, property)]
+        return {name: as_json(getattr(thing, name)) for name in names}
+    if isinstance(thing, Mapping):
+        return {str(key): as_json(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [as_json(value) for value in thing]
+    if isinstance(thing, float):  # NumPy's too
+        return float(thing) if math.isfinite(thing) else None
+    return thing
 
 
 def counted(operators: Mapping[str, int]) -> str:

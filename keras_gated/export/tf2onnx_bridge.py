@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from keras_gated.export.errors import ExportError, require
+from keras_gated.export.errors import require
 
 STUB, TENSORFLOW_STUB = "KerasGatedStub", "PyFuncStateless"
 OPSETS = range(13, 19)  # axes as inputs need 13; tf2onnx 1.17 ends at 18
@@ -40,16 +40,13 @@ def convert(function: Any, signature: list, opset: int, shapes: Mapping[str, lis
 def convert_graph(graph: Any, inputs: Sequence[str], outputs: Sequence[str], opset: int) -> Any:
     """Converts a tf.Graph between some of its tensors; returns an onnx.GraphProto.
 
-    Raises:
-        ExportError: if tf2onnx complained.
+    What has no ONNX form stays as it is: `finishing.check_graph` finds it in the whole file.
     """
     (tf2onnx,) = require("tf2onnx")
-    with _Complaints() as complaints:
+    with _Complaints():
         model, _ = tf2onnx.convert.from_graph_def(
             graph.as_graph_def(), input_names=list(inputs), output_names=list(outputs), opset=opset
         )
-    if complaints.texts:
-        raise ExportError(f"A step has no ONNX form: {'; '.join(complaints.texts)}")
     return model.graph
 
 
@@ -82,8 +79,12 @@ class _Complaints(logging.Handler):
         self._logger = logging.getLogger("tf2onnx")
         self._before = self._logger.propagate, self._logger.handlers, self._logger.level
         self._logger.propagate, self._logger.handlers = False, [self]
+        self._tensorflow = logging.getLogger("tensorflow")  # warns of what tf2onnx calls
+        self._spoke_from = self._tensorflow.level
+        self._tensorflow.setLevel(logging.ERROR)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._logger.propagate, self._logger.handlers, level = self._before
         self._logger.setLevel(level)
+        self._tensorflow.setLevel(self._spoke_from)

@@ -84,6 +84,10 @@ class Tracer:
         self._note(layer, choice)
         return result
 
+    def takes(self, layer, cell: GatedCell) -> bool:
+        """Whether a layer with this cell leaves a stub, and not Keras's loop."""
+        return choose(cell.form, cell.units, self._wanted(layer)).operator != "Loop"
+
     def _choose(self, layer, sequences) -> Choice:
         form, wanted = layer.cell.form, self._wanted(layer)
         dtype = keras.backend.standardize_dtype(sequences.dtype)
@@ -138,7 +142,10 @@ class Tracer:
 
     def _as_scan(self, layer, sequences, states: list, mask) -> tuple:
         name = self._call_name(readable(layer, self.model))
-        return run_fused(layer, sequences, states, mask, None, scan(name, self.opset, self._stub))
+        last, outputs, states = run_fused(
+            layer, sequences, states, mask, None, scan(name, self.opset, self._stub)
+        )
+        return last, ops.flip(outputs, axis=1) if in_time_order(layer) else outputs, states
 
     def _call(self, layer, lowering: Lowering, width: int, inputs: tuple) -> Call:
         name, cell = readable(layer, self.model), layer.cell
@@ -159,6 +166,7 @@ class Tracer:
             states=cell.form.states,
             go_backwards=layer.go_backwards,
             zero_output_for_mask=layer.zero_output_for_mask,
+            in_time_order=in_time_order(layer),
         )
 
     def _stub(self, call: Call | Scan, tensors: list, outputs: list) -> list:
@@ -175,6 +183,11 @@ class Tracer:
         self.calls[token] = call
         self.shapes[token] = [[-1 if s is None else s for s in shape] for shape in shapes]
         return [tf.ensure_shape(o, shape) for o, shape in zip(found, shapes, strict=True)]
+
+
+def in_time_order(layer) -> bool:
+    """Whether a layer's sequence is wanted in the order of its input; see `foreign.taken_over`."""
+    return getattr(layer, "in_time_order", False)
 
 
 def _block_arrays(cell: GatedCell) -> dict:

@@ -16,6 +16,7 @@ class Written:
     Attributes:
         read: names of the tensors that something in the graph reads.
         nodes: the nodes of the call that is being written.
+        scope: what the nodes' names begin with.
     """
 
     def __init__(self, graph: Any, root: Any):
@@ -24,11 +25,11 @@ class Written:
         self._initializers = {tensor.name for tensor in root.initializer}
         self.read = read_in(graph)
         self.nodes: list = []
-        self._scope = ""
+        self.scope = ""
 
     def begin(self, scope: str) -> None:
         """Starts the nodes of a call called `scope`."""
-        self.nodes, self._scope = [], scope
+        self.nodes, self.scope = [], scope
 
     def constant(self, name: str, array: np.ndarray) -> str:
         """Returns the name of a constant; the same name stands for the same array."""
@@ -44,7 +45,7 @@ class Written:
 
     def node(self, kind: str, inputs: Sequence[str], name: str = "", outputs=1, **attributes):
         """Writes a node; returns the name of its output, or of each of them."""
-        name = f"{self._scope}/{name or f'{kind.lower()}_{len(self.nodes)}'}"
+        name = f"{self.scope}/{name or f'{kind.lower()}_{len(self.nodes)}'}"
         names = [name] if outputs == 1 else [f"{name}:{k}" for k in range(outputs)]
         made = self._onnx.helper.make_node(kind, list(inputs), names, name=name, **attributes)
         self.nodes.append(made)

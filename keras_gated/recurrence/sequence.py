@@ -69,9 +69,15 @@ class Sequence:
         return h, last
 
     def run_by(self, loop) -> tuple[Any, list]:
-        """Returns the same, the step run over time by another `backend.loop`, without gradient."""
-        tensors = map(ops.copy, self.tensors)  # of a variable, a tensor
-        (h, *last), _ = self.forward(*tensors, keep=False, loop=loop)
+        """Returns the same, the step run over time by another `backend.loop`, without gradient.
+
+        What can be done for all time steps at once is: a loop in a file has no compiler behind it.
+        """
+        parts = self._parts([ops.copy(x) for x in self.tensors])  # of a variable, a tensor
+        weights = self.formula.prepared(parts.weights)
+        biases = weights["bias", 0]
+        terms = {k: x + biases.pop(k) if k in biases else x for k, x in parts.terms.items()}
+        last, (h,) = self._over_time(parts._replace(terms=terms), weights, False, loop)
         return h, last
 
     def _parts(self, tensors) -> Parts:
@@ -83,20 +89,24 @@ class Sequence:
             terms, states, weights, *(next(rest) if there else None for there in self.masks)
         )
 
-    def forward(self, *tensors, keep: bool = True, loop=backend.loop):
+    def forward(self, *tensors, keep: bool = True):
         """Returns [h of all time steps, *last states], and what the gradient needs, if `keep`."""
         parts = self._parts(tensors)
         weights = self.formula.prepared(parts.weights)
+        last, kept = self._over_time(parts, weights, keep, backend.loop)
+        return [kept[0], *last], kept
+
+    def _over_time(self, parts: Parts, weights: dict, keep: bool, loop):
+        """Returns the last states and the series of states and nodes, or of h alone."""
 
         def step(states, xs):
-            terms, at = dict(zip(self.of_input, xs, strict=False)), _Noted(states[0])
+            terms, at = dict(zip(parts.terms, xs, strict=False)), _Noted(states[0])
             _, new = self.formula.step(weights, terms, states, parts.h_mask, at)
             if parts.mask is not None:
                 new = _where(xs[-1] > 0, new, states)
             return new, [*new, *at.nodes] if keep else new[:1]
 
-        last, kept = loop(step, parts.states, _known(*parts.terms.values(), parts.mask))
-        return [kept[0], *last], kept
+        return loop(step, parts.states, _known(*parts.terms.values(), parts.mask))
 
     def backward(self, tensors, kept, upstream):
         """Returns the gradient of each tensor."""

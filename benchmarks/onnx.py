@@ -1,0 +1,120 @@
+"""Measures the forms of a cell in ONNX: native operator, Scan, Loop, and what "auto" takes.
+
+onnxruntime on one thread of the CPU; medians, in turns, in one process.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.__main__ import about, written
+
+PRESETS = ("lstm", "cifg", "janet", "gru", "gru_no_reset", "mgu")
+PAIRS = ((32, 1), (64, 1), (64, 64), (128, 1), (128, 16), (256, 1), (256, 16), (512, 1), (512, 64))
+FORMS = ("native", "scan", "loop")
+TIME = 50
+# What a device runs: batch 1, 100 time steps, 32 inputs, 64 units.
+SMALL = ("lstm", "lstm_peephole", "nig", "nfg", "nog", "cifg", "gru", "gru_cho")
+
+
+def parsed(arguments=None) -> argparse.Namespace:
+    """Returns the command line's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.onnx", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three sizes, under two minutes")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="a folder")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each row, about")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(backend="tensorflow")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Runs the command."""
+    options = parsed()
+    os.environ["KERAS_BACKEND"] = options.backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    keras.utils.set_random_seed(options.seed)
+    pairs = PAIRS[1::3] if options.quick else PAIRS
+    work = [(name, 1, 100, 32, 64) for name in SMALL]
+    work += [(name, batch, TIME, units, units) for units, batch in pairs for name in PRESETS]
+    rows, bar = [], keras.utils.Progbar(len(work), unit_name="row")
+    for row in work:
+        rows.append(measured(*row, seconds=options.seconds, seed=options.seed))
+        bar.add(1)
+    where = about(options, module="benchmarks.onnx")
+    written(options.out, "onnx", {"about": where, "rows": rows}, markdown(where, rows))
+
+
+def measured(name: str, batch: int, time: int, inputs: int, units: int, *, seconds, seed) -> dict:
+    """Returns the median time in milliseconds of each form of a preset, and what auto takes."""
+    import keras
+    import numpy as np
+
+    import keras_gated as kg
+    from keras_gated.export.check import session_of
+
+    layer = kg.GatedRNN(units, name, return_sequences=True)
+    model = keras.Sequential([keras.Input((None, inputs)), layer])
+    x = np.random.default_rng(seed).normal(size=(batch, time, inputs)).astype("float32")
+    runs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for form in FORMS:
+            path = f"{folder}/{form}.onnx"
+            kg.export_onnx(model, path, lowering=form, verify=False)
+            session = session_of(path)
+            runs[form] = lambda session=session: session.run(None, {"input": x})
+        report = kg.export_onnx(model, f"{folder}/auto.onnx", expected_batch=batch, verify=False)
+    taken = report.layers[0].operator.lower()
+    found = {form: 1e3 * median for form, median in _medians(runs, seconds).items()}
+    auto = taken if taken in ("scan", "loop") else "native"
+    return {"preset": name, "size": [batch, time, inputs, units], **found, "auto": auto}
+
+
+def _medians(runs: dict, seconds: float) -> dict:
+    times: dict = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    start = time.perf_counter()
+    while (turns := len(times[FORMS[0]])) < 9 or (
+        turns < 2000 and time.perf_counter() - start < seconds
+    ):
+        for name, run in runs.items():
+            before = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - before)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def markdown(about: dict, rows: list[dict]) -> str:
+    """Returns the page."""
+    from benchmarks.report import heading, table
+
+    head = ["cell", "size", *FORMS, "loop / native", "scan / native", "auto takes", "auto / best"]
+    lines = []
+    for row in rows:
+        best = min(row[form] for form in FORMS)
+        lines.append(
+            [
+                row["preset"],
+                str(tuple(row["size"])),
+                *(f"{row[form]:.3g}" for form in FORMS),
+                f"{row['loop'] / row['native']:.2f}",
+                f"{row['scan'] / row['native']:.2f}",
+                row["auto"],
+                f"{row[row['auto']] / best:.2f}",
+            ]
+        )
+    text = (
+        "Times are medians in milliseconds of one run of onnxruntime on one thread, taken in turns "
+        "in one process; sizes are (batch, time, inputs, units). `auto` was told the batch."
+    )
+    return "\n".join([*heading("ONNX, as measured", about, text), "", *table(head, lines)]) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""The command line: keras-gated COMMAND. A command is a function and the parser that names it."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from keras_gated.export.choice import LOWERINGS
+from keras_gated.export.elsewhere import import_modules, load_model
+from keras_gated.export.errors import ExportError
+from keras_gated.export.report import as_json
+
+PASSED, FAILED = 0, 1  # argparse itself ends with 2
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command found.
+
+    Attributes:
+        report: what is printed: its str(), or with --json its fields.
+        passed: bool.
+    """
+
+    report: Any
+    passed: bool = True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: of the command line, without the program's name; None takes sys.argv.
+
+    Returns:
+        The exit status: 0, or 1 if something failed or differs.
+
+    Raises:
+        SystemExit: with status 2 if the arguments are wrong.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        with redirect_stdout(sys.stderr):  # what libraries print is no part of the answer
+            result = options.run(options)
+    except Exception as error:  # noqa: BLE001 - a user's layer may raise anything
+        print(f"keras-gated: error: {_paragraph(error)}", file=sys.stderr)
+        if options.json:
+            print(json.dumps({"error": str(error)}))
+        return FAILED
+    print(json.dumps(as_json(result.report)) if options.json else result.report)
+    return PASSED if result.passed else FAILED
+
+
+def _paragraph(error: Exception) -> str:
+    ours = isinstance(error, ExportError | ValueError | ImportError | OSError)
+    return " ".join(f"{'' if ours else type(error).__name__ + ': '}{error}".split())
+
+
+def _parser() -> argparse.ArgumentParser:
+    text = "Keras models with gated recurrent layers, and their ONNX files."
+    parser = argparse.ArgumentParser(prog="keras-gated", description=text)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_export_parser, _check_parser):
+        add(commands)
+    return parser
+
+
+def _command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+    """The parser of a command, with what all commands take."""
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object and no more")
+    return parser
+
+
+def _model_command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+    """The parser of a command on a saved model and an ONNX file."""
+    parser = _command(commands, name, run, text)
+    parser.add_argument("model", type=Path, metavar="MODEL.keras")
+    parser.add_argument("path", type=Path, metavar="OUT.onnx")
+    parser.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        dest="modules",
+        metavar="NAME",
+        help="a module that registers custom layers; may be repeated; "
+        "looked for in the current folder too",
+    )
+    return parser
+
+
+def _loaded(options):
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    import_modules(options.modules)
+    return load_model(options.model)
+
+
+def _public(name: str):
+    """A public function of the package, imported as late as it allows."""
+    return getattr(import_module("keras_gated"), name)
+
+
+# export -----------------------------------------------------------------------------------------
+
+
+def _export_parser(commands) -> None:
+    text = "Write a Keras model to an ONNX file and compare the two."
+    parser = _model_command(commands, "export", _export, text)
+    kind = parser.add_mutually_exclusive_group()  # a stream's batch stays open
+    kind.add_argument(
+        "--streaming", action="store_true", help="with states as named inputs and outputs"
+    )
+    kind.add_argument("--static", action="store_true", help="fix the batch at 1")
+    parser.add_argument("--int8", action="store_true", help="quantised to int8")
+    parser.add_argument(
+        "--lowering",
+        type=_lowering,
+        metavar="KIND",
+        help=f"one of {', '.join(LOWERINGS)}, or LAYER=KIND,...; auto unless given",
+    )
+    parser.add_argument(
+        "--expected-batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the batch that the file will mostly run at; 1 unless given",
+    )
+    parser.add_argument(
+        "--opset",
+        type=int,
+        default=17,
+        metavar="N",
+        help="ONNX operators' version; 17 unless given",
+    )
+    parser.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="do not run the file"
+    )
+
+
+def _lowering(text: str) -> str | dict[str, str]:
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    if not all(kind in LOWERINGS for _, _, kind in pairs):
+        raise argparse.ArgumentTypeError(
+            f"must be one of {', '.join(LOWERINGS)}, or LAYER=KIND,... Received: {text}"
+        )
+    if len(pairs) == 1 and not pairs[0][1]:
+        return text
+    return {name: kind for name, _, kind in pairs}
+
+
+def _export(options) -> Result:
+    model = _loaded(options)
+    if not options.int8:
+        return Result(_exported(options, model, options.path))
+    quantize = _public("quantize_onnx")
+    given = {"opset": options.opset, "expected_batch": options.expected_batch}
+    if not (options.streaming or options.lowering or options.static):
+        # From a model it leaves layers in the form that can be quantised.
+        return Result(quantize(model, options.path, **given))
+    with TemporaryDirectory(prefix="keras_gated_") as folder:
+        draft = Path(folder) / "float32.onnx"
+        _exported(options, model, draft)
+        return Result(quantize(draft, options.path))
+
+
+def _exported(options, model, path: Path):
+    given = {
+        "opset": options.opset,
+        "lowering": options.lowering or "auto",
+        "expected_batch": options.expected_batch,
+        "verify": options.verify,
+    }
+    if options.streaming:
+        return _public("export_streaming")(model, path, **given)
+    return _public("export_onnx")(model, path, dynamic=not options.static, **given)
+
+
+# check ------------------------------------------------------------------------------------------
+
+
+def _check_parser(commands) -> None:
+    text = "Compare an ONNX file with the Keras model that it was exported from."
+    parser = _model_command(commands, "check", _check, text)
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-5,
+        metavar="X",
+        help="on |difference| / max(1, |y|); 1e-5 unless given",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs")
+
+
+def _check(options) -> Result:
+    report = _public("check_onnx")(
+        _loaded(options), options.path, tolerance=options.tolerance, seed=options.seed
+    )
+    return Result(report, report.passed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

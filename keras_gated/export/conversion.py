@@ -1,0 +1,130 @@
+"""A model traced, converted and tidied: the ONNX model in memory, and the report on it."""
+
+import math
+import os
+from typing import Any
+
+import keras
+from keras import tree
+
+from keras_gated.export.errors import require
+from keras_gated.export.finishing import check_graph, histogram, tidy
+from keras_gated.export.foreign import taken_over
+from keras_gated.export.interface import Interface, output_axes, output_names
+from keras_gated.export.layers_within import gated_layers, readable
+from keras_gated.export.placing import place
+from keras_gated.export.report import ExportReport, LayerReport
+from keras_gated.export.tf2onnx_bridge import convert
+from keras_gated.export.tracing import Tracer
+from keras_gated.recurrence import run_by
+
+
+class ModelCall:
+    """A model as a function from flat tensors to named ones, as the file has it.
+
+    Args:
+        model: a built model.
+        interface: its inputs.
+
+    Attributes:
+        ports: the inputs of the file.
+        names: of the model's outputs, once it was called.
+    """
+
+    def __init__(self, model: keras.Model, interface: Interface):
+        self.model, self.interface = model, interface
+        self.ports = interface.ports
+        self.names: list[str] = []
+
+    def __call__(self, *tensors) -> dict:
+        outputs = self.model(self.interface.pack(tensors), training=False)
+        self.names = output_names(self.model, outputs, self.interface)
+        return dict(zip(self.names, tree.flatten(outputs), strict=True))
+
+    def input_axes(self) -> dict[str, list]:
+        """Returns a name or size of each axis of each input, in order."""
+        return {port.name: self.interface.axes(port) for port in self.interface.ports}
+
+    def output_axes(self) -> dict[str, list]:
+        """Returns the same of each output; None for an axis of which nothing is known."""
+        axes = output_axes(self.model, self.interface)
+        return dict(zip(self.names, axes or [[]] * len(self.names), strict=True))
+
+
+def traced(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
+    """Returns a call as a tf.function that has been traced, and its signature."""
+    (tf,) = require("tensorflow")
+
+    def called(*tensors):
+        with run_by(tracer):
+            outputs = call(*tensors)
+        return {name: tf.identity(tensor, name="y") for name, tensor in outputs.items()}
+
+    signature = [tf.TensorSpec(p.shape, p.dtype, name=p.name) for p in call.ports]
+    function = tf.function(called, input_signature=signature, autograph=False)
+    with taken_over(call.model, tracer):
+        function.get_concrete_function()
+    return function, signature
+
+
+def converted(call: ModelCall, tracer: Tracer) -> Any:
+    """Returns a call as an onnx.ModelProto, whole and valid.
+
+    Raises:
+        ExportError: if it cannot leave as ONNX.
+    """
+    function, signature = traced(call, tracer)
+    tracer.check()
+    proto, complaints = convert(function, signature, tracer.opset, tracer.shapes)
+    place(proto.graph, tracer.calls)
+    inputs = call.input_axes()
+    tidy(
+        proto,
+        call.model.name,
+        weights=_weights(call.model),
+        inputs=inputs,
+        outputs=call.output_axes(),
+    )
+    check_graph(proto, list(inputs), complaints)
+    return proto
+
+
+def reported(path: str | os.PathLike, proto: Any, call: ModelCall, tracer: Tracer) -> ExportReport:
+    """Returns the report on a converted call that goes to `path`."""
+    return ExportReport(
+        path=os.fspath(path),
+        opset=tracer.opset,
+        layers=_layers(call.model, tracer),
+        operators=histogram(proto.graph),
+        inputs=tuple(port.name for port in proto.graph.input),
+        outputs=tuple(port.name for port in proto.graph.output),
+        size=proto.ByteSize(),
+    )
+
+
+def _weights(model: keras.Model) -> dict:
+    """The weights of ordinary layers by readable name, e.g. "dense/kernel"."""
+    return {
+        weight.path.removeprefix(f"{model.name}/"): keras.ops.convert_to_numpy(weight)
+        for weight in model.weights
+    }
+
+
+def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
+    rows = [
+        LayerReport(
+            left.name, left.choice.operator, left.choice.reason, left.size, _trainable(left.weights)
+        )
+        for left in tracer.left.values()
+    ]
+    reason = "no call was seen: the model does not use it, or hides it behind a tf.function"
+    rows += [
+        LayerReport(readable(layer, model), "not traced", reason, None, _trainable(layer))
+        for layer in gated_layers(model)
+        if layer.cell not in tracer.left
+    ]
+    return tuple(rows)
+
+
+def _trainable(layer: keras.Layer) -> int:
+    return sum(math.prod(weight.shape) for weight in layer.trainable_weights)

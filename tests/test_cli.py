@@ -1,0 +1,213 @@
+"""keras-gated on the command line: what it writes, prints and ends with."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import keras_gated as kg
+from keras_gated.cli import main
+from keras_gated.export.report import as_json
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the program runs on the TensorFlow backend"
+)
+F, U = 3, 5
+NOISY = """
+import keras
+print("a module's noise on", keras.backend.backend())
+@keras.saving.register_keras_serializable(package="{name}")
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def saved(*before, file="model.keras", time=None, layer=None):
+    """A model with random weights, in a file."""
+    x = y = keras.Input((time, F), name="x")
+    for one in (*before, layer or kg.GatedGRU(U, return_sequences=True, name="gru")):
+        y = one(y)
+    model = keras.Model(x, keras.layers.Dense(2, name="y")(y))
+    rng = np.random.default_rng(0)
+    model.set_weights([0.5 * rng.standard_normal(w.shape) for w in model.get_weights()])
+    model.save(file)
+    return model
+
+
+def noisy(name: str):
+    """A layer of a module in the current folder."""
+    Path(f"{name}.py").write_text(NOISY.format(name=name))
+    code = compile(NOISY.format(name=name), name, "exec")
+    scope: dict = {"__name__": name}
+    exec(code, scope)
+    return scope["Twice"]()
+
+
+def forget(name: str) -> None:
+    """Takes a custom layer out of Keras's register, as in a fresh process."""
+    keras.saving.get_custom_objects().pop(f"{name}>Twice")
+
+
+def assert_same(model, file="out.onnx"):
+    x = np.random.default_rng(1).standard_normal((4, 6, F)).astype("float32")
+    (found,) = onnxruntime.InferenceSession(file).run(None, {"x": x})
+    np.testing.assert_allclose(found, model(x, training=False), rtol=1e-5, atol=1e-5)
+
+
+def test_export_and_check(folder, capsys):
+    model = saved()
+    assert main(["export", "model.keras", "out.onnx"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("out.onnx: opset 17, ") and "differs from Keras by at most" in printed
+    assert_same(model)
+    assert main(["check", "model.keras", "out.onnx", "--seed", "7"]) == 0
+    assert capsys.readouterr().out.startswith("out.onnx: passed at tolerance 1.0e-05")
+    model.set_weights([w + 0.01 for w in model.get_weights()])
+    model.save("model.keras")
+    assert main(["check", "model.keras", "out.onnx"]) == 1
+    assert "problem: Output 'y' differs at x (2, 9, 3)" in capsys.readouterr().out
+    assert main(["check", "model.keras", "out.onnx", "--tolerance", "10"]) == 0
+
+
+def test_json_is_all_that_is_printed(folder, capsys):
+    model = saved(noisy("my_layers"))
+    forget("my_layers")
+    arguments = ["model.keras", "out.onnx", "--module", "my_layers", "--json"]
+    capsys.readouterr()
+    assert main(["export", *arguments, "--lowering", "gru=scan"]) == 0
+    out, err = capsys.readouterr()
+    assert "a module's noise" in err
+    report = json.loads(out)
+    assert report["operators"]["Scan"] == 1 and report["layers"][0]["operator"] == "Scan"
+    assert report["inputs"] == ["x"] and report["outputs"] == ["y"] and report["opset"] == 17
+    assert 0 < report["largest_difference"] < 1e-5
+    assert_same(model)
+    assert main(["check", *arguments, "--tolerance", "1e-12"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"] is False and report["tolerance"] == 1e-12 and report["problems"]
+    assert report["largest_difference"] == max(row["relative"] for row in report["outputs"])
+
+
+def test_options_reach_the_export(folder, capsys):
+    saved(time=4)
+    options = "--opset 15 --static --no-verify --lowering loop --expected-batch 64 --json"
+    assert main(["export", "model.keras", "out.onnx", *options.split()]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["opset"] == 15 and report["largest_difference"] is None
+    assert report["operators"]["Loop"] == 1
+    (port,) = onnx.load("out.onnx").graph.input
+    assert [axis.dim_value for axis in port.type.tensor_type.shape.dim] == [1, 4, F]
+    saved(layer=kg.GatedGRU(256, reset_gate=False, name="gru"))
+    for batch, operator in (("1", "GRU"), ("4096", "Scan")):
+        arguments = ["--expected-batch", batch, "--no-verify", "--json"]
+        assert main(["export", "model.keras", "out.onnx", *arguments]) == 0
+        assert json.loads(capsys.readouterr().out)["layers"][0]["operator"] == operator
+
+
+def test_streaming(folder, capsys):
+    model = saved()
+    assert main(["export", "model.keras", "out.onnx", "--streaming", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["inputs"]) == len(report["outputs"]) == 2  # x, y and the state
+    x = np.random.default_rng(1).standard_normal((2, 6, F)).astype("float32")
+    session = kg.StreamingSession("out.onnx")
+    steps = np.stack([np.asarray(session.step(x[:, t])) for t in range(6)], axis=1)
+    np.testing.assert_allclose(steps, model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_int8(folder, capsys):
+    saved(layer=kg.GatedLSTM(U, return_sequences=True, name="lstm"))
+    assert main(["export", "model.keras", "out.onnx", "--int8", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["operators"]["DynamicQuantizeLSTM"] == 1 and report["size_after"] > 0
+    assert main(["export", "model.keras", "out.onnx", "--int8", "--streaming", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["operators"]["DynamicQuantizeLSTM"] == 1
+    assert len(onnx.load("out.onnx").graph.input) == 3  # x, h and c
+    assert sorted(path.name for path in folder.iterdir()) == ["model.keras", "out.onnx"]
+
+
+def test_errors_are_one_paragraph(folder, capsys):
+    Path("out.onnx").write_bytes(b"an older file")
+    saved(noisy("my_lost_layers"))
+    forget("my_lost_layers")
+    for arguments, text in {
+        ("lost.keras",): "There is no file 'lost.keras'.",
+        ("model.keras",): "Keras cannot load the model: ",
+        ("model.keras", "--module", "nowhere"): "The module 'nowhere', which defines custom",
+        ("model.keras", "--module", "my_lost_layers", "--opset", "99"): "Argument `opset` must be",
+    }.items():
+        capsys.readouterr()
+        assert main(["export", arguments[0], "out.onnx", *arguments[1:], "--json"]) == 1
+        out, err = capsys.readouterr()
+        paragraph = err.splitlines()[-1]
+        assert paragraph.startswith(f"keras-gated: error: {text}") and "Traceback" not in err
+        assert json.loads(out)["error"].startswith(text)
+    assert Path("out.onnx").read_bytes() == b"an older file"
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        ("", "required: COMMAND"),
+        ("export model.keras", "required: OUT.onnx"),
+        ("export m o --streaming --static", "not allowed with argument"),
+        ("export m o --lowering fast", "must be one of auto, native, scan, loop, or LAYER=KIND"),
+        ("export m o --lowering gru=fast", "Received: gru=fast"),
+        ("check m o --tolerance small", "invalid float value"),
+    ],
+)
+def test_wrong_usage(arguments, text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments.split())
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert text in err and not out
+
+
+def test_numbers_that_json_lacks():
+    found = kg.check_onnx.__globals__["OutputParity"]("y", "x (2, 3)", float("nan"), float("inf"))
+    data = json.loads(json.dumps(as_json({"outputs": (found,)}), allow_nan=False))
+    nothing = {"output": "y", "shape": "x (2, 3)", "absolute": None, "relative": None}
+    assert data == {"outputs": [nothing]}
+
+
+def test_the_program(folder):
+    """In processes of their own, from a shell in which Keras is set to another backend."""
+    saved(noisy("our_layers"))
+    forget("our_layers")
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    program = [sys.executable, "-c", "import sys, keras_gated_cli as c; sys.exit(c.main())"]
+    running = [
+        subprocess.Popen(
+            [*program, "export", "model.keras", "out.onnx", *options, "--json"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for options in (["--module", "our_layers"], [])
+    ]
+    (out, err), (out_failed, err_failed) = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0, 1], err + err_failed
+    assert json.loads(out)["operators"]["GRU"] == 1
+    assert "a module's noise on tensorflow" in err
+    assert "Keras cannot load the model" in json.loads(out_failed)["error"]
+    assert "Traceback" not in err_failed and "--module on the command line" in err_failed
