@@ -52,6 +52,7 @@ __all__ = [
     "Preset",
     "Projection",
     "QuantizationReport",
+    "StreamingSession",
     "Tied",
     "UniformGate",
     "check_onnx",

@@ -139,7 +139,7 @@ def describe(spec: str | CellSpec, input_dim: int | None = None, units: int | No
     lowering = lower(form)
     if form.gate_recurrence:
         rows.append(("Loop", "Keras's own: the fused one has no gate recurrence"))
-    rows.append(("ONNX", lowering.operator or f"Loop, since {lowering.reason}"))
+    rows.append(("ONNX", lowering.operator or f"Scan, since {lowering.reason}"))
     rows += _about(known) if known else []
     head = f"{known.name}: {known.title}" if known else "custom cell"
     body = "\n".join(f"  {line.text}" for line in notation.lines(form))

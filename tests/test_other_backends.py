@@ -63,7 +63,7 @@ class HereOnly(Shift):
     """Computes where the tests stand and not where the file is written."""
 
     def compute_output_spec(self, inputs):
-        return inputs
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
 
     def call(self, inputs):
         raise TypeError("tensors of another library")

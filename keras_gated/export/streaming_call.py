@@ -12,7 +12,7 @@ from keras_gated.export.conversion import ModelCall
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.interface import Interface, Port
 from keras_gated.export.layers_within import Names, layers_within, readable
-from keras_gated.export.tracing import _is_zeros as is_zeros
+from keras_gated.export.tracing import is_zeros
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class StreamingCall(ModelCall):
         self._given, self._last = iter(tensors[count:]), []
         with self._joined():
             outputs = super().__call__(*tensors[:count])
-        return outputs | dict(zip([s.output for s in self.states], self._last, strict=False))
+        ends = zip([s.output for s in self.states], self._last, strict=bool(self.states))
+        return outputs | dict(ends)
 
     def input_axes(self) -> dict[str, list]:
         return super().input_axes() | {s.port.name: _axes(s.port) for s in self.states}
@@ -112,7 +113,8 @@ def _repeated(layer, states, mask, last, outputs) -> tuple:
         return last, outputs
     h = tree.flatten(states[-1] if _stacked(layer) else states)[0]
     mask = mask[..., 0] if len(mask.shape) == 3 else mask
-    seen = ops.greater(ops.cumsum(ops.cast(mask, "int32"), axis=1), 0)
+    seen: Any = ops.cumsum(ops.cast(mask, "int32"), axis=1)
+    seen = seen > 0
     for _ in h.shape[1:]:
         seen = seen[..., None]
     return ops.where(seen[:, -1], last, h), ops.where(seen, outputs, h[:, None])

@@ -129,7 +129,7 @@ class Tracer:
     def _as_operator(self, layer, lowering: Lowering, sequences, states: list, mask) -> tuple:
         x, output_gate = operator_input(layer, lowering, sequences)
         tensors = {"x": x, "output_gate": output_gate, "mask": mask}
-        if not all(map(_is_zeros, states)):
+        if not all(map(is_zeros, states)):
             tensors |= dict(zip(layer.cell.form.states, states, strict=True))
         tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         call = self._call(layer, lowering, x.shape[-1], tuple(tensors))
@@ -225,7 +225,7 @@ def _gate(cell, terms: dict, name: str):
     return 1.0 - v if value.complement else v
 
 
-def _is_zeros(tensor) -> bool:
+def is_zeros(tensor) -> bool:
     """Whether a tensor is known to be zero whatever goes into the model, as default states are."""
     (tf,) = require("tensorflow")
     known = tf.get_static_value(tensor)
