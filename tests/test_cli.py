@@ -33,6 +33,7 @@ class Twice(keras.layers.Layer):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the program adds the current folder
     return tmp_path
 
 

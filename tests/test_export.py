@@ -326,7 +326,9 @@ def test_masks_of_every_kind(initial, path):
     model = randomized(keras.Model([x, mask, *states], Masked(layers)([x, mask, *states])))
     export_onnx(model, path, verify=False, lowering="native")
     counts = histogram(path)
-    assert native_nodes(path) == len(layers) and "Loop" not in counts and "Scan" not in counts
+    assert "Loop" not in counts and "Scan" not in counts
+    # Two of them run over the same input in opposite directions, and are one node.
+    assert native_nodes(path) == len(layers) - 1
     rng = np.random.default_rng(1)
     given = [rng.standard_normal((len(MASKS), U)).astype("float32") for _ in states]
     values = rng.standard_normal((*MASKS.shape, F)).astype("float32")
@@ -395,7 +397,7 @@ BOTH_WAYS = {  # the inner layer, merge_mode, zero_output_for_mask
     "gru": (lambda **k: kg.GatedGRU(U, reset_after=False, **k), "mul", True),
     "scaled": (lambda **k: kg.GatedRNN(U, "lstm_1997", **k), "ave", False),
     "keras": (lambda **k: keras.layers.LSTM(U, **k), None, True),
-    "outside": (lambda **k: kg.GatedRNN(U, "t_gru", **k), "concat", True),
+    "outside": (lambda **k: kg.GatedRNN(U, "minimal_rnn", **k), "concat", True),
     "scan": (lambda **k: kg.GatedRNN(U, "cfn", **k), "sum", False),
 }
 
@@ -415,10 +417,10 @@ def test_bidirectional_with_masks_and_states(masked, initial, path):
         arguments |= {"mask": mask} if masked else {}
         outputs.append(layer(x, **arguments))
     inputs = [x, *([mask] if masked else []), *given]
-    model = randomized(keras.Model(inputs, outputs))
+    model = randomized(keras.Model(inputs if len(inputs) > 1 else x, outputs))
     report = export_onnx(model, path, verify=False)
-    nodes = len(BOTH_WAYS) - 1
-    assert (native_nodes(path), report.operators["Scan"]) == (nodes, 2), report
+    # What "outside" feeds its operator differs between the directions, so there it is two nodes.
+    assert (native_nodes(path), report.operators["Scan"]) == (4 + 2, 2), report
     rng = np.random.default_rng(1)
     values = rng.standard_normal((*MASKS.shape, F)).astype("float32")
     states = [rng.standard_normal((len(MASKS), U)).astype("float32") for _ in given]
@@ -443,6 +445,28 @@ def test_two_ways_over_one_input_are_one_node_also_without_bidirectional(path):
     model = randomized(keras.Model(x, [there(x), back(x)]))
     exported(model, path, 1)
     assert "there_back/LSTM" in {node.name for node in onnx.load(path).graph.node}
+
+
+class Tagger(keras.Model):
+    """A subclassed model, whose masks are computed as it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = keras.layers.Embedding(7, F, mask_zero=True)
+        self.both = keras.layers.Bidirectional(kg.GatedGRU(U, return_sequences=True))
+        self.top = keras.layers.LSTM(U)
+
+    def call(self, x):
+        return self.top(self.both(self.tokens(x)))
+
+
+def test_the_mask_goes_on_behind_a_bidirectional_of_a_subclassed_model(path):
+    model, x = Tagger(), np.array([[1, 2, 3, 0, 0], [4, 0, 5, 0, 6], [0, 0, 1, 2, 0]], "int32")
+    model(x)
+    signature = keras.InputSpec(shape=(None, None), dtype="int32")
+    export_onnx(randomized(model), path, input_signature=signature, verify=False)
+    assert native_nodes(path) == 2
+    assert_same(model, path, x)
 
 
 def test_time_distributed(path):

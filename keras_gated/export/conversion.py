@@ -7,11 +7,12 @@ from typing import Any
 import keras
 from keras import tree
 
+from keras_gated.export.choice import Choice
 from keras_gated.export.errors import require
 from keras_gated.export.finishing import check_graph, histogram, tidy
 from keras_gated.export.foreign import taken_over
 from keras_gated.export.interface import Interface, output_axes, output_names
-from keras_gated.export.layers_within import gated_layers, readable
+from keras_gated.export.layers_within import gated_layers, layers_within, readable
 from keras_gated.export.placing import place
 from keras_gated.export.report import ExportReport, LayerReport
 from keras_gated.export.tf2onnx_bridge import convert
@@ -111,19 +112,23 @@ def _weights(model: keras.Model) -> dict:
 
 
 def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
+    """A row for each cell, in the order of the model's layers."""
+    places = {layer: k for k, layer in enumerate(layers_within(model))}
     rows = [
-        LayerReport(
-            left.name, left.choice.operator, left.choice.reason, left.size, _trainable(left.weights)
-        )
+        (places.get(left.weights, len(places)), left.weights, left.name, left.choice, left.size)
         for left in tracer.left.values()
     ]
     reason = "no call was seen: the model does not use it, or hides it behind a tf.function"
+    unseen = Choice("not traced", reason)
     rows += [
-        LayerReport(readable(layer, model), "not traced", reason, None, _trainable(layer))
+        (places[layer], layer, readable(layer, model), unseen, None)
         for layer in gated_layers(model)
         if layer.cell not in tracer.left
     ]
-    return tuple(rows)
+    return tuple(
+        LayerReport(name, choice.operator, choice.reason, size, _trainable(layer))
+        for _, layer, name, choice, size in sorted(rows, key=lambda row: row[0])
+    )
 
 
 def _trainable(layer: keras.Layer) -> int:

@@ -142,9 +142,9 @@ def _asked(folder: Path) -> dict:
 
 
 def _report_from_json(data: dict) -> ExportReport:
-    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
-    layers = tuple(LayerReport(**layer) for layer in data["layers"])
-    return ExportReport(**fields | {"layers": layers})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    fields["layers"] = tuple(LayerReport(**layer) for layer in data["layers"])
+    return ExportReport(**fields)
 
 
 def _signature_to_json(signature: Any) -> Any:
@@ -229,7 +229,8 @@ def load_model(file: Path, classes: dict | None = None, safe_mode: bool = True) 
     if not Path(file).is_file():
         raise ExportError(f"There is no file {os.fspath(file)!r}. Write it with model.save(...).")
     try:
-        return keras.models.load_model(file, classes, compile=False, safe_mode=safe_mode)
+        model: Any = keras.models.load_model(file, classes, compile=False, safe_mode=safe_mode)
+        return model
     except Exception as error:
         raise ExportError(
             f"Keras cannot load the model: {error}\nClasses and functions of your own must stand "

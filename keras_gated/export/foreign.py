@@ -60,7 +60,7 @@ def taken_over(model: keras.Layer, run: Any) -> Iterator[None]:
     changed = {layer: {"inner_loop": _loop(layer, found, run)} for layer, found in runs.items()}
     for layer in turned:
         changed.setdefault(layer.backward_layer, {})["in_time_order"] = True
-        changed[layer] = {"return_sequences": False}
+        changed[layer] = {"return_sequences": False, "compute_mask": _mask_of(layer)}
     changed |= {layer: {"call": _folded(layer)} for layer in layers if _repeats(layer)}
     before = {
         layer: {k: vars(layer).get(k, MISSING) for k in new} for layer, new in changed.items()
@@ -74,6 +74,19 @@ def taken_over(model: keras.Layer, run: Any) -> Iterator[None]:
             for name, value in old.items():
                 vars(layer).pop(name)
                 vars(layer).update({} if value is MISSING else {name: value})
+
+
+def _mask_of(layer: keras.layers.Bidirectional) -> Callable:
+    """What stands for `layer.compute_mask` while the layer hides that it returns sequences."""
+
+    def compute_mask(inputs, mask=None):
+        vars(layer)["return_sequences"] = True
+        try:
+            return type(layer).compute_mask(layer, inputs, mask)
+        finally:
+            vars(layer)["return_sequences"] = False
+
+    return compute_mask
 
 
 def _turns(layer: Any, runs: dict, run: Any) -> bool:

@@ -52,7 +52,7 @@ class Call:
             (self.go_backwards, other.go_backwards) == (False, True)
             and (ours.operator, self.units) == (theirs.operator, other.units)
             and ours.linear_before_reset == theirs.linear_before_reset
-            and ours.peepholes == theirs.peepholes
+            and (ours.peepholes, self.states) == (theirs.peepholes, other.states)
             and {"h", "c"} & set(self.inputs) == {"h", "c"} & set(other.inputs)
         )
 

@@ -12,7 +12,7 @@ class LayerReport:
 
     Attributes:
         name: where the layer stands in the model.
-        operator: "LSTM", "GRU", "RNN", "Scan", "Loop", or "not traced" where no call of it was seen.
+        operator: "LSTM", "GRU", "RNN", "Scan", "Loop", or "not traced" where no call was seen.
         reason: why.
         weights_in_file: int, numbers stored for it, or None if not known.
         trainable_weights: int, numbers that training changes.
