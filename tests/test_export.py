@@ -123,7 +123,7 @@ def test_every_preset(family, lowering, path):
 
 
 @pytest.mark.parametrize(
-    ("family", "lowering"), [*((family, "auto") for family in FAMILIES), ("mgu", "scan")]
+    ("family", "lowering"), [*((family, "auto") for family in FAMILIES), ("additive", "scan")]
 )
 def test_every_preset_under_masks(family, lowering, path):
     def made(dtype):
