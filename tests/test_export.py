@@ -427,7 +427,11 @@ def test_bidirectional_with_masks_and_states(masked, initial, path):
     for rows, time in ((slice(None), 6), (slice(2, 5), 1)):
         masks = [MASKS[rows, :time]] if masked else []
         assert_same(model, path, values[rows, :time], *masks, *[s[rows] for s in states])
-    assert all(vars(layer)["return_sequences"] for layer in model.layers if "inner" in vars(layer))
+    # The layers are as before.
+    both = [layer for layer in model.layers if isinstance(layer, keras.layers.Bidirectional)]
+    assert len(both) == len(BOTH_WAYS) and all(layer.return_sequences for layer in both)
+    assert not any("in_time_order" in vars(layer.backward_layer) for layer in both)
+    assert not any("compute_mask" in vars(layer) for layer in both)
 
 
 def test_a_backward_layer_that_needs_the_forward_one_stays_apart(path):

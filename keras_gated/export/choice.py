@@ -55,7 +55,7 @@ def _faster_as_scan(form: NormalForm, native: Lowering, units: int, batch: int) 
     """Why a Scan is faster, or None.
 
     An operator multiplies the blocks that the cell has not, too; a Scan pays for each node at each
-    time step. Where they meet was measured by `python -m benchmarks.onnx`.
+    time step. `python -m benchmarks.onnx` shows where they meet.
     """
     has = sum(block.recurrent_kernel == "dense" for block in form.blocks.values())
     share = has / BLOCKS[native.operator or ""]
