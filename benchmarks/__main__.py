@@ -11,10 +11,26 @@ import time
 from pathlib import Path
 
 
+def command(module: str, text: str | None, quick: str, seconds: tuple) -> argparse.ArgumentParser:
+    """Returns the parser of a command, with what all of them take.
+
+    Args:
+        module: its name.
+        text: what it does.
+        quick: what is left with `--quick`.
+        seconds: how many by default, and for what.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=text)
+    parser.add_argument("--quick", action="store_true", help=f"{quick}, under two minutes")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="a folder")
+    parser.add_argument("--seconds", type=float, default=seconds[0], help=f"for each {seconds[1]}")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
 def parsed(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two sizes, under two minutes")
+    parser = command("benchmarks", __doc__, "two sizes", (60.0, "size, about"))
     parser.add_argument(
         "--size",
         action="append",
@@ -27,11 +43,8 @@ def parsed(arguments=None) -> argparse.Namespace:
         choices=("times", "compile", "memory"),
         help="measure this alone, and put it into the results that are in the folder",
     )
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="a folder")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
     parser.add_argument("--repeats", type=int, default=25, help="turns at most for each size")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for each size, about")
-    parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 
 

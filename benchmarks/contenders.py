@@ -1,4 +1,4 @@
-"""What is measured, as functions without arguments: a training step and an inference.
+"""What is measured, as functions without arguments: a training step, an inference, compilation.
 
 A training step is the gradient of a weighted sum of all outputs by all weights.
 """
@@ -17,10 +17,11 @@ GENERIC = "keras RNN(GatedCell lstm)"
 
 
 class Contender(NamedTuple):
-    """One of those compared."""
+    """One of those compared; `compile` traces and compiles the training step, where XLA does."""
 
     train: Callable[[], None]
     infer: Callable[[], None]
+    compile: Callable[[], None] | None = None
 
 
 def layers(size: Size, ablations: tuple[str, ...]) -> dict[str, keras.layers.Layer]:
@@ -61,7 +62,11 @@ def _on_tensorflow(layer, x, weights) -> Contender:
         return tape.gradient(loss, layer.trainable_variables)
 
     infer = tf.function(lambda x: layer(x), jit_compile=True)
-    return Contender(lambda: [g.numpy() for g in train(x, weights)], lambda: infer(x).numpy())
+    return Contender(
+        lambda: [g.numpy() for g in train(x, weights)],
+        lambda: infer(x).numpy(),
+        lambda: train.experimental_get_compiler_ir(x, weights)(stage="optimized_hlo"),
+    )
 
 
 def _on_jax(layer, x, weights) -> Contender:
@@ -76,7 +81,11 @@ def _on_jax(layer, x, weights) -> Contender:
     train = jax.jit(jax.grad(lambda trained, x: (outputs(trained, x) * weights).sum()))
     infer = jax.jit(outputs)
     wait = jax.block_until_ready
-    return Contender(lambda: wait(train(trained, x)), lambda: wait(infer(trained, x)))
+    return Contender(
+        lambda: wait(train(trained, x)),
+        lambda: wait(infer(trained, x)),
+        lambda: train.lower(trained, x).compile(),
+    )
 
 
 def _on_torch(layer, x, weights) -> Contender:
@@ -137,33 +146,38 @@ def _flax_layers(size: Size, x, weights) -> dict[str, Contender]:
 
 
 def _bare_products(size: Size, x, weights) -> dict[str, Contender]:
-    """The matrix products of an LSTM alone, under XLA: no engine on it can be faster."""
+    """The matrix products of an LSTM alone, under XLA, each used by its largest element only."""
     if BACKEND != "tensorflow":
         return {}
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
-    units, rows = size.units, size.batch * size.time
     kernel, recurrent = (
-        tf.constant(rng.normal(size=(n, 4 * units), scale=0.01), "float32")
-        for n in (size.inputs, units)
+        tf.constant(rng.normal(size=(n, 4 * size.units), scale=0.01), "float32")
+        for n in (size.inputs, size.units)
     )
-    inputs, outputs = tf.constant(x.reshape(rows, -1)), tf.constant(weights.reshape(rows, -1))
+    inputs, outputs = (tf.reshape(v, (size.batch * size.time, -1)) for v in (x, weights))
     h = tf.constant(weights[:, 0])
 
     def loop(step):
         count = size.time
         return tf.while_loop(lambda t, h: t < count, lambda t, h: (t + 1, step(h)), (0, h))[1]
 
+    def largest(h):
+        return tf.reduce_max(tf.reshape(tf.matmul(h, recurrent), (-1, 4, size.units)), axis=1)
+
+    def projected():
+        return [tf.matmul(inputs, part) for part in tf.split(kernel, 4, axis=1)]
+
     def forward():
-        return tf.matmul(inputs, kernel), loop(
-            lambda h: tf.add_n(tf.split(tf.matmul(h, recurrent), 4, axis=1))
-        )
+        return [*(tf.reduce_max(z) for z in projected()), loop(largest)]
 
     def backward():
-        z, _ = forward()
-        d = loop(lambda h: tf.matmul(tf.tile(h, (1, 4)), recurrent, transpose_b=True))
-        return d, *(tf.matmul(v, z, transpose_a=True) for v in (inputs, outputs)), forward()[1]
+        back = loop(lambda h: tf.matmul(tf.tile(h, (1, 4)), recurrent, transpose_b=True))
+        products = [
+            tf.matmul(v, z, transpose_a=True) for z in projected() for v in (inputs, outputs)
+        ]
+        return [*forward(), back, *products]
 
     train, infer = (tf.function(f, jit_compile=True) for f in (backward, forward))
     return {

@@ -8,9 +8,8 @@ import os
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
-from benchmarks.__main__ import about, written
+from benchmarks.__main__ import about, command, written
 
 PRESETS = ("lstm", "cifg", "janet", "gru", "gru_no_reset", "mgu")
 PAIRS = ((32, 1), (64, 1), (64, 64), (128, 1), (128, 16), (256, 1), (256, 16), (512, 1), (512, 64))
@@ -22,11 +21,7 @@ SMALL = ("lstm", "lstm_peephole", "nig", "nfg", "nog", "cifg", "gru", "gru_cho")
 
 def parsed(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.onnx", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three sizes, under two minutes")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="a folder")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each row, about")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = command("benchmarks.onnx", __doc__, "three sizes", (1.0, "row, about"))
     parser.set_defaults(backend="tensorflow")
     return parser.parse_args(arguments)
 

@@ -1,5 +1,7 @@
 """The measurements of one command, with their progress shown."""
 
+import statistics
+
 import keras
 
 from benchmarks.contenders import BACKEND, GENERIC, contenders
@@ -55,14 +57,14 @@ def _times(size: Size, options, title: str) -> dict:
 
 
 def _compilation(size: Size, options) -> dict:
-    """Tracing and compilation of a training step: the first one's time less the second one's."""
+    """Seconds that compiling a training step takes: medians, the first time with the tracing."""
     print(f"compilation at {size}", flush=True)
     ready = contenders(size, options.seed)
     contenders(TINY, options.seed)["keras LSTM"].train()  # pays for the start of the compiler
     bar, found = keras.utils.Progbar(len(COMPARED), unit_name="compiled"), {}
     for name in COMPARED:
-        first = seconds(ready[name].train)
-        found[name] = first - seconds(ready[name].train)
+        if compile_ := ready[name].compile:
+            found[name] = statistics.median(seconds(compile_) for _ in range(3))
         bar.add(1)
     return found
 

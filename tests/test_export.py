@@ -578,6 +578,36 @@ def test_reloaded_and_never_called(path, tmp_path):
     assert check_onnx(model, path).passed
 
 
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_dense_on_sequences_is_one_product(activation, path):
+    x = y = keras.Input((None, 2, F), name="x")
+    for use_bias in (True, False):
+        y = keras.layers.Dense(4, activation, use_bias=use_bias)(y)
+    model = randomized(keras.Model(x, y))
+    report = export_onnx(model, path)
+    activations = {"Softmax": 2} if activation else {}
+    assert report.operators == {"MatMul": 2, "Add": 1, **activations}
+
+
+def test_names_are_the_same_after_saving_and_loading(path, tmp_path):
+    both = keras.layers.Bidirectional(
+        kg.GatedRNN(U, "mgu", return_sequences=True, name="mgu"), name="both"
+    )
+    model = functional(both, keras.Sequential([keras.layers.Dense(2, name="head")], name="inner"))
+    model.save(tmp_path / "model.keras")
+    found = []
+    for one in (model, keras.models.load_model(tmp_path / "model.keras")):
+        report = export_onnx(one, path, lowering={"both/forward_mgu": "scan"})
+        weights = [tensor.name for tensor in onnx.load(path).graph.initializer]
+        found.append(([layer.name for layer in report.layers], sorted(weights)))
+    assert found[0] == found[1]
+    layers, weights = found[0]
+    assert layers == ["both/forward_mgu", "both/backward_mgu"]
+    cell = next(name for name in weights if "/kernel/forget" in name).removesuffix("/kernel/forget")
+    assert cell.startswith("both/forward_mgu/") and f"{cell}/kernel/candidate" in weights
+    assert "inner/head/kernel" in weights
+
+
 def test_static_shapes(path):
     x = keras.Input((6, F), name="x")
     model = randomized(keras.Model(x, kg.GatedRNN(U, "lstm", unroll=True)(x)))

@@ -121,6 +121,10 @@ def whole_export(subclassed: bool) -> None:
     parity = kg.check_onnx(model, path, input_signature=signature)
     spoil(path, "spoilt.onnx")
     spoilt = kg.check_onnx(model, "spoilt.onnx", input_signature=signature)
+    forward = randomize(small(Unregistered()))
+    modules = [Unregistered.__module__]
+    stream = kg.export_streaming(forward, "stream.onnx", modules=modules)
+    int8 = kg.quantize_onnx(forward, "int8.onnx", modules=modules)
     result = {
         "backend": keras.backend.backend(),
         "operators": dict(report.operators),
@@ -131,6 +135,8 @@ def whole_export(subclassed: bool) -> None:
         "difference": float(np.abs(keras.ops.convert_to_numpy(expected) - found).max()),
         "parity": [parity.passed, parity.largest_difference],
         "spoilt": [spoilt.passed, *spoilt.problems],
+        "stream": [*stream.inputs, *stream.outputs, stream.largest_difference],
+        "int8": [node.operator for node in int8.nodes if node.quantized],
     }
     print(json.dumps(result))
 
@@ -189,12 +195,16 @@ def test_from_another_backend(backend, found):
     assert result["operators"]["GRU"] >= 1 and result["operators"]["Scan"] == 1
     assert "Loop" not in result["operators"]
     assert result["path"] == "model.onnx"
-    assert result["files"] == ["model.onnx", "spoilt.onnx"]  # no draft is left
+    files = ["int8.onnx", "model.onnx", "spoilt.onnx", "stream.onnx"]
+    assert result["files"] == files  # no draft is left
     assert result["difference"] < 1e-5 and result["reported"] < 1e-5
     passed, largest = result["parity"]
     assert passed and 0 < largest < 1e-5
     passed, problem, *_ = result["spoilt"]
     assert not passed and problem.startswith("Output 'tags' differs at ids ")
+    x, state, *_, state_after, largest = result["stream"]
+    assert (x, state_after) == ("x", f"{state}_out") and 0 < largest < 1e-5
+    assert result["int8"] and set(result["int8"]) == {"MatMul"}
 
 
 # What is asked and answered, in this process ----------------------------------------------------

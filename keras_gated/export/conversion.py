@@ -5,14 +5,15 @@ import os
 from typing import Any
 
 import keras
-from keras import tree
+from keras import ops, tree
 
+from keras_gated.cell import GatedCell
 from keras_gated.export.choice import Choice
 from keras_gated.export.errors import require
 from keras_gated.export.finishing import check_graph, histogram, tidy
 from keras_gated.export.foreign import taken_over
 from keras_gated.export.interface import Interface, output_axes, output_names
-from keras_gated.export.layers_within import gated_layers, layers_within, readable
+from keras_gated.export.layers_within import gated_layers, places_within
 from keras_gated.export.placing import place
 from keras_gated.export.report import ExportReport, LayerReport
 from keras_gated.export.tf2onnx_bridge import convert
@@ -104,16 +105,30 @@ def reported(path: str | os.PathLike, proto: Any, call: ModelCall, tracer: Trace
 
 
 def _weights(model: keras.Model) -> dict:
-    """The weights of ordinary layers by readable name, e.g. "dense/kernel"."""
-    return {
-        weight.path.removeprefix(f"{model.name}/"): keras.ops.convert_to_numpy(weight)
-        for weight in model.weights
-    }
+    """The model's weights by readable name, e.g. "dense/kernel", and those of a gate alone."""
+    names, parts = {}, {}
+    for layer, at in places_within(model).items():  # a layer comes after what holds it
+        names |= {id(w): (f"{at}/{w.name}", w) for w in layer.weights}
+        if isinstance(layer, GatedCell) and layer.built:
+            parts |= _parts(layer, at)
+    return parts | {name: ops.convert_to_numpy(weight) for name, weight in names.values()}
+
+
+def _parts(cell: GatedCell, at: str) -> dict:
+    """The weights of each gate, e.g. "lstm/lstm_cell/kernel/forget", where there are several."""
+    blocks = cell.block_weights()
+    found: dict = {}
+    for name, weights in blocks.items():
+        for key, weight in weights.items():
+            if sum(key in others for others in blocks.values()) > 1:
+                found[f"{at}/{key}/{name}"] = ops.convert_to_numpy(weight)
+    return found
 
 
 def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
     """A row for each cell, in the order of the model's layers."""
-    places = {layer: k for k, layer in enumerate(layers_within(model))}
+    where = places_within(model)
+    places = {layer: k for k, layer in enumerate(where)}
     rows = [
         (places.get(left.weights, len(places)), left.weights, left.name, left.choice, left.size)
         for left in tracer.left.values()
@@ -121,7 +136,7 @@ def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
     reason = "no call was seen: the model does not use it, or hides it behind a tf.function"
     unseen = Choice("not traced", reason)
     rows += [
-        (places[layer], layer, readable(layer, model), unseen, None)
+        (places[layer], layer, where[layer], unseen, None)
         for layer in gated_layers(model)
         if layer.cell not in tracer.left
     ]

@@ -1,4 +1,4 @@
-"""Keras's own recurrent layers, taken over while a model is traced: their cells are gated cells.
+"""Keras's own layers, taken over while a model is traced: recurrent ones hold gated cells.
 
 `LSTM`, `GRU` and `SimpleRNN` are settings of the formula; `keras.layers.RNN` may hold a `GatedCell`
 or, in a `StackedRNNCells`, several. A stack of cells is a stack of layers.
@@ -13,7 +13,8 @@ import keras
 from keras import ops, tree
 
 from keras_gated.cell import GatedCell
-from keras_gated.export.layers_within import layers_within
+from keras_gated.export.errors import require
+from keras_gated.export.layers_within import layers_within, places_within
 from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
 
 MISSING = object()
@@ -26,14 +27,14 @@ class Run:
 
     Attributes:
         cell: a `GatedCell` with the layer's weights.
-        path, name: of the layer; the path tells the cell too, where it is one of several.
+        place, name: of the layer; the place tells the cell too, where it is one of several.
         weights_from: the layer or cell whose weights these are.
         go_backwards, zero_output_for_mask, return_sequences: as in a layer.
         in_time_order: see `native.Call`.
     """
 
     cell: GatedCell
-    path: str
+    place: str
     name: str
     weights_from: keras.Layer
     go_backwards: bool = False
@@ -48,20 +49,22 @@ def taken_over(model: keras.Layer, run: Any) -> Iterator[None]:
 
     The backward layer of a Bidirectional gives its sequence in the order of the input, and the
     Bidirectional does not turn it round. A TimeDistributed around a recurrent layer takes its time
-    steps as more rows of the batch: Keras's own loop over them has no ONNX form.
+    steps as more rows of the batch: Keras's own loop over them has no ONNX form. A Dense on
+    sequences is one product, not one between two reshapes.
 
     Args:
         model: a built model.
         run: a runner as for `keras_gated.recurrence.run_by`, with `takes(layer, cell) -> bool`.
     """
-    layers = layers_within(model)
-    runs = {layer: found for layer in layers if (found := _runs(layer))}
+    layers = places_within(model)
+    runs = {layer: found for layer, place in layers.items() if (found := _runs(layer, place))}
     turned = [layer for layer in layers if _turns(layer, runs, run)]
     changed = {layer: {"inner_loop": _loop(layer, found, run)} for layer, found in runs.items()}
     for layer in turned:
         changed.setdefault(layer.backward_layer, {})["in_time_order"] = True
         changed[layer] = {"return_sequences": False, "compute_mask": _mask_of(layer)}
     changed |= {layer: {"call": _folded(layer)} for layer in layers if _repeats(layer)}
+    changed |= {layer: {"call": _plain(layer)} for layer in layers if _is_plain(layer)}
     before = {
         layer: {k: vars(layer).get(k, MISSING) for k in new} for layer, new in changed.items()
     }
@@ -122,6 +125,26 @@ def _folded(layer: keras.layers.TimeDistributed) -> Callable:
     return call
 
 
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer is a Dense that does no more than its formula."""
+    plain = type(layer) is keras.layers.Dense and layer.built
+    return plain and not (layer.quantization_mode or layer.lora_enabled)
+
+
+def _plain(layer: keras.layers.Dense) -> Callable:
+    """What stands for `layer.call`."""
+    (tf,) = require("tensorflow")
+
+    def call(inputs, training=None):
+        if len(inputs.shape) < 3:
+            return type(layer).call(layer, inputs, training=training)
+        y = tf.linalg.matmul(inputs, layer.kernel)
+        y = y if layer.bias is None else y + layer.bias
+        return y if layer.activation is None else layer.activation(y)
+
+    return call
+
+
 def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
     """What stands for `layer.inner_loop`."""
     stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
@@ -148,7 +171,7 @@ def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
     return inner_loop
 
 
-def _runs(layer: Any) -> list[Run]:
+def _runs(layer: Any, place: str) -> list[Run]:
     """The cells of a layer as gated ones; none where there is one that is not."""
     if type(layer) not in TAKEN or not layer.built:
         return []
@@ -160,7 +183,7 @@ def _runs(layer: Any) -> list[Run]:
     runs = []
     for k, (cell, twin) in enumerate(zip(cells, gated, strict=True)):
         suffix = f"/cell_{k + 1}" if several else ""
-        run = Run(twin, layer.path + suffix, layer.name, cell if several else layer)
+        run = Run(twin, place + suffix, layer.name, cell if several else layer)
         runs.append(run)
     way = {"go_backwards": layer.go_backwards and not several}
     return [*runs[:-1], replace(runs[-1], zero_output_for_mask=layer.zero_output_for_mask, **way)]

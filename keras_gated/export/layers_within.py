@@ -1,8 +1,10 @@
 """The layers within a model, found through its attributes, and names for them."""
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 
@@ -10,24 +12,35 @@ from keras_gated.export.errors import ExportError
 from keras_gated.layers import GatedRNN
 
 
-def layers_within(model: keras.Layer) -> list[keras.Layer]:
-    """Returns the model and every layer in it, however deep, each once."""
-    found: dict[int, keras.Layer] = {}
-    waiting: list = [model]
+def places_within(model: keras.Layer) -> dict[keras.Layer, str]:
+    """Returns where each layer in a model stands, e.g. "bidirectional/forward_lstm".
+
+    The model comes first, under its name; a layer held in several places has the first. Unlike
+    `layer.path`, which tells how a layer was built, a place is the same after saving and loading.
+    """
+    found: dict[keras.Layer, str] = {}
+    waiting: deque[tuple[Any, str]] = deque([(model, "")])
     seen: set[int] = set()
     while waiting:
-        thing = waiting.pop(0)
+        thing, around = waiting.popleft()
         if id(thing) in seen:
             continue
         seen.add(id(thing))
         if isinstance(thing, keras.Layer):
-            found[id(thing)] = thing
-            waiting += vars(thing).values()
+            found[thing] = around + thing.name
+            around = "" if thing is model else f"{found[thing]}/"
+            held: Any = vars(thing).values()
         elif isinstance(thing, dict):
-            waiting += thing.values()
-        elif isinstance(thing, list | tuple | set):
-            waiting += thing
-    return list(found.values())
+            held = thing.values()
+        else:
+            held = thing if isinstance(thing, list | tuple | set) else ()
+        waiting.extend((part, around) for part in held)
+    return found
+
+
+def layers_within(model: keras.Layer) -> list[keras.Layer]:
+    """Returns the model and every layer in it, however deep, each once."""
+    return list(places_within(model))
 
 
 def gated_layers(model: keras.Layer) -> list[GatedRNN]:
@@ -90,9 +103,3 @@ class Names:
             name = f"{wanted}_{count}"
         self._taken.add(name)
         return name
-
-
-def readable(layer: keras.Layer, model: keras.Layer) -> str:
-    """Returns where a layer stands in its model, e.g. "bidirectional/forward_lstm"."""
-    path = getattr(layer, "path", None) or layer.name
-    return path.removeprefix(f"{model.name}/")

@@ -14,7 +14,7 @@ from keras_gated.export.drafts import check_folder, put_in_place
 from keras_gated.export.elsewhere import export_elsewhere, on_tensorflow
 from keras_gated.export.errors import ExportError
 from keras_gated.export.interface import interface_of
-from keras_gated.export.layers_within import check_stateless, in_float32, layers_within, readable
+from keras_gated.export.layers_within import check_stateless, in_float32, places_within
 from keras_gated.export.report import ExportReport
 from keras_gated.export.tf2onnx_bridge import OPSETS
 from keras_gated.export.tracing import Tracer
@@ -131,8 +131,9 @@ def _check_lowering(model: keras.Model, lowering: Any) -> None:
             f"Argument `lowering` must be one of {', '.join(map(repr, LOWERINGS))}, or a "
             f"dictionary of these by layer name. Received: lowering={lowering!r}."
         )
-    layers = [layer for layer in layers_within(model) if isinstance(layer, keras.layers.RNN)]
-    known = sorted({name for layer in layers for name in (layer.name, readable(layer, model))})
+    places = places_within(model).items()
+    named = [(layer.name, place) for layer, place in places if isinstance(layer, keras.layers.RNN)]
+    known = sorted({name for names in named for name in names})
     if by_layer and (unknown := [name for name in lowering if name not in known]):
         raise ValueError(
             f"Argument `lowering` must name recurrent layers of the model: {known}. "

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from keras_gated.export.errors import ExportError, require
 from keras_gated.export.finishing import histogram
 from keras_gated.export.foreign import gated_cell
 from keras_gated.export.int8 import NodeReport
-from keras_gated.export.layers_within import layers_within, readable
+from keras_gated.export.layers_within import places_within
 from keras_gated.export.lowering import lower
 from keras_gated.export.onnx_file import export_onnx
 from keras_gated.export.report import counted, table
@@ -89,6 +89,7 @@ def quantize_onnx(
     opset: int = 17,
     expected_batch: int = 1,
     seed: int = 0,
+    modules: Sequence[str] = (),
 ) -> QuantizationReport:
     """Writes an ONNX file whose LSTMs and products with weights compute in int8.
 
@@ -114,7 +115,7 @@ def quantize_onnx(
         per_channel: bool. A scale for each unit of a weight, instead of one for the whole.
         reduce_range: bool. Weights in 7 bits, for x86 processors without VNNI instructions, whose
             8 bit products may overflow.
-        opset, expected_batch: as in `export_onnx`, for a Keras model.
+        opset, expected_batch, modules: as in `export_onnx`, for a Keras model.
         seed: int, of random inputs.
 
     Returns:
@@ -134,7 +135,7 @@ def quantize_onnx(
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float32.onnx" if known else Path(os.fspath(model))
         if known:
-            how: dict = {"opset": opset, "expected_batch": expected_batch}
+            how: dict = {"opset": opset, "expected_batch": expected_batch, "modules": modules}
             how |= {"input_signature": input_signature, "lowering": _as_scan(known)}
             export_onnx(known, source, **how)
         proto = onnx.load(source)
@@ -145,13 +146,7 @@ def quantize_onnx(
         with put_in_place(path) as draft:
             draft.write_bytes(proto.SerializeToString())
             pair = Pair(session_of(os.fspath(source)), _session(draft))
-            results, notes = pair.at_random(random_feeds(known, ports, seed))
-            results = results if feeds is None else pair.on_samples(feeds)
-            if not results:
-                raise ExportError(
-                    "The float32 file refuses every random input, so the int8 file could not be "
-                    f"checked: {'; '.join(notes)}. Give inputs that it takes as `samples`."
-                )
+            results, notes = _beside(pair, feeds, random_feeds(known, ports, seed))
     if not any(node.quantized for node in nodes):
         notes.append("nothing in the model could be quantised")
     return QuantizationReport(
@@ -166,6 +161,18 @@ def quantize_onnx(
     )
 
 
+def _beside(pair: Pair, feeds: list | None, random: Any) -> tuple:
+    """What the two files gave, and notes. Random inputs are run in any case, for their shapes."""
+    results, notes = pair.at_random(random)
+    results = results if feeds is None else pair.on_samples(feeds)
+    if not results:
+        raise ExportError(
+            "The float32 file refuses every random input, so the int8 file could not be "
+            f"checked: {'; '.join(notes)}. Give inputs that it takes as `samples`."
+        )
+    return results, notes
+
+
 def _compared_on(feeds: list | None, seed: int) -> str:
     if feeds is None:
         return f"random inputs (seed {seed}), which say little about a task"
@@ -175,13 +182,13 @@ def _compared_on(feeds: list | None, seed: int) -> str:
 def _as_scan(model: keras.Model) -> dict[str, str]:
     """The layers that would be a GRU or RNN node, which has no int8 form, by name."""
     chosen = {}
-    for layer in layers_within(model):
+    for layer, place in places_within(model).items():
         if isinstance(layer, keras.layers.RNN):
             stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
             cells = [gated_cell(c) for c in (layer.cell.cells if stacked else [layer.cell])]
             if any(cell and lower(cell.form).operator in ("GRU", "RNN") for cell in cells):
                 # A stack's cells are asked for by the name of the layer.
-                chosen[layer.name if stacked else readable(layer, model)] = "scan"
+                chosen[layer.name if stacked else place] = "scan"
     return chosen
 
 

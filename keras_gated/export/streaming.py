@@ -14,7 +14,7 @@ from keras_gated.export.drafts import put_in_place
 from keras_gated.export.elsewhere import export_elsewhere, on_tensorflow
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.interface import Interface, interface_of
-from keras_gated.export.layers_within import in_float32, layers_within, readable
+from keras_gated.export.layers_within import in_float32, layers_within, places_within
 from keras_gated.export.onnx_file import check_arguments
 from keras_gated.export.report import ExportReport
 from keras_gated.export.session import STATES, StreamingSession
@@ -111,8 +111,9 @@ def _written(model, path, interface, opset, lowering, expected_batch) -> tuple:
 
 
 def _check_forward(model: keras.Model) -> None:
+    places = places_within(model)
     backwards = [
-        readable(layer, model)
+        places[layer]
         for layer in layers_in_stream(model)
         if isinstance(layer, keras.layers.Bidirectional) or getattr(layer, "go_backwards", False)
     ]

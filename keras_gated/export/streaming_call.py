@@ -11,7 +11,7 @@ from keras import ops, tree
 from keras_gated.export.conversion import ModelCall
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.interface import Interface, Port
-from keras_gated.export.layers_within import Names, layers_within, readable
+from keras_gated.export.layers_within import Names, layers_within, places_within
 from keras_gated.export.tracing import is_zeros
 
 
@@ -47,6 +47,7 @@ class StreamingCall(ModelCall):
     def __call__(self, *tensors) -> dict:
         count = len(self.interface.ports)
         self._outermost, self._unique = _graph(), Names()
+        self._places = places_within(self.model)
         self._given, self._last = iter(tensors[count:]), []
         with self._joined():
             outputs = super().__call__(*tensors[:count])
@@ -91,7 +92,7 @@ class StreamingCall(ModelCall):
 
         In the first trace there are none yet to be put in place.
         """
-        name = readable(layer, self.model)
+        name = self._places[layer]
         if _graph() is not self._outermost:
             self.inside.append(name)
             return initial

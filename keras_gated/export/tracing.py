@@ -14,7 +14,7 @@ from keras_gated.activations import lookup
 from keras_gated.cell import GatedCell
 from keras_gated.export.choice import Choice, choose
 from keras_gated.export.errors import ExportError, require
-from keras_gated.export.layers_within import Names, readable
+from keras_gated.export.layers_within import Names, places_within
 from keras_gated.export.lowering import Lowering, Refused
 from keras_gated.export.native import Call
 from keras_gated.export.packing import Arrays, pack
@@ -67,6 +67,7 @@ class Tracer:
 
     def __post_init__(self):
         self._call_name, self._layer_name = Names(), Names()
+        self._places = places_within(self.model)
         self._packed: dict[int, tuple[str, Arrays]] = {}  # by cell: paths may be the same
 
     def __call__(self, layer, sequences, states: list, mask, h_mask):
@@ -97,10 +98,13 @@ class Tracer:
             return replace(found, reason=f"{dtype}: onnxruntime's operators take float32")
         return choice
 
+    def _place(self, layer) -> str:
+        return getattr(layer, "place", None) or self._places.get(layer, layer.name)
+
     def _wanted(self, layer) -> str:
         if isinstance(self.lowering, str):
             return self.lowering
-        names = [readable(layer, self.model), layer.name]
+        names = [self._place(layer), layer.name]
         return next((self.lowering[n] for n in names if n in self.lowering), "auto")
 
     def _note(self, layer, choice: Choice) -> None:
@@ -108,7 +112,7 @@ class Tracer:
         size = sum(array.size for array in stored[1].values()) if stored else None
         weights = getattr(layer, "weights_from", layer)
         size = weights.count_params() if size is None else size
-        name, wanted = readable(layer, self.model), self._wanted(layer)
+        name, wanted = self._place(layer), self._wanted(layer)
         self.left[layer.cell] = Left(name, wanted, choice, weights, size)
 
     def check(self) -> None:
@@ -141,14 +145,14 @@ class Tracer:
         return last, sequence, states
 
     def _as_scan(self, layer, sequences, states: list, mask) -> tuple:
-        name = self._call_name(readable(layer, self.model))
+        name = self._call_name(self._place(layer))
         last, outputs, states = run_fused(
             layer, sequences, states, mask, None, scan(name, self.opset, self._stub)
         )
         return last, ops.flip(outputs, axis=1) if in_time_order(layer) else outputs, states
 
     def _call(self, layer, lowering: Lowering, width: int, inputs: tuple) -> Call:
-        name, cell = readable(layer, self.model), layer.cell
+        name, cell = self._place(layer), layer.cell
         if id(cell) not in self._packed:
             blocks = _block_arrays(cell)
             fed = cell.units if "candidate" in lowering.outside else 0
