@@ -159,7 +159,12 @@ class PaddedBatches(keras.utils.PyDataset):
             starts = range(0, len(rows), self.batch_size)
             batches += [(length, rows[start : start + self.batch_size]) for start in starts]
         order = rng.permutation(len(batches)) if self.shuffle else range(len(batches))
-        return [batches[k] for k in order]
+        drawn = [batches[k] for k in order]
+        # On TensorFlow `fit` takes the first two batches for what shapes there are.
+        other = next((k for k, (length, _) in enumerate(drawn) if length != drawn[0][0]), None)
+        if other is not None:
+            drawn[1], drawn[other] = drawn[other], drawn[1]
+        return drawn
 
     def on_epoch_end(self) -> None:
         """Shuffles anew."""

@@ -59,7 +59,7 @@ class GatedCell(keras.layers.Layer):
         states: list of float tensors (B, U): [h, c], or [h] with `memory="hidden"`.
 
     Returns:
-        The output (B, U) and the list of new states.
+        The output (B, U) and the list of new states, in the type that the states came in.
 
     Raises:
         ValueError: if units <= 0, if the preset is unknown, or if a diagonal or identity kernel
@@ -96,6 +96,7 @@ class GatedCell(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.autocast = False  # states come in 32 bits also where products are made in 16
         self.units = positive(units, "units")
         self.spec = _replaced(
             specification(spec),
