@@ -144,6 +144,7 @@ def model_parallel():
     devices = np.reshape(keras.distribution.list_devices(), (rows.step, -1))
     mesh = keras.distribution.DeviceMesh(devices.shape, ("batch", "model"), devices)
     layout = keras.distribution.LayoutMap(mesh)
+    # Each must match a whole path; one that matches none leaves the weights whole, silently.
     layout[".*lstm.*kernel"] = (None, "model")
     layout[".*lstm.*bias"] = ("model",)
     distribution = keras.distribution.ModelParallel(layout_map=layout, auto_shard_dataset=False)
