@@ -127,6 +127,7 @@ def test_other_batches_lose_otherwise(alone):
     assert not follows(fit(nullcontext, SEED, EPOCHS, BATCH // 2)[1], alone)
 
 
+@pytest.mark.long
 def test_mirrored(alone, tmp_path):
     found = ran(tmp_path, "tensorflow", "mirrored")
     assert follows(found["losses"], alone)
@@ -146,6 +147,7 @@ def test_workers(alone, tmp_path):
     equal_on_two_devices({path: first[path] + second[path] for path in first})
 
 
+@pytest.mark.long
 def test_on_jax(tmp_path):
     found = ran(tmp_path, "jax", *ON_JAX)
     assert not follows(found["halves"], found["alone"])

@@ -108,6 +108,20 @@ def test_two_layers_stand_still_behind_the_end(state):
     assert_close(model(longer), model(ids), "xla", "padding")
 
 
+def test_a_mask_goes_on_whatever_keras_own_layers_do(monkeypatch):
+    """As in Keras 3.16, whose recurrent layers drop it."""
+
+    def dropping(self, *args, **kwargs):
+        made(self, *args, **kwargs)
+        self.supports_masking = False
+
+    made = keras.layers.RNN.__init__
+    monkeypatch.setattr(keras.layers.RNN, "__init__", dropping)
+    monkeypatch.setattr(keras.layers.RNN, "compute_mask", keras.layers.Layer.compute_mask)
+    test_two_layers_stand_still_behind_the_end(True)
+    test_nothing_carries_a_mask_where_no_sequence_comes_out()
+
+
 def test_nothing_carries_a_mask_where_no_sequence_comes_out():
     layer = kg.GatedLSTM(U, return_state=True)
     layer.build((B, T, F))
