@@ -70,10 +70,11 @@ def page(found: dict) -> str:
     names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch")
     installed = {d.metadata["Name"] for d in importlib.metadata.distributions()}
     versions = [f"{n} {importlib.metadata.version(n)}" for n in names if n in installed]
+    today = time.strftime("%Y-%m-%d")
     lines = [
         "# What each backend does",
         "",
-        f"As `python tests/backends.py` found it, {time.strftime('%Y-%m-%d')}: {', '.join(versions)}.",
+        f"As `python tests/backends.py` found it, {today}: {', '.join(versions)}.",
         "",
         "| | " + " | ".join(found) + " |",
         "| --- |" + " --- |" * len(found),
