@@ -4,6 +4,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from keras_gated import catalogue  # noqa: F401 - fills the presets
+from keras_gated.batches import PaddedBatches, bucket_lengths
 from keras_gated.cell import GatedCell
 from keras_gated.description import (
     Difference,
@@ -48,6 +49,7 @@ __all__ = [
     "GatedGRU",
     "GatedLSTM",
     "GatedRNN",
+    "PaddedBatches",
     "ParityReport",
     "Preset",
     "Projection",
@@ -55,6 +57,7 @@ __all__ = [
     "StreamingSession",
     "Tied",
     "UniformGate",
+    "bucket_lengths",
     "check_onnx",
     "count_flops",
     "count_parameters",

@@ -59,7 +59,7 @@ class GatedCell(keras.layers.Layer):
         states: list of float tensors (B, U): [h, c], or [h] with `memory="hidden"`.
 
     Returns:
-        The output (B, U) and the list of new states.
+        The output (B, U) and the list of new states, in the type that the states came in.
 
     Raises:
         ValueError: if units <= 0, if the preset is unknown, or if a diagonal or identity kernel
@@ -96,6 +96,7 @@ class GatedCell(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.autocast = False  # states come in 32 bits also where products are made in 16
         self.units = positive(units, "units")
         self.spec = _replaced(
             specification(spec),
@@ -141,7 +142,12 @@ class GatedCell(keras.layers.Layer):
         shapes = form.shapes(input_shape[-1] // form.window, self.units)
         for weight in form.weights:
             arguments = self._arguments_of(weight)
-            variable = self.add_weight(shape=shapes[weight.name], name=weight.name, **arguments)
+            variable = self.add_weight(
+                shape=shapes[weight.name],
+                name=weight.name,
+                autocast=_is_matrix(weight),
+                **arguments,
+            )
             setattr(self, weight.name, variable)
         self.built = True
 
@@ -184,9 +190,10 @@ class GatedCell(keras.layers.Layer):
 
     @property
     def tensors(self) -> dict[str, Any]:
-        """The weights by name, in the compute dtype: what the formula takes."""
+        """The weights by name: what the formula takes. Matrices are in the compute dtype."""
+        types = {True: self.compute_dtype, False: self.variable_dtype}
         return {
-            weight.name: ops.convert_to_tensor(variable, dtype=self.compute_dtype)
+            weight.name: ops.convert_to_tensor(variable, dtype=types[_is_matrix(weight)])
             for weight, variable in self._laid_out()
         }
 
@@ -253,7 +260,10 @@ class GatedCell(keras.layers.Layer):
             )
         weights = self.tensors
         terms = self.formula.input_terms(weights, inputs)
-        return self.formula.step(weights, terms, list(states), self._h_mask)
+        wide = [ops.cast(state, self.variable_dtype) for state in states]
+        h, new = self.formula.step(weights, terms, wide, self._h_mask)
+        new = [ops.cast(n, state.dtype) for n, state in zip(new, states, strict=True)]
+        return ops.cast(h, states[0].dtype), new
 
     @contextmanager
     def masked_by(self, h_mask):
@@ -331,6 +341,11 @@ SERIALIZED = (
     "recurrent_constraint",
     "bias_constraint",
 )
+
+
+def _is_matrix(weight: Weight) -> bool:
+    """Whether a weight is multiplied as a matrix, which mixed precision does in 16 bits."""
+    return weight.name.endswith("kernel") and "diagonal" not in weight.name
 
 
 def _replaced(spec: CellSpec, *, activation, reset_after, **given) -> CellSpec:

@@ -11,7 +11,9 @@ h_t &= o_t \odot \varphi(c_t)
 \end{aligned}
 $$
 
-`weights` is a dictionary of tensors by the names that `NormalForm.weights` gives.
+`weights` is a dictionary of tensors by the names that `NormalForm.weights` gives. Under mixed
+precision matrices and what comes in have 16 bits, and with them the products; states, vectors and
+all that is elementwise in them have 32, so that nothing is lost in the memory over many time steps.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,9 +34,14 @@ def split(names: tuple[str, ...], tensor) -> Tensors:
     return dict(zip(names, ops.split(tensor, len(names), axis=-1), strict=True))
 
 
+def product(x, kernel):
+    """Returns x @ kernel, multiplied in the kernel's type and given in that of x."""
+    return ops.cast(ops.matmul(ops.cast(x, kernel.dtype), kernel), x.dtype)
+
+
 def multiplied(names: tuple[str, ...], x, kernel) -> Tensors:
     """Returns `{name: its columns of x @ kernel}`."""
-    return split(names, ops.matmul(x, kernel))
+    return split(names, product(x, kernel))
 
 
 class Hooks:
@@ -97,8 +104,9 @@ class Formula:
         """Returns x as the kernels see it: behind the input projection, where there is one."""
         if self.form.projection is None:
             return x
-        x = ops.matmul(x, weights["projection_kernel"])
-        x = x + weights["projection_bias"] if "projection_bias" in weights else x
+        x = product(x, weights["projection_kernel"])
+        if "projection_bias" in weights:
+            x = x + ops.cast(weights["projection_bias"], x.dtype)
         return lookup(self.form.projection.activation).function(x)
 
     def recurrent_terms(self, weights: Tensors, h, blocks: Iterable[str], product=multiplied):
@@ -135,7 +143,8 @@ class Formula:
         c = state.get("c", state["h"])
 
         first, behind = self.reads
-        terms = self.biased(weights, input_terms)
+        terms = {k: ops.cast(a, h.dtype) for k, a in input_terms.items()}
+        terms = self.biased(weights, terms)
         recurrent = self.recurrent_terms(weights, h, first, at.product)
         p = split(self.names["peephole"], weights["peephole"]) if "peephole" in weights else {}
         a = _added(_gates(terms), _gates(recurrent))
@@ -178,7 +187,9 @@ class Formula:
             kind = getattr(self.form.blocks[name], key)
             if kind in ("diagonal", "identity"):
                 seen = lookup(before[name]).function(x)
-                terms[name] = vectors[name] * seen if kind == "diagonal" else seen
+                terms[name] = seen
+                if kind == "diagonal":
+                    terms[name] = vectors[name] * ops.cast(seen, vectors[name].dtype)
         return terms
 
     def _columns(self, weights: Tensors, key: str, blocks, before: dict) -> dict:
@@ -210,7 +221,7 @@ class Formula:
             return {}
         before = ops.concatenate([state[name] for name in self.form.states[2:]], axis=-1)
         kernel = weights["gate_recurrent_kernel"]
-        return split(self.names["gate_recurrent_kernel"], ops.matmul(before, kernel))
+        return split(self.names["gate_recurrent_kernel"], product(before, kernel))
 
 
 class _Values:

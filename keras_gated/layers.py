@@ -63,8 +63,11 @@ class GatedRNN(keras.layers.RNN):
         initial_state: list of tensors (B, U), or None for zeros: [h, c], or [h] with
             `memory="hidden"`. A cell with an input window of k has one more, (B, (k-1) F): the
             inputs before the first.
-        mask: bool tensor (B, T), False where a time step is to be skipped.
+        mask: bool tensor (B, T), False where a time step is to be skipped. One that the sequences
+            carry (Embedding with mask_zero, Masking) is found, also beside other call arguments.
         training: bool, whether dropout acts.
+        lengths: int tensor (B,): only the first so many time steps of each row count. Together
+            with a mask both must hold. It is not passed on: give it to the next layer too.
 
     Returns:
         (B, T, U) with return_sequences, else (B, U); with return_state a list of it and the states.
@@ -82,6 +85,7 @@ class GatedRNN(keras.layers.RNN):
         shared = {k: v for k, v in kwargs.items() if k in ("dtype", "trainable")}
         cell = GatedCell(units, spec, **own, **shared, name="gated_cell")
         super().__init__(cell, **kwargs)
+        self.supports_masking = True
         self.time_parallel = self._checked(time_parallel)
 
     def _checked(self, time_parallel):
@@ -129,10 +133,37 @@ class GatedRNN(keras.layers.RNN):
         self.input_spec = keras.layers.InputSpec(axes={-1: features})
         super().build(sequences_shape, initial_state_shape)
 
-    def call(self, sequences, initial_state=None, mask=None, training=False):
+    def call(
+        self,
+        sequences,
+        initial_state=None,
+        mask=None,
+        training=False,
+        lengths=None,
+        sequences_mask=None,  # where Keras puts the mask that sequences carry if they are not alone
+    ):
         self._check_rank(sequences.shape)
         self._check_states(initial_state)
+        mask = sequences_mask if mask is None else mask
+        if lengths is not None:
+            mask = self._within(lengths, sequences, mask)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def _within(self, lengths, sequences, mask):
+        """The mask (B, T) of the first time steps of each row, and of `mask` where there is one."""
+        lengths = ops.convert_to_tensor(lengths)
+        dtype = keras.backend.standardize_dtype(lengths.dtype)
+        if len(lengths.shape) != 1 or "int" not in dtype:
+            raise ValueError(
+                f"Argument `lengths` of {self.name} must be integers (B,), one for each sequence. "
+                f"Received: shape={tuple(lengths.shape)}, dtype={dtype}."
+            )
+        time = ops.arange(ops.shape(sequences)[1], dtype=dtype)
+        within = time[None] < lengths[:, None]
+        if mask is None:
+            return within
+        mask = ops.convert_to_tensor(mask)
+        return ops.logical_and(within, mask[..., 0] if len(mask.shape) == 3 else mask)
 
     def _check_rank(self, shape) -> None:
         if len(shape) != 3:
@@ -165,6 +196,7 @@ class GatedRNN(keras.layers.RNN):
         if self.stateful:  # torch would write the next states over those the gradient needs
             initial_state = [ops.copy(state) for state in initial_state]
         states, before = initial_state[:count], initial_state[count:]
+        states = [ops.cast(state, self.variable_dtype) for state in states]
         sequences, h_mask = self._dropped(sequences, states[0], training)
         if before:
             window = cell.form.window
@@ -184,6 +216,26 @@ class GatedRNN(keras.layers.RNN):
         if training and 0.0 < cell.recurrent_dropout < 1.0:
             h_mask = draw(ops.ones_like(h), cell.recurrent_dropout, seed=cell.seed_generator)
         return sequences, h_mask
+
+    def compute_mask(self, _, mask):
+        """Returns the mask of what comes out: that of the sequences where sequences come out."""
+        # Keras 3.16 drops it here, after which a second layer would run over the padding.
+        mask = keras.tree.flatten(mask)[0] if self.return_sequences else None
+        return [mask, *(None for _ in self.state_size)] if self.return_state else mask
+
+    # What does not exist for recurrent layers
+
+    def quantize(self, mode=None, **kwargs):
+        raise NotImplementedError(
+            f"{self.name} cannot be quantised in Keras. Received: mode={mode!r}. Export it in "
+            "int8 with keras_gated.quantize_onnx(model, path)."
+        )
+
+    def enable_lora(self, rank=None, **kwargs):
+        raise NotImplementedError(
+            f"{self.name} has no LoRA. Received: rank={rank!r}. Set `trainable = False` on what is "
+            "to stay, and train the rest."
+        )
 
     # Saving
 

@@ -28,6 +28,8 @@ TOLERANCE = {
     "gradient float32": 1e-5,
     "keras float32": 1e-5,  # numbers and gradients of Keras's own layer
     "keras float64": 1e-12,
+    "mixed_float16": 1e-2,  # against float32, products in 11 bits: some ten roundings of 5e-4
+    "mixed_bfloat16": 8e-2,  # the same, products in 8 bits: 4e-3
     "xla": 1e-5,  # compiled against eager
     "chunks": 1e-6,  # one long call against several, in float32
     "reload": 0.0,

@@ -1,6 +1,7 @@
 """Saved, reloaded, rebuilt from its configuration: the same layer, to the last bit."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from helpers import B, F, T, U, assert_close
 from reference import WITNESSES
 
 import keras_gated as kg
+from keras_gated.parts import FORMAT
 
 
 @keras.saving.register_keras_serializable("keras_gated_tests")
@@ -163,3 +165,18 @@ def test_part_of_a_newer_format_is_refused(part):
 def test_config_of_another_part_is_refused():
     with pytest.raises(ValueError, match=r"must be what Gate.to_config\(\).*Received: config="):
         kg.Gate.from_config(kg.Tied("forget").to_config())
+
+
+FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("format_*.keras"))
+
+
+@pytest.mark.parametrize("file", FIXTURES, ids=lambda file: file.stem)
+def test_a_file_of_an_earlier_version_loads(file):
+    """Written by tests/fixtures/make.py when its format was new."""
+    model = keras.models.load_model(file)
+    numbers = np.load(file.with_suffix(".npz"))
+    assert_close(model(numbers["x"]), numbers["y"], "keras float32", file.stem)
+
+
+def test_every_format_has_such_a_file():
+    assert [file.stem for file in FIXTURES] == [f"format_{n + 1}" for n in range(FORMAT)]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_gated.formula import BEHIND_RESET, Formula, Hooks, Tensors
+from keras_gated.formula import BEHIND_RESET, Formula, Hooks, Tensors, product
 from keras_gated.recurrence.backend import backend
 
 Slopes = list[dict[int, Any]]  # for each piece, {value it depends on: slope, None where it is it}
@@ -128,7 +128,7 @@ class Cut:
         of_nodes = [got[self.nodes.index(self._node(name))] for name in piece.names]
         if piece.kind == "node":
             return of_nodes[0]
-        return ops.matmul(ops.concatenate(of_nodes, axis=-1), self.transposed[at])
+        return product(ops.concatenate(of_nodes, axis=-1), self.transposed[at])
 
     def _node(self, block: str) -> str:
         """The node that a block's column of a product goes into."""
@@ -160,11 +160,13 @@ class Cut:
     def _of_kernel(self, of_nodes: Tensors):
         """The gradient of the recurrent kernel, block by block."""
         columns: Tensors = {}
+        dtype = self.weights["recurrent_kernel"].dtype
         for piece in self.pieces:
             if piece.kind == "product":
-                rows = ops.transpose(_flat(piece.raw))
+                rows = ops.cast(ops.transpose(_flat(piece.raw)), dtype)
                 columns |= {
-                    k: ops.matmul(rows, _flat(of_nodes[self._node(k)])) for k in piece.names
+                    k: ops.matmul(rows, ops.cast(_flat(of_nodes[self._node(k)]), dtype))
+                    for k in piece.names
                 }
         order = self.formula.names["recurrent_kernel"]
         return ops.concatenate([columns[name] for name in order], axis=-1)

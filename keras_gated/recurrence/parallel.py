@@ -30,10 +30,11 @@ def run_parallel(layer, sequences, states, mask):
     x = ops.flip(sequences, axis=1) if layer.go_backwards else sequences
     if mask is not None:
         mask = ops.flip(mask, axis=1) if layer.go_backwards else mask
-        mask = ops.cast(mask, x.dtype)[..., None]
+        mask = ops.cast(mask, first[-1].dtype)[..., None]
     weights = cell.tensors
     terms = cell.formula.input_terms(weights, x)
-    at = _AllAtOnce(ops.zeros_like(x[..., :1]) + first[-1], first[-1], mask)
+    series = ops.zeros_like(ops.cast(x[..., :1], first[-1].dtype)) + first[-1]
+    at = _AllAtOnce(series, first[-1], mask)
     h, _ = cell.formula.step(weights, terms, first, at=at)
     if mask is None or len(states) == 1:  # h is the memory, and stands still with it
         series = [h, at.c][: len(states)]

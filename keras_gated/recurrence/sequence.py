@@ -120,7 +120,7 @@ class Sequence:
         of_weights = cut.of_weights(of_nodes)
         masks = [ops.zeros_like(x) for x in (parts.mask, parts.h_mask) if x is not None]
         return [
-            *(of_nodes[k] for k in self.of_input),
+            *(ops.cast(of_nodes[k], term.dtype) for k, term in parts.terms.items()),
             *carry,
             *(of_weights[name] for name in self.names),
             *masks,

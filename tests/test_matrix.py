@@ -1,0 +1,96 @@
+"""Every way to call a recurrent layer, beside keras.layers.LSTM, GRU and SimpleRNN.
+
+Forward, last states and gradients, in the finest precision there is. For each kind of mask eight of
+the 128 ways, in which any two options meet in all four ways; `-m long` runs the others.
+"""
+
+from itertools import combinations, product
+
+import keras
+import numpy as np
+import pytest
+from helpers import BACKEND, FINEST, QUICK, B, F, U, assert_close, gradients
+from test_parity import PAIRS, as_list
+
+BITS = [False, True]
+ALL = list(product(BITS, repeat=7))
+# Of seven options the last four are parities of the first three.
+SOME = [(a, b, c, a ^ b, a ^ c, b ^ c, a ^ b ^ c) for a, b, c in product(BITS, repeat=3)]
+T = 5
+RIGHT = np.arange(T) < np.array([T, 3, 1, 4])[:, None]
+HOLES = np.random.default_rng(3).random((B, T)) < 0.6
+EMPTY = HOLES.copy()
+EMPTY[2] = False
+MASKS = {
+    "none": None,
+    "right": RIGHT,
+    "left": RIGHT[:, ::-1].copy(),
+    "holes": HOLES,
+    "empty row": EMPTY,
+    "all True": np.ones((B, T), bool),
+}
+
+
+def test_any_two_options_meet_in_all_four_ways():
+    for i, j in combinations(range(7), 2):
+        assert len({(way[i], way[j]) for way in SOME}) == 4
+    assert len(set(SOME)) == 8
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("kind", MASKS)
+def test_some_ways(pair, kind):
+    for way in SOME:
+        check(pair, MASKS[kind], *way)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("kind", MASKS)
+def test_all_other_ways(pair, kind):
+    for way in ALL:
+        if way not in SOME:
+            check(pair, MASKS[kind], *way)
+
+
+def check(pair, mask, sequences, state, backwards, stateful, unroll, zero, start) -> None:
+    ours, stock, own = PAIRS[pair]
+    arguments = {
+        **{"return_sequences": sequences, "return_state": state, "go_backwards": backwards},
+        **{"stateful": stateful, "unroll": unroll, "zero_output_for_mask": zero},
+        **{"dropout": 0.4, "recurrent_dropout": 0.3},  # which do nothing here
+    }
+    layers = [make(U, **own, **QUICK, **arguments, dtype=FINEST) for make in (ours, stock)]
+    rng = np.random.default_rng(7)
+    for layer in layers:
+        layer.build((B, T, F))
+    weights = [0.6 * rng.standard_normal(w.shape) for w in layers[1].trainable_weights]
+    x = rng.standard_normal((B, T, F)).astype(FINEST)
+    states = [rng.standard_normal((B, U)).astype(FINEST) for _ in range(1 + (pair == "lstm"))]
+    upstream = rng.standard_normal((B, T, U) if sequences else (B, U))
+    seen = visible(mask, backwards, sequences)
+    found = []
+    for layer in layers:
+        for variable, value in zip(layer.trainable_weights, weights, strict=True):
+            variable.assign(value)
+        if stateful and start:
+            for variable, value in zip(layer.states, states, strict=True):
+                variable.assign(value)
+        given = states if start and not stateful else None
+        outputs, *last = as_list(layer(x, initial_state=given, mask=mask))
+        later = as_list(layer(x, mask=mask))[:1] if stateful else []
+        outputs = [keras.ops.convert_to_numpy(y) * seen for y in (outputs, *later)]
+        slopes = gradients(layer, x, upstream * seen, given, mask=mask)
+        found.append([*outputs, *last, *slopes[0], *slopes[1]])
+    way = {**arguments, "initial_state": start}
+    for index, (a, b) in enumerate(zip(*found, strict=True)):
+        assert_close(a, b, f"keras {FINEST}", f"{pair}: tensor {index} of {way}")
+
+
+def visible(mask, backwards: bool, sequences: bool):
+    """1 for what is compared: all, or where Keras's backends differ no output before the first."""
+    if mask is None or BACKEND == "tensorflow":
+        return 1.0
+    running = mask[:, ::-1] if backwards else mask
+    seen = (running.cumsum(axis=1) > 0).astype(FINEST)
+    return seen[..., None] if sequences else seen[:, -1:]

@@ -1,0 +1,128 @@
+"""Dtype policies: types as Keras's, numbers near float32's, and a memory that loses nothing."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import BACKEND, QUICK, B, F, T, U, assert_close, case, gradients
+
+import keras_gated as kg
+
+MIXED = ["mixed_float16", "mixed_bfloat16"]
+mixed = pytest.mark.parametrize("policy", MIXED)
+POLICIES = ["float32", "float64", "float16", "bfloat16", *MIXED]
+
+
+def beside_float32(name: str, policy: str, **arguments):
+    this = case(name)
+    return this, [this.layer(**arguments, dtype=dtype) for dtype in (policy, "float32")]
+
+
+@mixed
+@pytest.mark.parametrize("name", list(kg.presets))
+def test_numbers_are_near_those_of_float32(name, policy):
+    this, layers = beside_float32(name, policy)
+    found, expected = (layer(this.x, initial_state=this.initial_state) for layer in layers)
+    assert keras.backend.standardize_dtype(found.dtype) == policy.removeprefix("mixed_")
+    assert_close(keras.ops.cast(found, "float32"), expected, policy, name)
+
+
+@mixed
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru", "gru_cho", "mgu", "min_gru", "fgr"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_are_near_those_of_float32(name, policy, masked):
+    this, layers = beside_float32(name, policy)
+    call = {"mask": np.random.default_rng(3).random((B, T)) < 0.6} if masked else {}
+    found, expected = (gradients(layer, this.x, this.upstream, **call)[0] for layer in layers)
+    for index, (a, b) in enumerate(zip(found, expected, strict=True)):
+        assert a.dtype == "float32"  # that of the weight
+        scale = max(1.0, float(np.abs(b).max()))  # rounded sums of many: relative to the greatest
+        assert_close(a / scale, b / scale, policy, f"{name}: gradient {index}")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("unroll", [False, True])
+def test_types_are_those_of_keras(policy, unroll):
+    arguments = {"return_state": True, "dtype": policy, "unroll": unroll, **QUICK}
+    found = []
+    for layer in (kg.GatedLSTM(U, **arguments), keras.layers.LSTM(U, **arguments)):
+        results = layer(np.zeros((B, T, F), "float32"))
+        found.append([keras.backend.standardize_dtype(t.dtype) for t in (*results, *layer.weights)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16"])
+def test_a_cell_in_keras_own_loop(policy):
+    this = case("lstm")
+    found = []
+    for dtype in (policy, "float32"):
+        layer = keras.layers.RNN(kg.GatedCell(U, "lstm", dtype=dtype), dtype=dtype)
+        layer.build((B, T, F))
+        layer.cell.set_block_weights(this.weights)
+        found.append(keras.ops.cast(layer(this.x), "float32"))
+    assert_close(*found, policy, "RNN(GatedCell)")
+
+
+def counting(policy: str, **arguments):
+    """A layer that adds 1/4096 at each time step."""
+    candidate = kg.Candidate(activation="linear", recurrent_kernel=None)
+    spec = kg.CellSpec(
+        forget_gate=1.0, input_gate=1.0, output_gate=1.0, candidate=candidate,
+        output_activation="linear",
+    )  # fmt: skip
+    layer = kg.GatedRNN(1, spec, dtype=policy, use_bias=False, **arguments)
+    layer.build((1, None, 1))
+    layer.set_weights([np.full((1, 1), 2.0**-12)])
+    return layer
+
+
+@mixed
+@pytest.mark.parametrize("arguments", [{}, {"time_parallel": True}], ids=["loop", "at once"])
+def test_the_memory_counts_on_where_16_bits_stand_still(policy, arguments):
+    """1 + 1/4096 is 1 in either format of 16 bits."""
+    steps = 8192
+    x = np.ones((1, steps, 1), "float32")
+    model = keras.Sequential([keras.Input((steps, 1)), counting(policy, **arguments)])
+    model.compile(jit_compile=BACKEND != "torch")
+    found = model.predict_on_batch(x)
+    assert_close(found, [[2.0]], policy, "count")
+    assert np.float16(1.0) + np.float16(2.0**-12) == 1.0
+
+
+def test_what_overflows_in_16_bits_does_not_in_the_memory():
+    candidate = kg.Candidate(activation="linear", recurrent_kernel=None)
+    spec = kg.CellSpec(
+        forget_gate=1.0, input_gate=1.0, output_gate=1.0, candidate=candidate,
+        output_activation="tanh",
+    )  # fmt: skip
+    found = []
+    x = np.concatenate([np.full((2, 300, 1), 500.0), np.full((2, 300, 1), -500.0)], axis=1)
+    for policy in ("mixed_float16", "float32"):
+        layer = kg.GatedRNN(1, spec, dtype=policy, return_sequences=True, use_bias=False)
+        layer.build((2, 600, 1))
+        layer.set_weights([np.ones((1, 1))])
+        outputs = keras.ops.cast(layer(x.astype("float32")), "float32")
+        slope, _ = gradients(layer, x.astype("float32"), np.ones((2, 600, 1), "float32"))
+        assert np.isfinite(slope[0]).all()
+        found.append(outputs)
+    assert_close(*found, "mixed_float16", "sums up to 150000")
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras scales no losses there without a GPU")
+@mixed
+def test_training_goes_as_in_float32(policy):
+    """With Keras's own scaling of the loss under mixed_float16."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 40, F)).astype("float32")
+    y = np.tanh(x.sum((1, 2), keepdims=True)[:, 0] / 4)
+    found = []
+    for dtype in (policy, "float32"):
+        keras.utils.set_random_seed(3)
+        layers = [kg.GatedLSTM(8, dtype=dtype), keras.layers.Dense(1, dtype="float32")]
+        model = keras.Sequential([keras.Input((None, F)), *layers])
+        adam = keras.optimizers.Adam(0.01)
+        scaled = keras.optimizers.LossScaleOptimizer(adam) if dtype == "mixed_float16" else adam
+        model.compile(scaled, "mse")
+        history = model.fit(x, y, batch_size=16, epochs=6, shuffle=False, verbose=0)
+        found.append(np.array(history.history["loss"]))
+    assert found[0][-1] < 0.9 * found[0][0]
+    assert_close(*found, policy, "loss")
