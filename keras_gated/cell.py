@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_gated.activations import identify, lookup
-from keras_gated.formula import Formula, split
+from keras_gated.formula import Formula, cast_like, split
 from keras_gated.parts import Config, Part, positive
 from keras_gated.registry import specification
 from keras_gated.resolve import NormalForm, Weight, resolve
@@ -260,10 +260,12 @@ class GatedCell(keras.layers.Layer):
             )
         weights = self.tensors
         terms = self.formula.input_terms(weights, inputs)
+        if self.compute_dtype == self.variable_dtype:
+            return self.formula.step(weights, terms, list(states), self._h_mask)
         wide = [ops.cast(state, self.variable_dtype) for state in states]
         h, new = self.formula.step(weights, terms, wide, self._h_mask)
-        new = [ops.cast(n, state.dtype) for n, state in zip(new, states, strict=True)]
-        return ops.cast(h, states[0].dtype), new
+        new = [cast_like(n, state) for n, state in zip(new, states, strict=True)]
+        return cast_like(h, states[0]), new
 
     @contextmanager
     def masked_by(self, h_mask):

@@ -34,9 +34,14 @@ def split(names: tuple[str, ...], tensor) -> Tensors:
     return dict(zip(names, ops.split(tensor, len(names), axis=-1), strict=True))
 
 
+def cast_like(x, like):
+    """Returns x in the type of `like`; at no cost where it has it already."""
+    return x if x.dtype == like.dtype else ops.cast(x, like.dtype)
+
+
 def product(x, kernel):
     """Returns x @ kernel, multiplied in the kernel's type and given in that of x."""
-    return ops.cast(ops.matmul(ops.cast(x, kernel.dtype), kernel), x.dtype)
+    return cast_like(ops.matmul(cast_like(x, kernel), kernel), x)
 
 
 def multiplied(names: tuple[str, ...], x, kernel) -> Tensors:
@@ -106,7 +111,7 @@ class Formula:
             return x
         x = product(x, weights["projection_kernel"])
         if "projection_bias" in weights:
-            x = x + ops.cast(weights["projection_bias"], x.dtype)
+            x = x + cast_like(weights["projection_bias"], x)
         return lookup(self.form.projection.activation).function(x)
 
     def recurrent_terms(self, weights: Tensors, h, blocks: Iterable[str], product=multiplied):
@@ -143,7 +148,7 @@ class Formula:
         c = state.get("c", state["h"])
 
         first, behind = self.reads
-        terms = {k: ops.cast(a, h.dtype) for k, a in input_terms.items()}
+        terms = {k: cast_like(a, h) for k, a in input_terms.items()}
         terms = self.biased(weights, terms)
         recurrent = self.recurrent_terms(weights, h, first, at.product)
         p = split(self.names["peephole"], weights["peephole"]) if "peephole" in weights else {}
@@ -189,7 +194,7 @@ class Formula:
                 seen = lookup(before[name]).function(x)
                 terms[name] = seen
                 if kind == "diagonal":
-                    terms[name] = vectors[name] * ops.cast(seen, vectors[name].dtype)
+                    terms[name] = vectors[name] * cast_like(seen, vectors[name])
         return terms
 
     def _columns(self, weights: Tensors, key: str, blocks, before: dict) -> dict:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_gated.formula import BEHIND_RESET, Formula, Hooks, Tensors, product
+from keras_gated.formula import BEHIND_RESET, Formula, Hooks, Tensors, cast_like, product
 from keras_gated.recurrence.backend import backend
 
 Slopes = list[dict[int, Any]]  # for each piece, {value it depends on: slope, None where it is it}
@@ -160,14 +160,12 @@ class Cut:
     def _of_kernel(self, of_nodes: Tensors):
         """The gradient of the recurrent kernel, block by block."""
         columns: Tensors = {}
-        dtype = self.weights["recurrent_kernel"].dtype
+        kernel = self.weights["recurrent_kernel"]
         for piece in self.pieces:
             if piece.kind == "product":
-                rows = ops.cast(ops.transpose(_flat(piece.raw)), dtype)
-                columns |= {
-                    k: ops.matmul(rows, ops.cast(_flat(of_nodes[self._node(k)]), dtype))
-                    for k in piece.names
-                }
+                rows = cast_like(ops.transpose(_flat(piece.raw)), kernel)
+                flat = {k: cast_like(_flat(of_nodes[self._node(k)]), kernel) for k in piece.names}
+                columns |= {k: ops.matmul(rows, d) for k, d in flat.items()}
         order = self.formula.names["recurrent_kernel"]
         return ops.concatenate([columns[name] for name in order], axis=-1)
 

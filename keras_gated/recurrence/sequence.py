@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_gated.formula import Formula, Hooks, Tensors
+from keras_gated.formula import Formula, Hooks, Tensors, cast_like
 from keras_gated.recurrence.backend import backend
 from keras_gated.recurrence.cut import Cut, Slopes
 
@@ -120,7 +120,7 @@ class Sequence:
         of_weights = cut.of_weights(of_nodes)
         masks = [ops.zeros_like(x) for x in (parts.mask, parts.h_mask) if x is not None]
         return [
-            *(ops.cast(of_nodes[k], term.dtype) for k, term in parts.terms.items()),
+            *(cast_like(of_nodes[k], term) for k, term in parts.terms.items()),
             *carry,
             *(of_weights[name] for name in self.names),
             *masks,
