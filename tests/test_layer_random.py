@@ -95,6 +95,7 @@ def trained(model, x, y, compiled: bool):
     return [keras.ops.convert_to_numpy(w) for w in model.trainable_weights]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND == "torch", reason="torch compiles nothing by XLA")
 @pytest.mark.parametrize("seed", range(TESTS))
 def test_any_layer(seed):
