@@ -27,7 +27,7 @@ __version__ = version("keras-gated")
 _LATER = {
     "ExportError": "keras_gated.export.errors",
     "ExportReport": "keras_gated.export.onnx_file",
-    "ParityReport": "keras_gated.export.check",
+    "ParityReport": "keras_gated.export.parity",
     "QuantizationReport": "keras_gated.export.quantizing",
     "StreamingSession": "keras_gated.export.session",
     "check_onnx": "keras_gated.export.check",

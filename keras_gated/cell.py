@@ -139,6 +139,7 @@ class GatedCell(keras.layers.Layer):
                 f"window of {form.window} time steps side by side. Received: shape={input_shape}. "
                 "Use keras_gated.GatedRNN, which lays the window itself."
             )
+        self._check_activations()
         shapes = form.shapes(input_shape[-1] // form.window, self.units)
         for weight in form.weights:
             arguments = self._arguments_of(weight)
@@ -150,6 +151,18 @@ class GatedCell(keras.layers.Layer):
             )
             setattr(self, weight.name, variable)
         self.built = True
+
+    def _check_activations(self) -> None:
+        """Raises a ValueError if an activation has weights, which nobody would train or save."""
+        for function in self.formula.functions:
+            if isinstance(function, keras.Layer):
+                if not function.built:
+                    function.build((None, self.units))
+                if function.weights:
+                    raise ValueError(
+                        f"An activation of {self.name} must have no weights of its own. Received: "
+                        f"{type(function).__name__}. Put it behind the layer, or use a function."
+                    )
 
     def _arguments_of(self, weight: Weight) -> dict:
         """Initializer, regularizer and constraint of a weight."""

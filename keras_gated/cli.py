@@ -12,9 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from keras_gated.arguments import input_of_model, lowering, signature
 from keras_gated.export.choice import LOWERINGS
 from keras_gated.export.elsewhere import import_modules, load_model
 from keras_gated.export.errors import ExportError
+from keras_gated.export.parity import TOLERANCE
+from keras_gated.export.quantizing import int8_lowering
 from keras_gated.export.report import as_json
 
 PASSED, FAILED = 0, 1  # argparse itself ends with 2
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - a user's layer may raise anything
         print(f"keras-gated: error: {_paragraph(error)}", file=sys.stderr)
         if options.json:
-            print(json.dumps({"error": str(error)}))
+            print(json.dumps({"error": _text(error)}))
         return FAILED
     print(json.dumps(as_json(result.report)) if options.json else result.report)
     return PASSED if result.passed else FAILED
@@ -60,7 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _paragraph(error: Exception) -> str:
     ours = isinstance(error, ExportError | ValueError | ImportError | OSError)
-    return " ".join(f"{'' if ours else type(error).__name__ + ': '}{error}".split())
+    return " ".join(f"{'' if ours else type(error).__name__ + ': '}{_text(error)}".split())
+
+
+def _text(error: Exception) -> str:
+    """What an error says, with the option that stands for the argument that it names."""
+    if "`input_signature`" not in str(error):
+        return str(error)
+    return f"{error} On the command line: --input None,None,88:float32, once for each input."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,6 +104,17 @@ def _model_command(commands, name: str, run, text: str) -> argparse.ArgumentPars
         help="a module that registers custom layers; may be repeated; "
         "looked for in the current folder too",
     )
+    parser.add_argument(
+        "--input",
+        type=input_of_model,
+        action="append",
+        default=[],
+        dest="inputs",
+        metavar="SHAPE",
+        help="an input of a model that does not know its own, e.g. None,None,88:float32, None "
+        "for an open axis; [KEY=]SHAPE[:DTYPE[:NAME]], once for each input, with KEY where the "
+        "model takes a dictionary",
+    )
     return parser
 
 
@@ -101,7 +122,23 @@ def _loaded(options):
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     import_modules(options.modules)
-    return load_model(options.model)
+    try:
+        return load_model(options.model)
+    except ExportError as error:
+        if "safe_mode" in str(error):  # Keras's advice, which nobody can follow from a shell
+            raise ExportError(_holds_code(options.model)) from error
+        raise
+
+
+def _holds_code(file: Path) -> str:
+    return (
+        f"The file {os.fspath(file)!r} holds Python code (a Lambda layer with a lambda), which the "
+        "command line does not run: in a file from others it could do anything. If you trust it, "
+        f"work from Python: model = keras.saving.load_model({os.fspath(file)!r}, safe_mode=False), "
+        "then keras_gated.export_onnx(model, ...) or what else you need. Or put a function that is "
+        "registered with keras.saving.register_keras_serializable into a module, build the Lambda "
+        "layer with it, save the model anew and name the module with --module."
+    )
 
 
 def _public(name: str):
@@ -123,7 +160,7 @@ def _export_parser(commands) -> None:
     parser.add_argument("--int8", action="store_true", help="quantised to int8")
     parser.add_argument(
         "--lowering",
-        type=_lowering,
+        type=lowering,
         metavar="KIND",
         help=f"one of {', '.join(LOWERINGS)}, or LAYER=KIND,...; auto unless given",
     )
@@ -142,43 +179,36 @@ def _export_parser(commands) -> None:
         help="ONNX operators' version; 17 unless given",
     )
     parser.add_argument(
-        "--no-verify", dest="verify", action="store_false", help="do not run the file"
+        "--no-verify",
+        dest="verify",
+        action="store_false",
+        help="do not compare the file with the model; an int8 file is compared with the float32 "
+        "file even so",
     )
-
-
-def _lowering(text: str) -> str | dict[str, str]:
-    pairs = [part.rpartition("=") for part in text.split(",")]
-    if not all(kind in LOWERINGS for _, _, kind in pairs):
-        raise argparse.ArgumentTypeError(
-            f"must be one of {', '.join(LOWERINGS)}, or LAYER=KIND,... Received: {text}"
-        )
-    if len(pairs) == 1 and not pairs[0][1]:
-        return text
-    return {name: kind for name, _, kind in pairs}
 
 
 def _export(options) -> Result:
     model = _loaded(options)
+    given = {
+        "opset": options.opset,
+        "expected_batch": options.expected_batch,
+        "verify": options.verify,
+        "input_signature": signature(options.inputs),
+    }
     if not options.int8:
-        return Result(_exported(options, model, options.path))
+        given["lowering"] = options.lowering or "auto"
+        return Result(_exported(options, model, options.path, **given))
     quantize = _public("quantize_onnx")
-    given = {"opset": options.opset, "expected_batch": options.expected_batch}
     if not (options.streaming or options.lowering or options.static):
-        # From a model it leaves layers in the form that can be quantised.
         return Result(quantize(model, options.path, **given))
+    given["lowering"] = options.lowering or int8_lowering(model)
     with TemporaryDirectory(prefix="keras_gated_") as folder:
         draft = Path(folder) / "float32.onnx"
-        _exported(options, model, draft)
+        _exported(options, model, draft, **given)
         return Result(quantize(draft, options.path))
 
 
-def _exported(options, model, path: Path):
-    given = {
-        "opset": options.opset,
-        "lowering": options.lowering or "auto",
-        "expected_batch": options.expected_batch,
-        "verify": options.verify,
-    }
+def _exported(options, model, path: Path, **given):
     if options.streaming:
         return _public("export_streaming")(model, path, **given)
     return _public("export_onnx")(model, path, dynamic=not options.static, **given)
@@ -188,21 +218,28 @@ def _exported(options, model, path: Path):
 
 
 def _check_parser(commands) -> None:
-    text = "Compare an ONNX file with the Keras model that it was exported from."
+    text = (
+        "Compare an ONNX file with the Keras model that it was exported from: at several shapes, "
+        "or, if it was exported with --streaming, over a whole sequence and in chunks."
+    )
     parser = _model_command(commands, "check", _check, text)
     parser.add_argument(
         "--tolerance",
         type=float,
-        default=1e-5,
+        default=TOLERANCE,
         metavar="X",
-        help="on |difference| / max(1, |y|); 1e-5 unless given",
+        help=f"on |difference| / max(1, |y|); {TOLERANCE:.0e} unless given",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs")
 
 
 def _check(options) -> Result:
     report = _public("check_onnx")(
-        _loaded(options), options.path, tolerance=options.tolerance, seed=options.seed
+        _loaded(options),
+        options.path,
+        input_signature=signature(options.inputs),
+        tolerance=options.tolerance,
+        seed=options.seed,
     )
     return Result(report, report.passed)
 

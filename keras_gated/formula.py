@@ -89,7 +89,9 @@ class Formula:
         blocks = form.blocks.values()
         of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
         named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
-        self.elementwise = all(lookup(name).elementwise for name in named)
+        used = [lookup(name) for name in named]
+        self.elementwise = all(activation.elementwise for activation in used)
+        self.functions = [activation.function for activation in used]
         self.phi_x = {k: b.input_activation for k, b in form.blocks.items()}
         self.phi_h = {k: b.recurrent_input_activation for k, b in form.blocks.items()}
         self.names = {weight.name: weight.blocks for weight in form.weights}

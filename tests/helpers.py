@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
@@ -85,6 +85,10 @@ class Case:
         before = np.zeros((len(self.x), behind * self.x.shape[-1]), self.dtype)
         return [*self.state, before] if behind else list(self.state)
 
+    def until(self, time: int) -> "Case":
+        """The first time steps alone."""
+        return replace(self, x=self.x[:, :time], upstream=self.upstream[:, :time])
+
     def layer(self, **arguments):
         """The preset with the case's weights."""
         arguments = {"return_sequences": True, "dtype": self.dtype, **QUICK, **arguments}
@@ -125,7 +129,7 @@ def check_gradient(name: str, **constants) -> dict:
 
     Returns the layer's own, as `gradient_of` nests it.
     """
-    this, kind = case(name, FINEST, **constants), f"gradient {FINEST}"
+    this, kind = case(name, FINEST, **constants).until(4), f"gradient {FINEST}"
     by_block, by_state = gradient_of(this)
     expected = gradient(name, this.weights, this.x, this.state, this.upstream, **constants)
     states = expected.pop("state")
@@ -166,16 +170,21 @@ def dead_blocks(by_block: dict, share: float = 0.9) -> list[str]:
 
 def gradients(layer, x, upstream, states=None, **call) -> tuple[list, list]:
     """The gradient of sum(upstream * outputs) by trainable weights, and by initial states."""
+    return run_and_differentiate(layer, x, upstream, states, **call)[1:]
+
+
+def run_and_differentiate(layer, x, upstream, states=None, **call) -> tuple[list, list, list]:
+    """What one call of the layer returns, and the gradients as `gradients` has them."""
     states = [] if states is None else states
 
     def objective(states):
-        outputs = layer(x, **({"initial_state": states} if states else {}), **call)
-        outputs = outputs[0] if isinstance(outputs, list | tuple) else outputs
-        return ops.sum(outputs * ops.convert_to_tensor(upstream, dtype=outputs.dtype))
+        results = layer(x, **({"initial_state": states} if states else {}), **call)
+        results = list(results) if isinstance(results, list | tuple) else [results]
+        scaled = results[0] * ops.convert_to_tensor(upstream, dtype=results[0].dtype)
+        return ops.sum(scaled), results
 
     by = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}[BACKEND]
-    by_weight, by_state = by(layer, objective, states)
-    return [ops.convert_to_numpy(g) for g in by_weight], [ops.convert_to_numpy(g) for g in by_state]
+    return tuple([ops.convert_to_numpy(a) for a in part] for part in by(layer, objective, states))
 
 
 def _by_tensorflow(layer, objective, states):
@@ -184,9 +193,9 @@ def _by_tensorflow(layer, objective, states):
     states = [tf.constant(s) for s in states]
     with tf.GradientTape() as tape:
         tape.watch(states)
-        value = objective(states)
+        value, results = objective(states)
     weights = [v.value for v in layer.trainable_weights]
-    return tape.gradient(value, (weights, states), unconnected_gradients="zero")
+    return results, *tape.gradient(value, (weights, states), unconnected_gradients="zero")
 
 
 def _by_jax(layer, objective, states):
@@ -198,9 +207,11 @@ def _by_jax(layer, objective, states):
         with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
             return objective(states)
 
-    return jax.jit(jax.grad(value, argnums=(0, 1)))(  # one compilation, not one per operation
+    # One compilation, not one per operation.
+    slopes, results = jax.jit(jax.grad(value, argnums=(0, 1), has_aux=True))(
         [v.value for v in variables], list(map(np.asarray, states))
     )
+    return results, *slopes
 
 
 def _by_torch(layer, objective, states):
@@ -208,8 +219,8 @@ def _by_torch(layer, objective, states):
 
     states = [torch.tensor(s, requires_grad=True) for s in states]
     weights = [v.value for v in layer.trainable_weights]
-    value = objective(states)
+    value, results = objective(states)
     found = torch.autograd.grad(
         value, [*weights, *states], allow_unused=True, materialize_grads=True
     )
-    return found[: len(weights)], found[len(weights) :]
+    return results, found[: len(weights)], found[len(weights) :]

@@ -14,6 +14,8 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.cli import main
+from keras_gated.export import onnx_file
+from keras_gated.export.parity import OutputParity
 from keras_gated.export.report import as_json
 
 pytestmark = pytest.mark.skipif(
@@ -128,18 +130,106 @@ def test_streaming(folder, capsys):
     session = kg.StreamingSession("out.onnx")
     steps = np.stack([np.asarray(session.step(x[:, t])) for t in range(6)], axis=1)
     np.testing.assert_allclose(steps, model(x), rtol=1e-5, atol=1e-5)
+    assert main(["check", "model.keras", "out.onnx", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["shape"] for row in report["outputs"]] == [
+        "x (2, 6, 3)",
+        "x (2, 6, 3) in chunks of 1, 3, 2",
+    ]
+    assert main(["check", "model.keras", "out.onnx", "--tolerance", "1e-12"]) == 1
+    assert "problem: Output 'y' differs at x (2, 6, 3) by" in capsys.readouterr().out
 
 
-def test_int8(folder, capsys):
-    saved(layer=kg.GatedLSTM(U, return_sequences=True, name="lstm"))
-    assert main(["export", "model.keras", "out.onnx", "--int8", "--json"]) == 0
+@pytest.mark.parametrize("form", ["", "--streaming", "--static"])
+def test_int8(form, folder, capsys):
+    """Whatever the form, an LSTM is one int8 node and a GRU a Scan with int8 products."""
+    lstm = kg.GatedLSTM(U, return_sequences=True, name="lstm")
+    saved(lstm, time=4 if form == "--static" else None)
+    arguments = ["export", "model.keras", "out.onnx", "--int8", "--json", *form.split()]
+    assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["operators"]["DynamicQuantizeLSTM"] == 1 and report["size_after"] > 0
-    assert main(["export", "model.keras", "out.onnx", "--int8", "--streaming", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["operators"]["DynamicQuantizeLSTM"] == 1
-    assert len(onnx.load("out.onnx").graph.input) == 3  # x, h and c
+    operators = report["operators"]
+    assert operators["DynamicQuantizeLSTM"] == operators["Scan"] == 1 and "GRU" not in operators
+    assert report["left_in_float32"] == [] and report["size_after"] > 0
+    assert len(onnx.load("out.onnx").graph.input) == (4 if form == "--streaming" else 1)
     assert sorted(path.name for path in folder.iterdir()) == ["model.keras", "out.onnx"]
+    assert main([*arguments, "--lowering", "native"]) == 0
+    (left,) = json.loads(capsys.readouterr().out)["left_in_float32"]
+    assert left["operator"] == "GRU"
+
+
+def test_int8_without_comparing_with_the_model(folder, capsys, monkeypatch):
+    saved(time=4)
+
+    def refuse(*_, **__):
+        raise AssertionError("the float32 file was compared with the model")
+
+    monkeypatch.setattr(onnx_file, "check_onnx", refuse)
+    for form in ([], ["--static"]):
+        arguments = ["export", "model.keras", "out.onnx", "--int8", "--json", *form]
+        assert main(arguments) == 1
+        assert "was compared" in capsys.readouterr().err
+        assert main([*arguments, "--no-verify"]) == 0
+        assert json.loads(capsys.readouterr().out)["outputs"][0]["largest"] > 0
+
+
+@keras.saving.register_keras_serializable(package="test_cli")
+class Spoken(keras.Model):
+    """A subclassed model, whose file does not say what it takes: a list or a dictionary."""
+
+    def __init__(self, by_key=False, **kwargs):
+        super().__init__(**kwargs)
+        self.by_key, self.gru = by_key, kg.GatedGRU(U, name="gru")
+
+    def call(self, inputs):
+        x, start = (inputs["x"], inputs["start"]) if self.by_key else inputs
+        return self.gru(x, initial_state=start)
+
+    def get_config(self):
+        return super().get_config() | {"by_key": self.by_key}
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_inputs_that_the_file_does_not_tell(by_key, folder, capsys):
+    model = Spoken(by_key)
+    x, start = np.ones((2, 4, F), "float32"), np.ones((2, U), "float32")
+    model({"x": x, "start": start} if by_key else [x, start])
+    model.save("model.keras")
+    assert main(["export", "model.keras", "out.onnx"]) == 1
+    assert (
+        "On the command line: --input None,None,88:float32, once for each"
+        in capsys.readouterr().err
+    )
+    inputs = ["--input", "x=None,None,3", "--input", "start=None, 5:float32"]
+    if not by_key:
+        inputs = ["--input", "None,None,3:float32:x", "--input", "None,5:float32:start"]
+    assert main(["export", "model.keras", "out.onnx", *inputs, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert sorted(report["inputs"]) == ["start", "x"] and report["largest_difference"] < 1e-5
+    assert main(["check", "model.keras", "out.onnx", *inputs]) == 0
+    assert main(["export", "model.keras", "out.onnx", "--int8", *inputs]) == 0
+    capsys.readouterr()
+    assert main(["check", "model.keras", "out.onnx", "--input", "a=2", "--input", "3"]) == 1
+    err = capsys.readouterr().err
+    assert "Argument `--input` must have a KEY= of its own each time, or none at all." in err
+    assert "Received: keys ['a', None]." in err
+
+
+def test_a_file_that_holds_code(folder, capsys):
+    saved(keras.layers.Lambda(lambda x: 2.0 * x))
+    assert main(["export", "model.keras", "out.onnx"]) == 1
+    paragraph = capsys.readouterr().err.splitlines()[-1]
+    assert "The file 'model.keras' holds Python code (a Lambda layer" in paragraph
+    model = keras.saving.load_model("model.keras", safe_mode=False)  # as the paragraph says
+    assert "keras.saving.load_model('model.keras', safe_mode=False)" in paragraph
+    kg.export_onnx(model, "out.onnx")
+    saved(keras.layers.Lambda(twice))
+    assert main(["export", "model.keras", "out.onnx"]) == 0
+
+
+@keras.saving.register_keras_serializable(package="test_cli")
+def twice(x):
+    return 2.0 * x
 
 
 def test_errors_are_one_paragraph(folder, capsys):
@@ -170,6 +260,10 @@ def test_errors_are_one_paragraph(folder, capsys):
         ("export m o --lowering fast", "must be one of auto, native, scan, loop, or LAYER=KIND"),
         ("export m o --lowering gru=fast", "Received: gru=fast"),
         ("check m o --tolerance small", "invalid float value"),
+        ("check m o --input 2,x", "must be [KEY=]SHAPE[:DTYPE[:NAME]], sizes > 0 or None"),
+        ("check m o --input None,0:float32", "Received: None,0:float32"),
+        ("export m o --input None,3:floating", "a dtype that Keras knows, e.g. None,None,88"),
+        ("export m o --input a=b=3", "Received: a=b=3"),
     ],
 )
 def test_wrong_usage(arguments, text, capsys):
@@ -180,8 +274,16 @@ def test_wrong_usage(arguments, text, capsys):
     assert text in err and not out
 
 
+@pytest.mark.parametrize("command", ["export", "check"])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0 and "[KEY=]SHAPE[:DTYPE[:NAME]]" in out and "--module" in out
+
+
 def test_numbers_that_json_lacks():
-    found = kg.check_onnx.__globals__["OutputParity"]("y", "x (2, 3)", float("nan"), float("inf"))
+    found = OutputParity("y", "x (2, 3)", float("nan"), float("inf"))
     data = json.loads(json.dumps(as_json({"outputs": (found,)}), allow_nan=False))
     nothing = {"output": "y", "shape": "x (2, 3)", "absolute": None, "relative": None}
     assert data == {"outputs": [nothing]}

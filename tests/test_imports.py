@@ -16,7 +16,7 @@ HOME = Path(keras_gated.__file__).parent
 ROOMS = """
     parts spec resolve activations registry catalogue
     export.biases export.lowering notation description formula initializers
-    cell window recurrence layers batches export traces callbacks convert conformance cli
+    cell window recurrence layers batches export traces callbacks convert conformance arguments cli
 """.split()
 # What is inside these may import one another.
 OPEN = ("recurrence", "export")
@@ -116,20 +116,31 @@ def test_specifications_need_the_standard_library_only(name):
     assert others <= sys.stdlib_module_names
 
 
+def test_a_stream_needs_numpy_and_onnxruntime_only():
+    others = {n.partition(".")[0] for n, _ in imported(HOME / "export" / "session.py")}
+    assert others - set(sys.stdlib_module_names) == {"numpy", "onnxruntime"}
+
+
+# Files name a class by what it was registered under: h5 files by nothing else.
+REGISTERED = ["GatedCell", "GatedRNN", "GatedGRU", "GatedLSTM", "Chrono", "ForgetBias"]
 LOADED = f"""
 import sys
 import keras
 before = set(sys.modules)
 import keras_gated
 print(*sorted(set({HEAVY!r}) & (set(sys.modules) - before)))
+found = [keras.saving.get_registered_object("keras_gated>" + name) for name in {REGISTERED!r}]
+print(*(one and one.__name__ for one in found))
 """
 
 
-def test_importing_loads_no_more_than_keras_does():
+def test_importing_registers_the_layers_and_loads_no_more_than_keras_does():
     environment = os.environ | {"PYTHONPATH": str(HOME.parent)}
     command = [sys.executable, "-c", LOADED]  # a fresh interpreter: this one has loaded it all
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [], f"with backend {keras.backend.backend()}"
+    heavy, registered = done.stdout.splitlines()
+    assert registered.split() == REGISTERED
+    assert heavy.split() == [], f"with backend {keras.backend.backend()}"
 
 
 def test_public_names_are_sorted_and_there():

@@ -50,6 +50,11 @@ LAYERS = {
         "keras.layers.Dense before the layer, or input_projection=keras_gated.Projection() in the",
     ),
     "literal MUT1": (lambda: kg.GatedRNN(U, "mut1")(X), "input_projection=keras_gated.Projection"),
+    "activation with weights": (
+        lambda: kg.GatedLSTM(U, activation=keras.layers.PReLU())(X),
+        "An activation of ... must have no weights of its own. Received: PReLU. Put it behind the "
+        "layer, or use a function.",
+    ),
     "unknown number of features": (
         lambda: kg.GatedLSTM(U, name="cell").build((None, None, None)),
         "Argument `sequences` of cell must have a known number of features. Received: "

@@ -1,11 +1,10 @@
 """Random specifications and options: built, trained a step under XLA, saved, loaded, compared.
 
-The environment variable KERAS_GATED_RANDOM sets how many (60 unless given), in four tests.
+The environment variable KERAS_GATED_RANDOM sets how many (60 unless given). Six at a time are
+layers of one model, which is compiled and saved once.
 """
 
 import os
-import tempfile
-from pathlib import Path
 
 import hypothesis
 import keras
@@ -16,20 +15,20 @@ from hypothesis import strategies as st
 
 import keras_gated as kg
 
-TESTS, F, B = 4, 3, 4
-EXAMPLES = -(-int(os.environ.get("KERAS_GATED_RANDOM", 60)) // TESTS)
+TESTS, EACH, F, B = 2, 6, 3, 4
+EXAMPLES = -(-int(os.environ.get("KERAS_GATED_RANDOM", 60)) // (TESTS * EACH))
 KERNELS = st.sampled_from(["dense", "diagonal", None])
 ACTIVATIONS = st.sampled_from([None, "tanh", "sigmoid", "hard_sigmoid", "relu", "softsign", "gelu"])
 
 
-def gates(*others: str):
+def gates(*others: str, peephole=True):
     """A gate of any kind; tied to one of `others` where there are any."""
     own = st.builds(
         kg.Gate,
         kernel=st.sampled_from(["dense", None]),
         recurrent_kernel=KERNELS,
         use_bias=st.sampled_from([None, True, False]),
-        peephole=st.booleans(),
+        peephole=st.booleans() if peephole else st.just(False),
         activation=ACTIVATIONS,
         bias_initializer=st.sampled_from([None, "ones", "random_normal"]),
     )
@@ -39,66 +38,102 @@ def gates(*others: str):
     return st.one_of(own, plain, tied) if others else st.one_of(own, plain)
 
 
-specifications = st.fixed_dictionaries(
-    {
-        "memory": st.sampled_from(["cell", "hidden"]),
-        "forget_gate": gates(),
-        "input_gate": gates("forget"),
-        "output_gate": gates("forget", "input"),
-        "reset_gate": st.one_of(st.just(False), gates("forget")),
-        "candidate": st.builds(
-            kg.Candidate,
-            recurrent_kernel=KERNELS,
-            activation=ACTIVATIONS,
-            reset_after=st.booleans(),
-        ),
-        "output_activation": st.sampled_from([None, "tanh", "linear"]),
-        "input_window": st.sampled_from([1, 1, 1, 2]),
-        "use_bias": st.booleans(),
+@st.composite
+def specifications(draw) -> dict:
+    """Arguments of a CellSpec: most of them make one."""
+    hidden = draw(st.booleans())  # then there is no memory for an output gate to hide
+    candidate = st.builds(
+        kg.Candidate, recurrent_kernel=KERNELS, activation=ACTIVATIONS, reset_after=st.booleans()
+    )
+    drawn = draw(candidate)
+    resets = bool(drawn.recurrent_kernel) and draw(st.booleans())
+    return {
+        "memory": "hidden" if hidden else "cell",
+        "forget_gate": draw(gates(peephole=not hidden)),
+        "input_gate": draw(gates("forget", peephole=not hidden)),
+        "output_gate": False if hidden else draw(gates("forget", "input")),
+        "reset_gate": draw(gates("forget", peephole=False)) if resets else False,
+        "candidate": drawn,
+        "output_activation": draw(st.sampled_from([None, "linear", *([] if hidden else ["tanh"])])),
+        "input_window": draw(st.sampled_from([1, 1, 1, 2])),
+        "use_bias": draw(st.booleans()),
     }
-)
-options = st.fixed_dictionaries(
-    {
-        "units": st.integers(1, 6),
-        "go_backwards": st.booleans(),
-        "zero_output_for_mask": st.booleans(),
-        "return_sequences": st.booleans(),
-        "unroll": st.sampled_from([False, False, False, True]),
-        "time_parallel": st.sampled_from([False, "auto"]),
-        "dropout": st.sampled_from([0.0, 0.0, 0.3]),
-        "recurrent_dropout": st.sampled_from([0.0, 0.0, 0.3]),
-        "kernel_regularizer": st.sampled_from([None, "l2"]),
-        "recurrent_constraint": st.sampled_from([None, "max_norm"]),
-        "dtype": st.sampled_from(["float32", "float32", "mixed_bfloat16"]),
-        "seed": st.integers(0, 99),
-    }
-)
 
 
-def made(spec: dict, given: dict, time: int, masked: bool, both_ways: bool):
-    """A model of a layer, or none where the specification is none."""
+options = {
+    "units": st.integers(1, 6),
+    "zero_output_for_mask": st.booleans(),
+    "return_sequences": st.booleans(),
+    "unroll": st.sampled_from([*[False] * 5, True]),
+    "time_parallel": st.sampled_from([False, "auto"]),
+    "dropout": st.sampled_from([0.0, 0.0, 0.3]),
+    "recurrent_dropout": st.sampled_from([0.0, 0.0, 0.3]),
+    "kernel_regularizer": st.sampled_from([None, "l2"]),
+    "recurrent_constraint": st.sampled_from([None, keras.constraints.MaxNorm(0.5)]),
+    "dtype": st.sampled_from(["float32", "float32", "mixed_bfloat16"]),
+    "seed": st.integers(0, 99),
+}
+
+
+def arguments_of_a_layer(spec: dict, given: dict) -> dict | None:
+    """What GatedRNN takes, or None where the specification is none."""
     try:
-        layer = kg.GatedRNN(spec=kg.CellSpec(**spec), **given)
+        found = {"spec": kg.CellSpec(**spec), **given}
+        kg.GatedRNN(**found)
     except ValueError:
-        hypothesis.reject()
-    layers = [keras.layers.Masking()] if masked else []
-    layers.append(keras.layers.Bidirectional(layer) if both_ways else layer)
-    layers.append(keras.layers.Dense(1, dtype="float32"))
-    return keras.Sequential([keras.Input((time, F)), *layers])
+        return None
+    return found
 
 
-def trained(model, x, y, compiled: bool):
-    """The weights after one step."""
-    model.compile("sgd", "mse", jit_compile=compiled, run_eagerly=not compiled)
-    loss = model.train_on_batch(x, y)
-    assert np.isfinite(loss)
-    return [keras.ops.convert_to_numpy(w) for w in model.trainable_weights]
+layers = st.builds(arguments_of_a_layer, specifications(), st.fixed_dictionaries(options))
+cases = st.fixed_dictionaries(
+    {
+        "layer": layers.filter(bool),
+        "time": st.integers(1, 5),
+        "masked": st.booleans(),
+        "direction": st.sampled_from(["forwards", "forwards", "backwards", "both"]),
+    }
+)
 
 
-@pytest.mark.long
+def model_of(drawn: list[dict]) -> keras.Model:
+    """All layers side by side, each with inputs and targets of its own."""
+    inputs, outputs = [], []
+    for at, case in enumerate(drawn):
+        time = min(case["time"], 2) if case["layer"]["unroll"] else case["time"]  # it multiplies
+        inputs.append(x := keras.Input((time, F)))
+        layer = kg.GatedRNN(**case["layer"], go_backwards=case["direction"] == "backwards")
+        layer = keras.layers.Bidirectional(layer) if case["direction"] == "both" else layer
+        layer.name = f"layer_{at}"
+        x = layer(keras.layers.Masking()(x) if case["masked"] else x)
+        outputs.append(keras.layers.Dense(1, dtype="float32", name=f"dense_{at}")(x))
+    return keras.Model(inputs, outputs)
+
+
+def numbers(model, drawn: list[dict], rng) -> tuple[list, list]:
+    """Inputs and targets."""
+    inputs = [rng.standard_normal((B, *x.shape[1:])).astype("float32") for x in model.inputs]
+    for x, case in zip(inputs, drawn, strict=True):
+        if case["masked"]:
+            x[rng.random(x.shape[:2]) < 0.3] = 0.0
+    return inputs, [rng.standard_normal((B, *y.shape[1:])).astype("float32") for y in model.outputs]
+
+
+def randomize(model, rng) -> None:
+    for weight in model.trainable_weights:
+        weight.assign(0.4 * rng.standard_normal(weight.shape))
+
+
+def train(model, x, y, compiled: bool) -> None:
+    """One step."""
+    sgd, losses = keras.optimizers.SGD(0.1), ["mse"] * len(y)
+    model.compile(sgd, losses, jit_compile=compiled, run_eagerly=not compiled)
+    assert np.isfinite(model.train_on_batch(x, y)).all()
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="torch compiles nothing by XLA")
 @pytest.mark.parametrize("seed", range(TESTS))
-def test_any_layer(seed):
+def test_any_layer(seed, tmp_path):
     @hypothesis.seed(seed)
     @hypothesis.settings(
         max_examples=EXAMPLES,
@@ -106,34 +141,29 @@ def test_any_layer(seed):
         database=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(specifications, options, st.integers(1, 5), st.booleans(), st.booleans())
-    def check(spec, given, time, masked, both_ways):
+    @hypothesis.given(st.lists(cases, min_size=EACH, max_size=EACH), st.integers(0, 99))
+    def check(drawn, number):
         keras.backend.clear_session()
-        rng = np.random.default_rng(given["seed"])
-        model = made(spec, given, time, masked, both_ways)
-        x = rng.standard_normal((B, time, F)).astype("float32")
-        if masked:
-            x[rng.random((B, time)) < 0.3] = 0.0
-        y = rng.standard_normal(model.output_shape[1:]).astype("float32")[None].repeat(B, 0)
-        start = [0.4 * rng.standard_normal(w.shape) for w in model.get_weights()]
-        start = [
-            w if "float" in str(old.dtype) else old
-            for w, old in zip(start, model.get_weights(), strict=True)
-        ]
-        model.set_weights(start)
+        rng = np.random.default_rng(number)
+        model = model_of(drawn)
+        randomize(model, rng)
+        x, y = numbers(model, drawn, rng)
         twin = keras.models.clone_model(model)
-        twin.set_weights(start)
-        kind = "keras float32" if given["dtype"] == "float32" else given["dtype"]
-        found, expected = trained(model, x, y, True), trained(twin, x, y, False)
-        for name, a, b in zip(
-            [w.path for w in model.trainable_weights], found, expected, strict=True
-        ):
-            assert_close(a, b, kind, name)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.keras"
-            model.save(path)
-            loaded = keras.models.load_model(path)
-        assert_close(loaded(x), model(x), "reload", "loaded")
-        assert loaded.layers[-2].get_config() == model.layers[-2].get_config()
+        twin.set_weights(model.get_weights())
+        train(model, x, y, True)
+        train(twin, x, y, False)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        found, expected = loaded(x), model(x)
+        for at, case in enumerate(drawn):
+            dtype = case["layer"]["dtype"]
+            kind = "keras float32" if dtype == "float32" else dtype
+            for name in (f"layer_{at}", f"dense_{at}"):
+                mine, others = (m.get_layer(name).trainable_weights for m in (model, twin))
+                for a, b in zip(mine, others, strict=True):
+                    assert_close(a, b, kind, a.path)
+            assert_close(found[at], expected[at], "reload", f"loaded {at}")
+            again, layer = (m.get_layer(f"layer_{at}") for m in (loaded, model))
+            assert again.get_config() == layer.get_config()
 
     check()

@@ -1,7 +1,8 @@
 """Every way to call a recurrent layer, beside keras.layers.LSTM, GRU and SimpleRNN.
 
-Forward, last states and gradients, in the finest precision there is. For each kind of mask eight of
-the 128 ways, in which any two options meet in all four ways; `-m long` runs the others.
+Forward, last states and gradients, in the finest precision there is. Without a mask and with all
+kinds of masks, each in a row of the batch, eight of the 128 ways, in which any two options meet in
+all four ways; `-m long` runs the others.
 """
 
 from itertools import combinations, product
@@ -9,26 +10,23 @@ from itertools import combinations, product
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, FINEST, QUICK, B, F, U, assert_close, gradients
+from helpers import BACKEND, FINEST, QUICK, F, U, assert_close, run_and_differentiate
 from test_parity import PAIRS, as_list
 
 BITS = [False, True]
 ALL = list(product(BITS, repeat=7))
 # Of seven options the last four are parities of the first three.
 SOME = [(a, b, c, a ^ b, a ^ c, b ^ c, a ^ b ^ c) for a, b, c in product(BITS, repeat=3)]
-T = 5
-RIGHT = np.arange(T) < np.array([T, 3, 1, 4])[:, None]
-HOLES = np.random.default_rng(3).random((B, T)) < 0.6
-EMPTY = HOLES.copy()
-EMPTY[2] = False
-MASKS = {
-    "none": None,
-    "right": RIGHT,
-    "left": RIGHT[:, ::-1].copy(),
-    "holes": HOLES,
-    "empty row": EMPTY,
-    "all True": np.ones((B, T), bool),
+ROWS = {  # what is valid
+    "right": "xx..",
+    "left": "..xx",
+    "holes": "x.x.",
+    "other holes": ".x.x",
+    "empty": "....",
+    "all True": "xxxx",
 }
+B, T = len(ROWS), 4  # another batch size than the number of units or features
+MASKS = {"none": None, "mask": np.array([[c == "x" for c in row] for row in ROWS.values()])}
 
 
 def test_any_two_options_meet_in_all_four_ways():
@@ -77,11 +75,11 @@ def check(pair, mask, sequences, state, backwards, stateful, unroll, zero, start
             for variable, value in zip(layer.states, states, strict=True):
                 variable.assign(value)
         given = states if start and not stateful else None
-        outputs, *last = as_list(layer(x, initial_state=given, mask=mask))
-        later = as_list(layer(x, mask=mask))[:1] if stateful else []
-        outputs = [keras.ops.convert_to_numpy(y) * seen for y in (outputs, *later)]
-        slopes = gradients(layer, x, upstream * seen, given, mask=mask)
-        found.append([*outputs, *last, *slopes[0], *slopes[1]])
+        first = as_list(layer(x, mask=mask)) if stateful else []  # leaves its states to the next
+        results, *slopes = run_and_differentiate(layer, x, upstream * seen, given, mask=mask)
+        for outputs in (first, results):
+            outputs[:1] = [keras.ops.convert_to_numpy(y) * seen for y in outputs[:1]]
+        found.append([*first, *results, *slopes[0], *slopes[1]])
     way = {**arguments, "initial_state": start}
     for index, (a, b) in enumerate(zip(*found, strict=True)):
         assert_close(a, b, f"keras {FINEST}", f"{pair}: tensor {index} of {way}")

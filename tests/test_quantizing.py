@@ -435,4 +435,11 @@ def test_a_file_that_refuses_random_inputs(path, tmp_path):
     x = np.random.default_rng(0).standard_normal((1, 7, 4))
     report = quantize_onnx(source, path, samples=x)
     assert_close(report)
-    assert str(report).count("note: the float32 file itself refuses") == 3
+    assert str(report).count("note: the float32 file itself refuses") == 6  # longer ones too
+
+
+def test_a_model_that_needs_a_longer_sequence(path):
+    report = quantize_onnx(realistic(keras.layers.Conv1D(8, 16), gated()), path)
+    assert report.operators["DynamicQuantizeLSTM"] == 1
+    assert str(report).count("note: the float32 file itself refuses x (") == 3
+    assert_close(report)

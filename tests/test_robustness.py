@@ -22,16 +22,16 @@ names = pytest.mark.parametrize("name", NAMES)
 # Not a number -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("pair", PAIRS)
-def test_what_is_not_finite_goes_through_as_in_keras(pair, value):
+def test_what_is_not_finite_goes_through_as_in_keras(pair):
     mine, theirs = both(pair, return_sequences=True)
     x, _ = data(pair, initial_state=False)
-    x[1, 3, 0] = value
+    x[1:, 3, 0] = np.nan, np.inf, -np.inf
     ours, stock = (keras.ops.convert_to_numpy(layer(x)) for layer in (mine, theirs))
     np.testing.assert_array_equal(np.isnan(ours), np.isnan(stock))
     clean = np.isfinite(stock)
-    assert clean[[0, 2, 3]].all() and clean[1, :3].all()  # no other row, no earlier time step
+    assert clean[0].all() and clean[:, :3].all()  # no other row, no earlier time step
+    assert np.isnan(stock[1, 3:]).all()
     assert_close(np.where(clean, ours, 0.0), np.where(clean, stock, 0.0), "keras float32", pair)
 
 
@@ -60,15 +60,10 @@ def test_shapes_at_the_edge(pair, shape):
         assert_close(a, b, "keras float32", f"result {index}")
 
 
-def compiled(layer, x, mask=None, states=()):
-    """What a layer gives, compiled as the backend has it: an eager loop is slow."""
-    given = {"x": x, **({"mask": mask} if mask is not None else {})}
-    given |= {f"state_{k}": state for k, state in enumerate(states)}
-    ports = {k: keras.Input(batch_shape=a.shape, dtype=a.dtype, name=k) for k, a in given.items()}
-    begun = [ports[name] for name in ports if name.startswith("state")] or None
-    model = keras.Model(ports, layer(ports["x"], mask=ports.get("mask"), initial_state=begun))
-    model.compile(jit_compile=BACKEND != "torch")
-    return model.predict_on_batch(given)
+def in_a_graph(model, jit_compile: bool):
+    """The model's `predict_on_batch`, compiled once for each shape: an eager loop is slow."""
+    model.compile(jit_compile=jit_compile or BACKEND == "jax")
+    return model.predict_on_batch
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="JAX's scan of nothing: Keras's layers fail alike")
@@ -85,10 +80,13 @@ def test_ten_thousand_time_steps(name):
     """In four parts, the states passed on, they give the same."""
     this = case(name)
     x = np.random.default_rng(2).standard_normal((1, 10_000, F)).astype("float32")
-    layer, states = this.layer(return_state=True), [np.zeros((1, U), "float32") for _ in this.state]
-    outputs, *last = compiled(layer, x)
+    states = [np.zeros((1, U), "float32") for _ in this.state]
+    ports = [keras.Input((None, F)), *(keras.Input((U,)) for _ in states)]
+    called = this.layer(return_state=True)(ports[0], initial_state=ports[1:])
+    run = in_a_graph(keras.Model(ports, called), jit_compile=True)
+    outputs, *last = run([x, *states])
     for part, y in zip(*(np.split(a, 4, axis=1) for a in (x, outputs)), strict=True):
-        found, *states = compiled(layer, part, states=states)
+        found, *states = run([part, *states])
         assert_close(found, y, "chunks", name)
     for a, b in zip(states, last, strict=True):
         assert_close(a, b, "chunks", name)
@@ -101,7 +99,9 @@ def test_a_long_masked_tail_changes_nothing(name):
     outputs, *last = layer(this.x)
     tail = np.full((B, 500, this.x.shape[-1]), 7.0, "float32")
     mask = np.arange(T + 500)[None].repeat(B, 0) < T
-    longer, *after = compiled(layer, np.concatenate([this.x, tail], axis=1), mask)
+    ports = [keras.Input((None, F)), keras.Input((None,), dtype="bool")]
+    run = in_a_graph(keras.Model(ports, layer(ports[0], mask=ports[1])), jit_compile=False)
+    longer, *after = run([np.concatenate([this.x, tail], axis=1), mask])
     assert_close(longer[:, :T], outputs, "xla", name)
     assert_close(longer[:, -1], outputs[:, -1], "xla", name)
     for a, b in zip(after, last, strict=True):
@@ -115,7 +115,7 @@ def test_a_long_masked_tail_changes_nothing(name):
 def test_inference_from_several_threads():
     this = case("lstm")
     layer = this.layer()
-    inputs = [this.x * scale for scale in np.linspace(0.1, 2.0, 24)]
+    inputs = [this.x[:, :4] * scale for scale in np.linspace(0.1, 2.0, 16)]
     expected = [keras.ops.convert_to_numpy(layer(x)) for x in inputs]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda x: keras.ops.convert_to_numpy(layer(x)), inputs * 3))
@@ -126,17 +126,18 @@ def test_inference_from_several_threads():
 def model_with_dropout():
     layer = kg.GatedLSTM(U, dropout=0.3, recurrent_dropout=0.3, seed=1)
     model = keras.Sequential([keras.Input((T, F)), layer, keras.layers.Dense(1)])
-    model.compile("adam", "mse", run_eagerly=False)
+    model.compile("adam", "mse", jit_compile=BACKEND == "jax")
     return model
 
 
 def test_the_same_seed_gives_the_same_training():
-    x, y = np.random.default_rng(0).normal(size=(16, T, F)), np.zeros((16, 1))
+    x, y = np.random.default_rng(0).normal(size=(8, T, F)), np.zeros((8, 1))
     found = []
     for seed in (5, 5, 6):
         keras.utils.set_random_seed(seed)
         model = model_with_dropout()
-        model.fit(x, y, epochs=2, batch_size=8, verbose=0)
+        for _ in range(3):
+            model.train_on_batch(x, y)
         found.append(model.get_weights())
     first, again, other = ([w for w in weights if w.ndim] for weights in found)
     for a, b in zip(first, again, strict=True):
@@ -194,7 +195,7 @@ def test_regularizers_and_constraints_are_those_of_keras(pair):
     found = []
     for layer in both(pair, **arguments):
         model = keras.Sequential([keras.Input((T, F)), layer])
-        model.compile(keras.optimizers.SGD(0.05), "mse")
+        model.compile(keras.optimizers.SGD(0.05), "mse", jit_compile=BACKEND == "jax")
         loss = [model.train_on_batch(x, np.ones((B, U))) for _ in range(3)]
         found.append([np.array(loss, "float64"), *layer.get_weights()])
     for index, (a, b) in enumerate(zip(*found, strict=True)):
@@ -206,10 +207,10 @@ def test_a_layer_can_be_frozen_midway():
     first, second = kg.GatedLSTM(U, return_sequences=True), kg.GatedGRU(U)
     model = keras.Sequential([keras.Input((T, F)), first, second])
     x, y = np.random.default_rng(0).normal(size=(8, T, F)), np.ones((8, U))
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", jit_compile=BACKEND == "jax")
     model.fit(x, y, verbose=0)
     first.trainable = False
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", jit_compile=BACKEND == "jax")
     before = [layer.get_weights() for layer in (first, second)]
     model.fit(x, y, verbose=0)
     assert all(np.array_equal(a, b) for a, b in zip(before[0], first.get_weights(), strict=True))

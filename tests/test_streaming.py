@@ -1,8 +1,6 @@
 """Streams: chunks of any length, run one after another, give what the whole sequence gives."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -213,25 +211,6 @@ def test_a_wrong_state_is_refused(five):
             session.state = state
     with pytest.raises(ValueError, match=r"'upper_h' \(1, 5\).*session.state as a pattern"):
         session.state = wrong[3]
-
-
-NO_TENSORFLOW = """
-import sys, types
-import numpy as np
-package = types.ModuleType("keras_gated")
-package.__path__ = [sys.argv[2]]
-sys.modules["keras_gated"] = package
-from keras_gated.export.session import StreamingSession
-session = StreamingSession(sys.argv[1])
-print(session.step(np.ones((2, 3))).shape, "keras" in sys.modules, "tensorflow" in sys.modules)
-"""
-
-
-def test_the_session_needs_neither_keras_nor_tensorflow(five):
-    home = str(Path(kg.__file__).parent)
-    command = [sys.executable, "-c", NO_TENSORFLOW, five[1], home]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "(2, 2) False False", done.stderr
 
 
 # Models -------------------------------------------------------------------------------------------

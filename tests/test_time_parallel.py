@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, FINEST, B, F, T, U, assert_close, case, gradients, raises
+from helpers import BACKEND, FINEST, B, F, T, U, assert_close, case, raises, run_and_differentiate
 
 import keras_gated as kg
 from keras_gated.recurrence import parallel
@@ -24,11 +24,9 @@ def check(name: str, mask=None, **arguments) -> None:
     found = []
     for time_parallel in (True, False):
         layer = this.layer(time_parallel=time_parallel, return_state=True, **arguments)
-        outputs = layer(this.x, mask=mask, initial_state=this.initial_state)
-        plain = this.layer(time_parallel=time_parallel, **arguments)
-        upstream = this.upstream if plain.return_sequences else this.upstream[:, 0]
-        slopes = gradients(plain, this.x, upstream, this.initial_state, mask=mask)
-        found.append([*outputs, *(x for part in slopes for x in part)])
+        upstream = this.upstream if layer.return_sequences else this.upstream[:, 0]
+        parts = run_and_differentiate(layer, this.x, upstream, this.initial_state, mask=mask)
+        found.append([x for part in parts for x in part])
     for at, (ours, theirs) in enumerate(zip(*found, strict=True)):
         assert_close(ours, theirs, f"keras {FINEST}", f"{name}: tensor {at}")
 

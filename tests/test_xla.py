@@ -11,9 +11,14 @@ tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras compiles otherwise here")
 # One of each kind of part, several in a model: compiling a training step takes seconds.
 TRAINED = [
-    ["lstm", "gru", "slim_lstm4a", "mut1", "minimal_rnn"],
-    ["lstm_peephole", "gru_cho", "janet", "gru3", "qrnn_fo"],
-    ["fgr", "mut3", "slim_lstm11", "brc", "star", "elman"],
+    ["lstm_peephole", "gru", "minimal_rnn", "qrnn_fo", "fgr", "mut3"],
+    *(
+        pytest.param(names, marks=pytest.mark.long)
+        for names in (
+            ["lstm", "slim_lstm4a", "mut1", "gru_cho", "janet"],
+            ["gru3", "slim_lstm11", "brc", "star", "elman"],
+        )
+    ),
 ]
 
 

@@ -1,12 +1,13 @@
 """A float32 file and its int8 file run beside each other, and how far their outputs are apart."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from keras_gated.export.errors import ExportError, require
-from keras_gated.export.samples import Feed, told
+from keras_gated.export.samples import Feed, at_shapes, told
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,23 @@ class Pair:
         self._quiet = onnxruntime.RunOptions()
         self._quiet.log_severity_level = 4  # failures raise; they need not be printed too
 
-    def at_random(self, feeds: list[Feed]) -> tuple[list, list[str]]:
-        """Results at the shapes that the float32 file takes, and notes on those that it refuses."""
+    def at_random(self, feed: Callable[[int, int], Feed]) -> tuple[list, list[str]]:
+        """Results at the shapes that the float32 file takes, and notes on those that it refuses.
+
+        Args:
+            feed: gives inputs at a batch and a time length.
+        """
         results, notes = [], []
-        for feed in feeds:
+
+        def run(batch: int, time: int) -> bool:
             try:
-                results.append(self._run(feed))
+                results.append(self._run(feed(batch, time)))
             except _Refused as refusal:
                 notes.append(f"the float32 file itself refuses {refusal}")
+                return False
+            return True
+
+        at_shapes(run)
         return results, notes
 
     def on_samples(self, feeds: list[Feed]) -> list:
@@ -58,6 +68,8 @@ class Pair:
             expected = self._before.run(None, feed, self._quiet)
         except Exception as error:  # noqa: BLE001 - onnxruntime has many
             raise _Refused(f"{told(feed)}: {str(error).splitlines()[0]}") from error
+        if not all(np.size(y) for y in expected):
+            raise _Refused(f"{told(feed)}: an output would be empty")
         try:
             found = self._after.run(None, feed, self._quiet)
         except Exception as error:  # noqa: BLE001 - as above

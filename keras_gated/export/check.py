@@ -1,8 +1,10 @@
 """Does an ONNX file do what the Keras model does? Asked of onnxruntime, at several shapes."""
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,67 +13,12 @@ from keras import tree
 
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.finishing import histogram
-from keras_gated.export.interface import Interface, interface_of, output_names, random_inputs
+from keras_gated.export.interface import Interface, Port, interface_of, output_names, random_inputs
 from keras_gated.export.layers_within import in_float32
-from keras_gated.export.report import counted, table
-
-# (batch, time): never an empty one, which would end the process of an unguarded file.
-SHAPES = ((2, 9), (3, 1), (1, 14))
-
-
-@dataclass(frozen=True)
-class OutputParity:
-    """One output at one shape: the largest absolute difference, and relative to max(1, |y|)."""
-
-    output: str
-    shape: str
-    absolute: float
-    relative: float
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """What `check_onnx` found. Prints as a table.
-
-    Attributes:
-        path: of the file.
-        passed: whether every output agreed at every shape.
-        tolerance: on the difference relative to max(1, |y|).
-        outputs: an `OutputParity` for each output and shape.
-        problems: what went wrong otherwise, and outputs that differ.
-        notes: shapes that Keras itself refuses, which were left out.
-        operators: number of nodes for each ONNX operator.
-    """
-
-    path: str
-    passed: bool
-    tolerance: float
-    outputs: tuple[OutputParity, ...]
-    problems: tuple[str, ...]
-    notes: tuple[str, ...]
-    operators: Mapping[str, int]
-
-    @property
-    def largest_difference(self) -> float:
-        """The largest difference relative to max(1, |y|)."""
-        return max((found.relative for found in self.outputs), default=float("nan"))
-
-    def __str__(self) -> str:
-        verdict = "passed" if self.passed else "FAILED"
-        rows = [
-            (found.output, found.shape, f"{found.absolute:.1e}", f"{found.relative:.1e}")
-            for found in self.outputs
-        ]
-        head = ("output", "inputs", "absolute", "relative")
-        return "\n".join(
-            [
-                f"{self.path}: {verdict} at tolerance {self.tolerance:.1e}",
-                f"nodes: {counted(self.operators)}",
-                *(table(head, rows, right=(2, 3)) if rows else []),
-                *(f"note: {note}" for note in self.notes),
-                *(f"problem: {problem}" for problem in self.problems),
-            ]
-        )
+from keras_gated.export.parity import TOLERANCE, Findings, ParityReport, on_cpu
+from keras_gated.export.samples import at_shapes, told
+from keras_gated.export.session import STATES, StreamingSession
+from keras_gated.export.streaming_check import compare_stream
 
 
 def check_onnx(
@@ -79,15 +26,16 @@ def check_onnx(
     path: str | os.PathLike,
     *,
     input_signature=None,
-    tolerance: float = 1e-5,
+    tolerance: float = TOLERANCE,
     seed: int = 0,
     raise_on_failure: bool = False,
 ) -> ParityReport:
     """Runs an ONNX file in onnxruntime beside the Keras model and compares.
 
     The file is checked in full against the ONNX standard. Both get random inputs at several batch
-    sizes and time lengths, one time step included. Layers of mixed precision compute in float32
-    meanwhile, as in the file.
+    sizes and time lengths, one time step included; longer ones where the model needs them. A file
+    of `export_streaming` is run over the whole sequence and in chunks. Layers of mixed precision
+    compute in float32 meanwhile, as in the file, and Keras on the CPU (but on the torch backend).
 
     Args:
         model: the Keras model that the file was exported from.
@@ -102,41 +50,27 @@ def check_onnx(
 
     Raises:
         ExportError: with `raise_on_failure`, if the file differs: names the output and the shape.
+        ValueError: if there is no such file.
         ImportError: if onnx or onnxruntime is not installed.
 
     Example:
         >>> print(kg.check_onnx(model, "model.onnx"))
     """
     onnx, _ = require("onnx", "onnxruntime")
-    interface = interface_of(model, input_signature)
-    proto = onnx.load(os.fspath(path))
-    problems = _invalid(onnx, os.fspath(path))
-    found: list[OutputParity] = []
-    notes: list[str] = []
-    if not problems:
+    interface, path = interface_of(model, input_signature), os.fspath(path)
+    if not Path(path).is_file():
+        raise ValueError(
+            f"Argument `path` must be of an ONNX file that exists. Received: path={path!r}. "
+            "Write it with export_onnx or export_streaming first."
+        )
+    findings = Findings()
+    proto = _read(onnx, path, findings)
+    if not findings.problems:
+        streaming = any(entry.key == STATES for entry in proto.metadata_props)
         with in_float32(model):
-            for result in _compared(model, interface, os.fspath(path), seed):
-                found += [r for r in [result] if isinstance(r, OutputParity)]
-                notes += [r.text for r in [result] if isinstance(r, _Left)]
-                problems += [r for r in [result] if isinstance(r, str)]
-    # Written so that a NaN fails.
-    problems += [
-        f"Output {f.output!r} differs at {f.shape} by {f.absolute:.2e}, relative {f.relative:.2e}."
-        for f in found
-        if not f.relative <= tolerance
-    ]
-    if not found and not problems:
-        problems.append("Keras refused every shape, so nothing was compared.")
-    report = ParityReport(
-        path=os.fspath(path),
-        passed=not problems,
-        tolerance=tolerance,
-        outputs=tuple(found),
-        problems=tuple(problems),
-        notes=tuple(notes),
-        operators=histogram(proto.graph),
-    )
-    if raise_on_failure and problems:
+            (_as_stream if streaming else _whole)(model, interface, path, seed, findings)
+    report = findings.report(path, tolerance, histogram(proto.graph))
+    if raise_on_failure and not report.passed:
         raise ExportError(f"The ONNX file does not do what the model does.\n{report}")
     return report
 
@@ -150,42 +84,114 @@ def session_of(path: str) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-@dataclass(frozen=True)
-class _Left:
-    """A shape that was left out, and why."""
-
-    text: str
-
-
-def _invalid(onnx: Any, path: str) -> list[str]:
+def _read(onnx: Any, path: str, findings: Findings) -> Any:
+    """The file as an onnx.ModelProto, empty if it is none."""
+    try:
+        proto = onnx.load(path)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it is the finding
+        findings.problems.append(f"The file cannot be read as ONNX: {error}")
+        return onnx.ModelProto()
     try:
         onnx.checker.check_model(path, full_check=True)
-    except Exception as error:  # noqa: BLE001 - whatever the checker dislikes is the finding
-        return [f"The file is not valid ONNX: {error}"]
-    return []
-
-
-def _compared(model, interface: Interface, path: str, seed: int) -> Iterator:
-    """Yields an OutputParity for each output and shape, a _Left or, for a problem, a text."""
-    rng = np.random.default_rng(seed)
-    try:
-        session = session_of(path)
     except Exception as error:  # noqa: BLE001 - as above
-        yield f"onnxruntime cannot load the file: {error}"
+        findings.problems.append(f"The file is not valid ONNX: {error}")
+    return proto
+
+
+# A file of export_onnx --------------------------------------------------------------------------
+
+
+def _whole(model, interface: Interface, path: str, seed: int, findings: Findings) -> None:
+    session = _loaded(session_of, path, findings)
+    if session is None:
         return
-    names = [port.name for port in session.get_inputs()]
+    given = session.get_inputs()
+    findings.problems += _misnamed(interface, [port.name for port in given])
+    findings.problems += [] if findings.problems else _unlike(interface.ports, given)
+    if not findings.problems:
+        interface = _as_fixed(interface, session)
+        at_shapes(_Beside(model, interface, session, findings, seed).at)
+
+
+class _Beside:
+    """A model and its file, run beside each other on random inputs."""
+
+    def __init__(self, model, interface: Interface, session: Any, findings: Findings, seed: int):
+        self._model, self._interface, self._session = model, interface, session
+        self._findings, self._rng = findings, np.random.default_rng(seed)
+        self._done: dict[str, bool] = {}
+
+    def at(self, batch: int, time: int) -> bool:
+        """Compares at one shape, unless that was done; returns whether Keras takes it."""
+        arrays = random_inputs(self._model, self._interface, batch, time, self._rng)
+        feed = dict(zip([port.name for port in self._interface.ports], arrays, strict=True))
+        shape = told(feed)
+        if shape not in self._done:
+            expected = self._expected(arrays, shape)
+            self._done[shape] = expected is not None
+            if expected is not None:
+                self._compare(feed, shape, expected)
+        return self._done[shape]
+
+    def _expected(self, arrays: list, shape: str) -> dict[str, np.ndarray] | None:
+        """What the model gives, by name; None where it takes no such shape."""
+        try:
+            with on_cpu():
+                tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+                outputs = self._model(self._interface.pack(tensors), training=False)
+            flat = [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
+        except Exception as error:  # noqa: BLE001 - the model may need a longer sequence, say
+            self._findings.notes.append(f"Keras refuses {shape}: {_reason(error)}")
+            return None
+        if not all(y.size for y in flat):
+            self._findings.notes.append(f"Keras gives an empty output at {shape}")
+            return None
+        names = output_names(self._model, outputs, self._interface)
+        return dict(zip(names, flat, strict=True))
+
+    def _compare(self, feed: dict, shape: str, expected: dict[str, np.ndarray]) -> None:
+        problems = self._findings.problems
+        try:
+            arrays = self._session.run(None, feed)
+        except Exception as error:  # noqa: BLE001 - the finding
+            problems.append(f"onnxruntime fails at {shape}: {error}")
+            return
+        found = dict(zip([p.name for p in self._session.get_outputs()], arrays, strict=True))
+        if list(found) != list(expected):
+            problems.append(f"The file's outputs are {list(found)}. The model's: {list(expected)}.")
+            return
+        for name, y in expected.items():
+            self._findings.compare(name, shape, y, found[name])
+
+
+def _loaded(session: Any, path: str, findings: Findings) -> Any:
+    """A session of the file, or None if it cannot be loaded."""
+    try:
+        return session(path)
+    except Exception as error:  # noqa: BLE001 - the finding
+        findings.problems.append(f"onnxruntime cannot load the file: {error}")
+        return None
+
+
+def _misnamed(interface: Interface, names: Sequence[str]) -> list[str]:
     expected = [port.name for port in interface.ports]
-    if names != expected:
-        yield f"The file's inputs are {names}. The model's are {expected}."
-        return
-    interface = _as_fixed(interface, session)
-    done: set[str] = set()
-    for batch, time in SHAPES:
-        arrays = random_inputs(model, interface, batch, time, rng)
-        shape = ", ".join(f"{n} {a.shape}" for n, a in zip(names, arrays, strict=True))
-        if shape not in done:
-            done.add(shape)
-            yield from _at(model, interface, session, arrays, shape)
+    if list(names) == expected:
+        return []
+    return [f"The file's inputs are {list(names)}. The model's are {expected}."]
+
+
+def _unlike(ports: Sequence[Port], given: Sequence[Any]) -> list[str]:
+    """The file's inputs of another rank, or of another size where both fix it."""
+    return [
+        f"Input {ours.name!r} of the file has shape {tuple(theirs.shape)}. "
+        f"The model's has {ours.shape}."
+        for ours, theirs in zip(ports, given, strict=True)
+        if len(ours.shape) != len(theirs.shape)
+        or any(
+            type(a) is type(b) is int and a != b
+            for a, b in zip(ours.shape, theirs.shape, strict=True)
+        )
+    ]
 
 
 def _as_fixed(interface: Interface, session: Any) -> Interface:
@@ -198,37 +204,22 @@ def _as_fixed(interface: Interface, session: Any) -> Interface:
     return replace(interface, ports=tuple(ports))
 
 
-def _at(model, interface: Interface, session: Any, arrays: list, shape: str) -> Iterator:
-    """Compares at one shape."""
-    try:
-        tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
-        outputs = model(interface.pack(tensors), training=False)
-    except Exception as error:  # noqa: BLE001 - the model may need a longer sequence, say
-        first = (str(error).strip() or repr(error)).splitlines()[0]
-        yield _Left(f"Keras refuses {shape}: {first}")
-        return
-    names = output_names(model, outputs, interface)
-    try:
-        feed = dict(zip([p.name for p in interface.ports], arrays, strict=True))
-        found = dict(
-            zip([p.name for p in session.get_outputs()], session.run(None, feed), strict=True)
-        )
-    except Exception as error:  # noqa: BLE001 - the finding
-        yield f"onnxruntime fails at {shape}: {error}"
-        return
-    if list(found) != names:
-        yield f"The file's outputs are {list(found)}. The model's are {names}."
-        return
-    for name, output in zip(names, tree.flatten(outputs), strict=True):
-        yield _difference(name, shape, keras.ops.convert_to_numpy(output), found[name])
+def _reason(error: Exception) -> str:
+    """Why Keras refuses: the first line that says so, without colours and TensorFlow's kernels."""
+    text = re.sub(r"\x1b\[\d*m|{{.*?}} *", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [repr(error)]
+    wrapped = lines[0].startswith("Exception encountered when calling") and len(lines) > 1
+    return " ".join(lines[: 1 + wrapped])
 
 
-def _difference(name: str, shape: str, y: np.ndarray, found: np.ndarray) -> OutputParity | str:
-    if y.shape != found.shape:
-        return f"Output {name!r} at {shape} has shape {found.shape}. Keras gives {y.shape}."
-    y, found = y.astype(np.float64), found.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        same = (y == found) | (np.isnan(y) & np.isnan(found))
-        difference = np.where(same, 0.0, np.abs(y - found))
-        relative = np.where(same, 0.0, difference / np.maximum(1.0, np.abs(y)))
-    return OutputParity(name, shape, difference.max(initial=0.0), relative.max(initial=0.0))
+# A file of export_streaming ---------------------------------------------------------------------
+
+
+def _as_stream(model, interface: Interface, path: str, seed: int, findings: Findings) -> None:
+    session = _loaded(StreamingSession, path, findings)
+    if session is None:
+        return
+    findings.problems += _misnamed(interface, session.inputs)
+    if not findings.problems:
+        for _ in compare_stream(model, interface, session, findings, seed):
+            pass

@@ -8,12 +8,11 @@ import keras
 from keras import ops, tree
 
 from keras_gated.cell import GatedCell
-from keras_gated.export.choice import Choice
 from keras_gated.export.errors import require
 from keras_gated.export.finishing import check_graph, histogram, tidy
 from keras_gated.export.foreign import taken_over
 from keras_gated.export.interface import Interface, output_axes, output_names
-from keras_gated.export.layers_within import gated_layers, places_within
+from keras_gated.export.layers_within import places_within
 from keras_gated.export.placing import place
 from keras_gated.export.report import ExportReport, LayerReport
 from keras_gated.export.tf2onnx_bridge import convert
@@ -50,7 +49,7 @@ class ModelCall:
     def output_axes(self) -> dict[str, list]:
         """Returns the same of each output; None for an axis of which nothing is known."""
         axes = output_axes(self.model, self.interface)
-        return dict(zip(self.names, axes or [[]] * len(self.names), strict=True))
+        return dict(zip(self.names, axes or [["batch"]] * len(self.names), strict=True))
 
 
 def traced(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
@@ -86,6 +85,7 @@ def converted(call: ModelCall, tracer: Tracer) -> Any:
         weights=_weights(call.model),
         inputs=inputs,
         outputs=call.output_axes(),
+        guard=any(left.choice.operator == "Loop" for left in tracer.left.values()),
     )
     check_graph(proto, list(inputs), complaints)
     return proto
@@ -126,23 +126,15 @@ def _parts(cell: GatedCell, at: str) -> dict:
 
 
 def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
-    """A row for each cell, in the order of the model's layers."""
-    where = places_within(model)
-    places = {layer: k for k, layer in enumerate(where)}
-    rows = [
-        (places.get(left.weights, len(places)), left.weights, left.name, left.choice, left.size)
-        for left in tracer.left.values()
-    ]
-    reason = "no call was seen: the model does not use it, or hides it behind a tf.function"
-    unseen = Choice("not traced", reason)
-    rows += [
-        (places[layer], layer, where[layer], unseen, None)
-        for layer in gated_layers(model)
-        if layer.cell not in tracer.left
-    ]
+    """A row for each cell or layer of another kind, in the order of the model's layers."""
+    places = {layer: k for k, layer in enumerate(places_within(model))}
+    rows = [*tracer.left.values(), *tracer.untraced()]
+    rows.sort(key=lambda left: (places.get(left.layer, len(places)), left.name))
     return tuple(
-        LayerReport(name, choice.operator, choice.reason, size, _trainable(layer))
-        for _, layer, name, choice, size in sorted(rows, key=lambda row: row[0])
+        LayerReport(
+            left.name, left.choice.operator, left.choice.reason, left.size, _trainable(left.weights)
+        )
+        for left in rows
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.export.errors import ExportError, require
-from keras_gated.export.writing import graphs_in, nodes_in, read_in, rename
+from keras_gated.export.writing import drop_unread, nodes_in, rename
 
 
 def histogram(graph: Any) -> dict[str, int]:
@@ -18,7 +18,12 @@ def histogram(graph: Any) -> dict[str, int]:
 
 
 def tidy(
-    model: Any, name: str, weights: Mapping[str, np.ndarray], inputs: Mapping, outputs: Mapping
+    model: Any,
+    name: str,
+    weights: Mapping[str, np.ndarray],
+    inputs: Mapping,
+    outputs: Mapping,
+    guard: bool,
 ) -> None:
     """Puts names and order right, in place.
 
@@ -28,10 +33,12 @@ def tidy(
         weights: the model's weights by readable name; an equal constant gets that name.
         inputs: for each input, in order, a name or size of each axis.
         outputs: the same for each output; None for an axis of which nothing is known.
+        guard: whether an empty input has to be made an error, as it is where there is a Loop.
     """
     graph = model.graph
-    _spell_out_erfc(graph)
-    _drop_unread(graph)
+    if guard or any(node.op_type == "Loop" for node in nodes_in(graph)):
+        _guard(graph)
+    drop_unread(graph)
     _name_weights(graph, weights)
     _strip_scope(graph, name)
     for ports, axes in ((graph.input, inputs), (graph.output, outputs)):
@@ -95,32 +102,23 @@ def _defined(onnx: Any, node: Any, opset: int) -> bool:
     return True
 
 
-def _spell_out_erfc(graph: Any) -> None:
-    """Writes erfc(x) as 1 - erf(x): the converter does not, and every exact GELU has it."""
+def _guard(graph: Any) -> None:
+    """Makes an empty input an error: what the converter makes of a loop may end the process."""
     (onnx,) = require("onnx")
-    for inner in graphs_in(graph):
-        _spell_out_erfc(inner)
-    nodes = list(graph.node)
-    for node in [node for node in nodes if node.op_type == "Erfc"]:
-        made = onnx.helper.make_node
-        erf, one, y = f"{node.name}/erf", f"{node.name}/one", node.output[0]
-        tensor = onnx.helper.make_tensor("one", onnx.TensorProto.FLOAT, [], [1.0])
-        place = nodes.index(node)
-        nodes[place : place + 1] = [
-            made("Constant", [], [one], name=one, value=tensor),
-            made("Erf", [node.input[0]], [erf], name=erf),
-            made("Sub", [one, erf], [y], name=node.name),
-        ]
+    make = onnx.helper.make_node
+    one = onnx.numpy_helper.from_array(np.array([1], np.int64), "keras_gated/at_least_one")
+    guarded = {port.name: f"{port.name}/not_empty" for port in graph.input}
+    rename(graph, guarded)
+    nodes = []
+    for port, (given, full) in zip(graph.input, guarded.items(), strict=True):
+        port.name, shape, least = given, f"{given}/shape", f"{given}/least_shape"
+        nodes.append(make("Shape", [given], [shape], name=shape))
+        nodes.append(make("Max", [shape, one.name], [least], name=least))
+        nodes.append(make("Reshape", [given, least], [full], name=full))
+    nodes += graph.node
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def _drop_unread(graph: Any) -> None:
-    """Drops the constants that nothing reads."""
-    read = read_in(graph)
-    for k in reversed(range(len(graph.initializer))):
-        if graph.initializer[k].name not in read:
-            del graph.initializer[k]
+    graph.initializer.append(one)
 
 
 def _name_weights(graph: Any, weights: Mapping[str, np.ndarray]) -> None:

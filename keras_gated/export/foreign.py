@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-from keras import ops, tree
+from keras import ops
 
 from keras_gated.cell import GatedCell
-from keras_gated.export.errors import require
-from keras_gated.export.layers_within import layers_within, places_within
+from keras_gated.export.calls import call_in_place_of
+from keras_gated.export.layers_within import places_within
 from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
 
 MISSING = object()
@@ -27,15 +27,16 @@ class Run:
 
     Attributes:
         cell: a `GatedCell` with the layer's weights.
-        place, name: of the layer; the place tells the cell too, where it is one of several.
+        layer: the layer.
+        names: by which the run may be meant, its place in the model first; see `names_of`.
         weights_from: the layer or cell whose weights these are.
         go_backwards, zero_output_for_mask, return_sequences: as in a layer.
         in_time_order: see `native.Call`.
     """
 
     cell: GatedCell
-    place: str
-    name: str
+    layer: keras.layers.RNN
+    names: tuple[str, ...]
     weights_from: keras.Layer
     go_backwards: bool = False
     zero_output_for_mask: bool = False
@@ -48,23 +49,29 @@ def taken_over(model: keras.Layer, run: Any) -> Iterator[None]:
     """Inside, `run` runs the cells of Keras's own recurrent layers within a model.
 
     The backward layer of a Bidirectional gives its sequence in the order of the input, and the
-    Bidirectional does not turn it round. A TimeDistributed around a recurrent layer takes its time
-    steps as more rows of the batch: Keras's own loop over them has no ONNX form. A Dense on
-    sequences is one product, not one between two reshapes.
+    Bidirectional does not turn it round. Some other layers are called in a form that ONNX has.
 
     Args:
         model: a built model.
-        run: a runner as for `keras_gated.recurrence.run_by`, with `takes(layer, cell) -> bool`.
+        run: a runner as for `keras_gated.recurrence.run_by`, with `refusal(layer)`, a reason to
+            leave a layer or `Run` to Keras's loop or None, and `leave(cell, layer, names, reason)`,
+            which is told that it is.
     """
     layers = places_within(model)
-    runs = {layer: found for layer, place in layers.items() if (found := _runs(layer, place))}
-    turned = [layer for layer in layers if _turns(layer, runs, run)]
-    changed = {layer: {"inner_loop": _loop(layer, found, run)} for layer, found in runs.items()}
-    for layer in turned:
-        changed.setdefault(layer.backward_layer, {})["in_time_order"] = True
-        changed[layer] = {"return_sequences": False, "compute_mask": _mask_of(layer)}
-    changed |= {layer: {"call": _folded(layer)} for layer in layers if _repeats(layer)}
-    changed |= {layer: {"call": _plain(layer)} for layer in layers if _is_plain(layer)}
+    changed: dict[Any, dict] = {
+        layer: {"call": call} for layer in layers if (call := call_in_place_of(layer))
+    }
+    runs: dict[Any, list[Run]] = {}
+    for layer, place in layers.items():
+        if isinstance(layer, keras.layers.RNN) and not isinstance(layer, GatedRNN):
+            names = (place, layer.name)
+            runs[layer] = found = _runs(layer, names)
+            loop = _loop(layer, found, run) if found else _left_alone(layer, names, run)
+            changed[layer] = {"inner_loop": loop}
+    for layer in layers:
+        if _turns(layer, runs, run):
+            changed.setdefault(layer.backward_layer, {})["in_time_order"] = True
+            changed[layer] = {"return_sequences": False, "compute_mask": _mask_of(layer)}
     before = {
         layer: {k: vars(layer).get(k, MISSING) for k in new} for layer, new in changed.items()
     }
@@ -100,49 +107,21 @@ def _turns(layer: Any, runs: dict, run: Any) -> bool:
     if forward.go_backwards or not backward.go_backwards:
         return False
     if isinstance(backward, GatedRNN):
-        return run.takes(backward, backward.cell)
-    return len(runs.get(backward, [])) == 1 and run.takes(backward, runs[backward][0].cell)
+        return run.refusal(backward) is None
+    found = runs.get(backward, [])
+    return len(found) == 1 and run.refusal(found[0]) is None
 
 
-def _repeats(layer: Any) -> bool:
-    """Whether a layer is a TimeDistributed with a recurrent layer in it."""
-    within = layers_within(layer) if type(layer) is keras.layers.TimeDistributed else []
-    return any(isinstance(inner, keras.layers.RNN) for inner in within)
+def _left_alone(layer: keras.layers.RNN, names: tuple[str, ...], run: Any) -> Callable:
+    """What stands for `layer.inner_loop` where Keras's own loop stays."""
+    kind, cell = type(layer).__name__, type(layer.cell).__name__
+    reason = f"{kind} over {cell} is no setting known; as tf2onnx converts it"
 
+    def inner_loop(sequences, initial_state, mask, training=False):
+        run.leave(layer, layer, names, reason)
+        return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
 
-def _folded(layer: keras.layers.TimeDistributed) -> Callable:
-    """What stands for `layer.call`, without its mask."""
-
-    def call(inputs, training=None, mask=None):
-        if mask is not None:
-            return type(layer).call(layer, inputs, training=training, mask=mask)
-        shape = ops.shape(inputs)
-        outputs = layer.layer(ops.reshape(inputs, (-1, *shape[2:])), training=training)
-        return tree.map_structure(
-            lambda y: ops.reshape(y, (-1, shape[1], *ops.shape(y)[1:])), outputs
-        )
-
-    return call
-
-
-def _is_plain(layer: Any) -> bool:
-    """Whether a layer is a Dense that does no more than its formula."""
-    plain = type(layer) is keras.layers.Dense and layer.built
-    return plain and not (layer.quantization_mode or layer.lora_enabled)
-
-
-def _plain(layer: keras.layers.Dense) -> Callable:
-    """What stands for `layer.call`."""
-    (tf,) = require("tensorflow")
-
-    def call(inputs, training=None):
-        if len(inputs.shape) < 3:
-            return type(layer).call(layer, inputs, training=training)
-        y = tf.linalg.matmul(inputs, layer.kernel)
-        y = y if layer.bias is None else y + layer.bias
-        return y if layer.activation is None else layer.activation(y)
-
-    return call
+    return inner_loop
 
 
 def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
@@ -150,6 +129,10 @@ def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
     stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
 
     def inner_loop(sequences, initial_state, mask, training=False):
+        if refusal := next(filter(None, map(run.refusal, runs)), None):
+            for one in runs:
+                run.leave(one.cell, one.layer, one.names, refusal)
+            return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
         mask = mask[0] if isinstance(mask, list | tuple) else mask
         if mask is not None and len(mask.shape) == 3:
             mask = mask[..., 0]
@@ -161,19 +144,16 @@ def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
         for one, before in zip(runs, given, strict=True):
             flat = list(before) if isinstance(before, list | tuple) else [before]
             one = replace(one, in_time_order=vars(layer).get("in_time_order", False))
-            result = run(one, x, flat, seen, None)
-            if result is None:
-                return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
-            last, x, after = result
+            last, x, after = run(one, x, flat, seen, None)
             states.append(after if isinstance(before, list | tuple) else after[0])
         return last, x, states if len(states) > 1 else states[0]
 
     return inner_loop
 
 
-def _runs(layer: Any, place: str) -> list[Run]:
+def _runs(layer: Any, names: tuple[str, ...]) -> list[Run]:
     """The cells of a layer as gated ones; none where there is one that is not."""
-    if type(layer) not in TAKEN or not layer.built:
+    if not layer.built or type(layer).inner_loop not in {kind.inner_loop for kind in TAKEN}:
         return []
     several = isinstance(layer.cell, keras.layers.StackedRNNCells)
     cells = layer.cell.cells if several else [layer.cell]
@@ -182,9 +162,8 @@ def _runs(layer: Any, place: str) -> list[Run]:
         return []
     runs = []
     for k, (cell, twin) in enumerate(zip(cells, gated, strict=True)):
-        suffix = f"/cell_{k + 1}" if several else ""
-        run = Run(twin, place + suffix, layer.name, cell if several else layer)
-        runs.append(run)
+        own = (f"{names[0]}/cell_{k + 1}", *names) if several else names
+        runs.append(Run(twin, layer, own, cell if several else layer))
     way = {"go_backwards": layer.go_backwards and not several}
     return [*runs[:-1], replace(runs[-1], zero_output_for_mask=layer.zero_output_for_mask, **way)]
 
@@ -196,6 +175,10 @@ def gated_cell(cell: Any) -> GatedCell | None:
     layer = _layer_like(cell)
     if layer is None or not cell.built:
         return None
+    functions = (getattr(cell, name, None) for name in ("activation", "recurrent_activation"))
+    layers = [one for one in functions if isinstance(one, keras.Layer)]
+    if any(one.weights or not one.built for one in layers):
+        return None  # they have weights of their own, or may yet have
     twin = layer.cell
     twin.build((None, cell.kernel.shape[0]))
     twin.set_weights(cell.get_weights())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.export.errors import require
-from keras_gated.export.writing import OPERATORS, graphs_in, read_in
+from keras_gated.export.writing import OPERATORS, drop_unread
 
 MICROSOFT = "com.microsoft"
 PRODUCTS = ("MatMul", "Gemm")
@@ -51,14 +51,14 @@ def quantize(model: Any, per_channel: bool = True, reduce_range: bool = False) -
     (onnx,) = require("onnx")
     pass_ = _Pass(onnx, per_channel, REDUCED_RANGE if reduce_range else RANGE)
     pass_.run(model.graph)
-    _drop_unread(model.graph)
+    drop_unread(model.graph)
     domains = {opset.domain for opset in model.opset_import}
     if MICROSOFT not in domains and any(r.operator == "LSTM" and r.quantized for r in pass_.rows):
         model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
     return pass_.rows
 
 
-class _Left(Exception):
+class _NotQuantized(Exception):
     """Raised where a node stays in float32, with the reason."""
 
 
@@ -110,8 +110,8 @@ class _Pass:
             elif (reason := _why_left(node, scope, self._onnx)) is None:
                 return [node]
             else:
-                raise _Left(reason)
-        except _Left as left:
+                raise _NotQuantized(reason)
+        except _NotQuantized as left:
             self.rows.append(NodeReport(node.name, node.op_type, within, False, str(left)))
             return [node]
         self.rows.append(NodeReport(node.name, node.op_type, within, True, reason))
@@ -121,7 +121,7 @@ class _Pass:
 
     def _lstm(self, node: Any, scope: Sequence) -> Any:
         if any(a.name == "layout" and a.i for a in node.attribute):
-            raise _Left("layout=1 is not what the int8 operator takes")
+            raise _NotQuantized("layout=1 is not what the int8 operator takes")
         inputs = [*node.input, *[""] * (8 - len(node.input))]
         scales = []
         for k in (1, 2):  # W (D, 4U, F) and R (D, 4U, U)
@@ -141,7 +141,7 @@ class _Pass:
         given = {a.name: self._onnx.helper.get_attribute_value(a) for a in node.attribute}
         transposed = bool(given.get("transB"))
         if given.get("transA") or {given.get("alpha", 1.0), given.get("beta", 1.0)} != {1.0}:
-            raise _Left("a Gemm that transposes its input or has factors")
+            raise _NotQuantized("a Gemm that transposes its input or has factors")
         owner, w = self._weight(weight, scope, 2)
         stored = f"{weight}/transposed" if transposed else weight
         q, scale = self._stored(owner, stored, w.T if transposed else w)
@@ -166,12 +166,12 @@ class _Pass:
         """A constant in float32, and the graph that it stands in."""
         owner = next((c for c in reversed(scope) if name in c.tensors), None)
         if owner is None:
-            raise _Left("its second factor is computed, not a constant")
+            raise _NotQuantized("its second factor is computed, not a constant")
         array = self._onnx.numpy_helper.to_array(owner.tensors[name])
         if array.dtype != np.float32:
-            raise _Left(f"its weights are {array.dtype}")
+            raise _NotQuantized(f"its weights are {array.dtype}")
         if array.ndim != rank:
-            raise _Left(f"its second factor has {array.ndim} dimensions")
+            raise _NotQuantized(f"its second factor has {array.ndim} dimensions")
         return owner, array
 
     def _stored(self, owner: _Constants, name: str, w: np.ndarray) -> tuple[str, str]:
@@ -208,16 +208,3 @@ def _why_left(node: Any, scope: Sequence[_Constants], onnx: Any) -> str | None:
 
 def _is_float(onnx: Any, tensor: Any) -> bool:
     return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).kind == "f"
-
-
-def _drop_unread(graph: Any) -> None:
-    """Drops the constants that nothing reads any more."""
-    for inner in graphs_in(graph):
-        _drop_unread(inner)
-    read = read_in(graph)
-    for k in reversed(range(len(graph.initializer))):
-        if graph.initializer[k].name not in read:
-            del graph.initializer[k]
-    for k in reversed(range(len(graph.node))):
-        if graph.node[k].op_type == "Constant" and graph.node[k].output[0] not in read:
-            del graph.node[k]

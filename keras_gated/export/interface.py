@@ -86,22 +86,23 @@ def output_axes(model: keras.Model, interface: Interface) -> list[list[str | Non
     """Returns which open axis of an input each axis of each output follows, or None if unknown.
 
     Keras says what shape comes out for a shape that goes in: primes are put in for the open axes.
+    Where that does not go, the inputs' times may have to be equal.
     """
-    primes = iter((31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97))
-    sizes: dict[str, int] = {}
-    shapes = []
-    for port in interface.ports:
-        for axis in interface.axes(port):
-            if isinstance(axis, str) and axis not in sizes:
-                sizes[axis] = next(primes, 101)
-        shapes.append(tuple(sizes.get(a, a) for a in interface.axes(port)))
-    names = {size: name for name, size in sizes.items()}
-    tensors = [keras.KerasTensor(s, p.dtype) for s, p in zip(shapes, interface.ports, strict=True)]
-    try:
-        outputs = model.compute_output_spec(interface.pack(tensors))
-    except Exception:  # noqa: BLE001 - any layer may refuse; the file is only less telling then
-        return None
-    return [[names.get(size) for size in t.shape] for t in tree.flatten(outputs)]
+    axes = [interface.axes(port) for port in interface.ports]
+    opened = dict.fromkeys(name for port in axes for name in port if isinstance(name, str))
+    primes = (31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
+    sizes = dict(zip(opened, primes, strict=False))
+    for one in (sizes, sizes | {n: 101 for n in sizes if n.endswith("time")}):
+        names = {size: name for name, size in reversed(one.items())}
+        shapes = [tuple(one.get(name, name) for name in port) for port in axes]
+        pairs = zip(shapes, interface.ports, strict=True)
+        tensors = [keras.KerasTensor(shape, port.dtype) for shape, port in pairs]
+        try:
+            outputs = model.compute_output_spec(interface.pack(tensors))
+        except Exception:  # noqa: BLE001 - any layer may refuse; the file is only less telling then
+            continue
+        return [[names.get(size) for size in t.shape] for t in tree.flatten(outputs)]
+    return None
 
 
 def _structure(model: keras.Model, signature: Any) -> Any:

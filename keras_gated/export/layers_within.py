@@ -48,6 +48,16 @@ def gated_layers(model: keras.Layer) -> list[GatedRNN]:
     return [layer for layer in layers_within(model) if isinstance(layer, GatedRNN)]
 
 
+def recurrent_names(model: keras.Layer) -> list[str]:
+    """Returns the names by which recurrent layers of a model, or cells of a stack, may be meant."""
+    names: set[str] = set()
+    for layer, place in places_within(model).items():
+        if isinstance(layer, keras.layers.RNN):
+            cells = getattr(layer.cell, "cells", ())
+            names |= {layer.name, place, *(f"{place}/cell_{k + 1}" for k in range(len(cells)))}
+    return sorted(names)
+
+
 def check_stateless(model: keras.Layer) -> None:
     """Raises an ExportError if a layer carries its state from one batch to the next."""
     names = [layer.name for layer in layers_within(model) if getattr(layer, "stateful", False)]

@@ -60,7 +60,7 @@ class Call:
 def nodes(calls: Sequence[Call], stubs: Sequence[Any], write: Written) -> list:
     """Returns the nodes in place of one stub, or of the stubs of two opposite calls."""
     first = calls[0]
-    write.begin(first.name if len(calls) == 1 else _together(calls))
+    write.begin(first.name if len(calls) == 1 else _together(calls, write))
     pairs = zip(calls, stubs, strict=True)
     given = [dict(zip(call.inputs, stub.input, strict=True)) for call, stub in pairs]
     masked = Masked(write, given[0]["mask"]) if "mask" in given[0] else None
@@ -80,12 +80,20 @@ def nodes(calls: Sequence[Call], stubs: Sequence[Any], write: Written) -> list:
     return write.deliver(results)
 
 
-def _together(calls: Sequence[Call]) -> str:
-    """A name for two calls: that of what holds both layers, counted as the calls are."""
-    holders = {call.weights_name.rpartition("/")[0] for call in calls}
-    name = holders.pop() if len(holders) == 1 else ""
-    name = name or "_".join(call.weights_name for call in calls)
-    return name + calls[0].name.removeprefix(calls[0].weights_name)
+def _together(calls: Sequence[Call], write: Written) -> str:
+    """A name for two calls: that of their weights, counted as the calls are."""
+    count = calls[0].name.removeprefix(calls[0].weights_name)
+    return _weights_name(calls, write) + count
+
+
+def _weights_name(calls: Sequence[Call], write: Written) -> str:
+    """A name for the weights of one call, or of two: that of what holds both layers."""
+    names = tuple(call.weights_name for call in calls)
+    if len(names) == 1:
+        return names[0]
+    holders = {name.rpartition("/")[0] for name in names}
+    holder = holders.pop() if len(holders) == 1 else ""
+    return write.name_of(names, holder or "_".join(names))
 
 
 def _run(calls: Sequence[Call], given: list, masked: Masked | None, write: Written) -> list[dict]:
@@ -126,7 +134,7 @@ def _about(calls: Sequence[Call]) -> dict:
 
 def _weights(calls: Sequence[Call], write: Written) -> dict[str, str]:
     """Names of the operator's weights, those of all directions in one."""
-    name = calls[0].weights_name if len(calls) == 1 else _together(calls)
+    name = _weights_name(calls, write)
     return {
         key: write.constant(f"{name}/{key}", np.concatenate([c.arrays[key] for c in calls]))
         for key in calls[0].arrays

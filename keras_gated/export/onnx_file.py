@@ -10,11 +10,12 @@ import keras
 from keras_gated.export.check import check_onnx
 from keras_gated.export.choice import LOWERINGS
 from keras_gated.export.conversion import ModelCall, converted, reported
-from keras_gated.export.drafts import check_folder, put_in_place
+from keras_gated.export.drafts import check_path, put_in_place
 from keras_gated.export.elsewhere import export_elsewhere, on_tensorflow
 from keras_gated.export.errors import ExportError
 from keras_gated.export.interface import interface_of
-from keras_gated.export.layers_within import check_stateless, in_float32, places_within
+from keras_gated.export.layers_within import check_stateless, in_float32, recurrent_names
+from keras_gated.export.parity import ParityReport
 from keras_gated.export.report import ExportReport
 from keras_gated.export.tf2onnx_bridge import OPSETS
 from keras_gated.export.tracing import Tracer
@@ -109,7 +110,7 @@ def check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expect
             f"Argument `model` must be a keras.Model. Received: {type(model).__name__}. "
             "Put a layer into one: keras.Sequential([keras.Input((None, features)), layer])."
         )
-    check_folder(path)
+    check_path(path)
     if opset not in OPSETS:
         raise ValueError(
             f"Argument `opset` must be an integer in {OPSETS[0]}..{OPSETS[-1]}, which masks need "
@@ -131,9 +132,7 @@ def _check_lowering(model: keras.Model, lowering: Any) -> None:
             f"Argument `lowering` must be one of {', '.join(map(repr, LOWERINGS))}, or a "
             f"dictionary of these by layer name. Received: lowering={lowering!r}."
         )
-    places = places_within(model).items()
-    named = [(layer.name, place) for layer, place in places if isinstance(layer, keras.layers.RNN)]
-    known = sorted({name for names in named for name in names})
+    known = recurrent_names(model)
     if by_layer and (unknown := [name for name in lowering if name not in known]):
         raise ValueError(
             f"Argument `lowering` must name recurrent layers of the model: {known}. "
@@ -141,13 +140,14 @@ def _check_lowering(model: keras.Model, lowering: Any) -> None:
         )
 
 
-def _differs(parity) -> str:
-    return "\n".join(
-        [
-            "The converted graph does not do what the model does, so no file was written.",
-            *parity.problems,
-            "If this is the rounding of an unstable model, whose numbers grow without bound, "
-            "export with verify=False and check with check_onnx(..., tolerance=...). "
-            "Else please report the model.",
-        ]
+def _differs(parity: ParityReport) -> str:
+    advice = (
+        "If this is the rounding of an unstable model, whose numbers grow without bound, "
+        "export with verify=False and check with check_onnx(..., tolerance=...). "
+        "Else please report the model."
     )
+    head = "The converted graph does not do what the model does, so no file was written."
+    if not parity.outputs and parity.notes:
+        head = "The converted graph could not be compared with the model, so no file was written."
+        advice = "Export with verify=False and compare it on inputs that the model takes."
+    return "\n".join([head, *parity.problems, *(f"Note: {n}" for n in parity.notes), advice])

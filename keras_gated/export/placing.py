@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_gated.export import native
+from keras_gated.export.errors import ExportError
 from keras_gated.export.scan import Scan
 from keras_gated.export.tf2onnx_bridge import STUB, token_of
 from keras_gated.export.writing import Written, graphs_in, read_in
@@ -11,18 +12,17 @@ from keras_gated.export.writing import Written, graphs_in, read_in
 Calls = Mapping[str, native.Call | Scan]
 
 
-def place(graph: Any, calls: Calls, root: Any = None) -> None:
+def place(graph: Any, calls: Calls, around: Written | None = None) -> None:
     """Replaces every stub of an onnx.GraphProto, and of the graphs within it, in place.
 
     Args:
         graph: the graph.
         calls: what each stub stands for, by token.
-        root: the outermost graph, which holds all weights; None if `graph` is it.
+        around: what writes the graph that it stands in; None if it is the outermost.
     """
-    root = graph if root is None else root
+    written = Written(graph, around)
     for inner in graphs_in(graph):
-        place(inner, calls, root)
-    written = Written(graph, root)
+        place(inner, calls, written)
     firsts = _opposite(graph, calls)
     waiting = {token_of(first) for first in firsts.values()}
     nodes = []
@@ -45,16 +45,19 @@ def place(graph: Any, calls: Calls, root: Any = None) -> None:
 def _opposite(graph: Any, calls: Calls) -> dict[str, Any]:
     """{token: stub that runs forward over the same input} of the stubs that run backward."""
     stubs = [n for n in graph.node if n.op_type == STUB and not _is_scan(n, calls)]
+    makers = {name: [maker] for maker in graph.node for name in maker.output}
     pairs: dict[str, Any] = {}
     free = []
     for stub in stubs:
         call = calls[token_of(stub)]
-        first = next((f for f in free if _fit(f, calls[token_of(f)], stub, call, graph)), None)
-        if first is None:
-            free.append(stub)
+        for first in free:
+            if _fit(first, calls[token_of(first)], stub, call) and _apart([first, stub], makers):
+                free.remove(first)
+                pairs[token_of(stub)] = first
+                makers |= {name: [first, stub] for name in (*first.output, *stub.output)}
+                break
         else:
-            free.remove(first)
-            pairs[token_of(stub)] = first
+            free.append(stub)
     return pairs
 
 
@@ -62,29 +65,32 @@ def _is_scan(stub: Any, calls: Calls) -> bool:
     return isinstance(calls[token_of(stub)], Scan)
 
 
-def _fit(first: Any, forward: native.Call, second: Any, backward: native.Call, graph: Any) -> bool:
-    """Whether two stubs can be one node: same input and mask, and the second needs no first."""
+def _fit(first: Any, forward: native.Call, second: Any, backward: native.Call) -> bool:
+    """Whether two stubs run over the same input and mask in opposite directions."""
     if not forward.opposite(backward):
         return False
     given, other = (
         {k: v for k, v in zip(c.inputs, s.input, strict=True) if k in ("x", "mask")}
         for c, s in ((forward, first), (backward, second))
     )
-    return given == other and not _depends(second, set(first.output), graph)
+    return given == other
 
 
-def _depends(node: Any, on: set[str], graph: Any) -> bool:
-    """Whether a node needs any of some tensors, be it by way of others."""
-    makers = {name: maker for maker in graph.node for name in maker.output}
-    waiting, seen = [*_needs(node)], set()
+def _apart(nodes: list, makers: Mapping[str, list]) -> bool:
+    """Whether no node needs what another makes, be it by way of others.
+
+    `makers` are the nodes that make a tensor; two where they have become one.
+    """
+    own = {name for node in nodes for name in node.output}
+    waiting, seen = [name for node in nodes for name in _needs(node)], set()
     while waiting:
         name = waiting.pop()
-        if name in on:
-            return True
-        if name not in seen and name in makers:
-            waiting += _needs(makers[name])
+        if name in own:
+            return False
+        if name not in seen:
+            waiting += [read for maker in makers.get(name, ()) for read in _needs(maker)]
         seen.add(name)
-    return False
+    return True
 
 
 def _needs(node: Any) -> set[str]:
@@ -100,6 +106,8 @@ def _in_order(nodes: list) -> list:
     ordered: list = []
     while nodes:
         ready = [node for node in nodes if not (_needs(node) & made) - done]
+        if not ready:
+            raise ExportError("The nodes of the converted graph wait for one another.")
         done.update(name for node in ready for name in node.output)
         ordered += ready
         nodes = [node for node in nodes if not any(node is one for one in ready)]

@@ -12,7 +12,7 @@ import keras
 from keras_gated.export import int8
 from keras_gated.export.beside import OutputDifference, Pair, differences
 from keras_gated.export.check import session_of
-from keras_gated.export.drafts import check_folder, put_in_place
+from keras_gated.export.drafts import check_path, put_in_place
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.finishing import histogram
 from keras_gated.export.foreign import gated_cell
@@ -88,6 +88,7 @@ def quantize_onnx(
     reduce_range: bool = False,
     opset: int = 17,
     expected_batch: int = 1,
+    verify: bool = True,
     seed: int = 0,
     modules: Sequence[str] = (),
 ) -> QuantizationReport:
@@ -116,6 +117,8 @@ def quantize_onnx(
         reduce_range: bool. Weights in 7 bits, for x86 processors without VNNI instructions, whose
             8 bit products may overflow.
         opset, expected_batch, modules: as in `export_onnx`, for a Keras model.
+        verify: bool. Whether the float32 file of a Keras model is first compared with it, as in
+            `export_onnx`. The int8 file is compared with the float32 file in any case.
         seed: int, of random inputs.
 
     Returns:
@@ -130,23 +133,30 @@ def quantize_onnx(
         >>> print(kg.quantize_onnx(model, "model.int8.onnx", samples=x_validation[:64]))
     """
     _check_arguments(model, path)
-    (onnx,) = require("onnx")
     known = model if isinstance(model, keras.Model) else None
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float32.onnx" if known else Path(os.fspath(model))
         if known:
             how: dict = {"opset": opset, "expected_batch": expected_batch, "modules": modules}
-            how |= {"input_signature": input_signature, "lowering": _as_scan(known)}
-            export_onnx(known, source, **how)
-        proto = onnx.load(source)
-        _check_opset(proto)
-        size, ports = proto.ByteSize(), ports_of(proto.graph)
-        feeds = None if samples is None else sampled_feeds(samples, ports)
-        nodes = int8.quantize(proto, per_channel, reduce_range)
-        with put_in_place(path) as draft:
-            draft.write_bytes(proto.SerializeToString())
-            pair = Pair(session_of(os.fspath(source)), _session(draft))
-            results, notes = _beside(pair, feeds, random_feeds(known, ports, seed))
+            how |= {"input_signature": input_signature, "verify": verify}
+            export_onnx(known, source, lowering=int8_lowering(known), **how)
+        return _quantized(known, source, path, samples, seed, per_channel, reduce_range)
+
+
+def _quantized(
+    known, source: Path, path, samples, seed: int, per_channel: bool, reduce_range: bool
+) -> QuantizationReport:
+    """Writes the int8 form of a float32 file beside it; `known` is its model, if there is one."""
+    (onnx,) = require("onnx")
+    proto = onnx.load(source)
+    _check_opset(proto)
+    size, ports = proto.ByteSize(), ports_of(proto.graph)
+    feeds = None if samples is None else sampled_feeds(samples, ports)
+    nodes = int8.quantize(proto, per_channel, reduce_range)
+    with put_in_place(path) as draft:
+        draft.write_bytes(proto.SerializeToString())
+        pair = Pair(session_of(os.fspath(source)), _session(draft))
+        results, notes = _beside(pair, feeds, random_feeds(known, ports, seed))
     if not any(node.quantized for node in nodes):
         notes.append("nothing in the model could be quantised")
     return QuantizationReport(
@@ -179,16 +189,16 @@ def _compared_on(feeds: list | None, seed: int) -> str:
     return f"the given samples ({len(feeds)} call{'s' if len(feeds) > 1 else ''})"
 
 
-def _as_scan(model: keras.Model) -> dict[str, str]:
-    """The layers that would be a GRU or RNN node, which has no int8 form, by name."""
+def int8_lowering(model: keras.Model) -> dict[str, str]:
+    """Returns the lowering that int8 needs: "scan" by name of each layer that would be a GRU or RNN
+    node, which has no int8 form."""
     chosen = {}
     for layer, place in places_within(model).items():
         if isinstance(layer, keras.layers.RNN):
             stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
             cells = [gated_cell(c) for c in (layer.cell.cells if stacked else [layer.cell])]
             if any(cell and lower(cell.form).operator in ("GRU", "RNN") for cell in cells):
-                # A stack's cells are asked for by the name of the layer.
-                chosen[layer.name if stacked else place] = "scan"
+                chosen[place] = "scan"
     return chosen
 
 
@@ -200,7 +210,7 @@ def _session(draft: Path) -> Any:
 
 
 def _check_arguments(model: Any, path: str | os.PathLike) -> None:
-    check_folder(path)
+    check_path(path)
     if isinstance(model, keras.Model):
         return
     if not isinstance(model, str | os.PathLike):

@@ -1,17 +1,34 @@
 """Inputs for an ONNX file, from what a user calls the model with, or random ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
-from keras_gated.export.check import SHAPES
 from keras_gated.export.errors import require
 from keras_gated.export.interface import Interface, Port, random_inputs
 
 Feed = dict[str, np.ndarray]
+
+# (batch, time): never an empty one, which would end the process of an unguarded file.
+SHAPES = ((2, 9), (3, 1), (1, 14))
+LONGER = (32, 128, 512)  # time steps, for models that take no short sequence
+
+
+def at_shapes(run: Callable[[int, int], bool]) -> None:
+    """Calls `run` at several shapes.
+
+    Args:
+        run: takes a batch and a time length; returns whether the model takes them. If it takes
+            none of several time steps, longer ones are tried until it does.
+    """
+    taken = [run(batch, time) for batch, time in SHAPES]
+    if any(took and time > 1 for took, (_, time) in zip(taken, SHAPES, strict=True)):
+        return
+    if longer := next((time for time in LONGER if run(2, time)), None):
+        run(1, longer + 5)
 
 
 def ports_of(graph: Any) -> tuple[Port, ...]:
@@ -28,15 +45,21 @@ def ports_of(graph: Any) -> tuple[Port, ...]:
     return tuple(ports)
 
 
-def random_feeds(model: keras.Model | None, ports: tuple[Port, ...], seed: int) -> list[Feed]:
-    """Returns random inputs at several shapes, within the model's vocabulary if it is known."""
+def random_feeds(
+    model: keras.Model | None, ports: tuple[Port, ...], seed: int
+) -> Callable[[int, int], Feed]:
+    """Returns what makes random inputs at a batch and a time length.
+
+    They are within the model's vocabulary if it is known.
+    """
     rng = np.random.default_rng(seed)
     known = keras.Sequential() if model is None else model
     interface, names = Interface(ports, None), [port.name for port in ports]
-    return [
-        dict(zip(names, random_inputs(known, interface, batch, time, rng), strict=True))
-        for batch, time in SHAPES
-    ]
+
+    def feed(batch: int, time: int) -> Feed:
+        return dict(zip(names, random_inputs(known, interface, batch, time, rng), strict=True))
+
+    return feed
 
 
 def sampled_feeds(samples: Any, ports: Sequence[Port]) -> list[Feed]:

@@ -1,4 +1,7 @@
-"""A stream through a file of export_streaming: states kept from call to call."""
+"""A stream through a file of export_streaming: states kept from call to call.
+
+This file imports NumPy and onnxruntime alone: where there is no Keras, a copy of it is enough.
+"""
 
 import json
 import os
@@ -7,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from keras_gated.export.errors import require
 
 STATES = "keras_gated.states"  # the key under which a file lists its states
 DTYPES = {"float": "float32", "double": "float64"}  # ONNX's names that are not NumPy's
@@ -60,8 +61,7 @@ class StreamingSession:
     """
 
     def __init__(self, path: str | os.PathLike, *, providers: Sequence | None = None):
-        (onnxruntime,) = require("onnxruntime")
-        self._session = onnxruntime.InferenceSession(
+        self._session = _onnxruntime().InferenceSession(
             os.fspath(path), providers=list(providers or ["CPUExecutionProvider"])
         )
         self._states = _states(self._session, path)
@@ -195,6 +195,17 @@ class StreamingSession:
             f"Argument `inputs` must be one array for each of {list(self.inputs)}: in a list in "
             f"this order, or in a dictionary. Received: {received}."
         )
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            "StreamingSession needs the package 'onnxruntime', which cannot be imported "
+            f"({error}). Install it with: pip install onnxruntime."
+        ) from error
+    return onnxruntime
 
 
 def _states(session: Any, path: str | os.PathLike) -> list[_State]:

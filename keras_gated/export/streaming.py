@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from keras_gated.export.drafts import put_in_place
 from keras_gated.export.elsewhere import export_elsewhere, on_tensorflow
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.interface import Interface, interface_of
-from keras_gated.export.layers_within import in_float32, layers_within, places_within
+from keras_gated.export.layers_within import in_float32, places_within
 from keras_gated.export.onnx_file import check_arguments
 from keras_gated.export.report import ExportReport
 from keras_gated.export.session import STATES, StreamingSession
@@ -25,7 +24,7 @@ from keras_gated.export.streaming_call import (
     layers_in_stream,
     named_states,
 )
-from keras_gated.export.streaming_check import check_stream
+from keras_gated.export.streaming_check import check_stream, plain
 from keras_gated.export.tracing import Tracer
 
 
@@ -82,7 +81,7 @@ def export_streaming(
     interface = interface_of(model, input_signature)
     _check_open(interface)
     options: dict = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
-    with in_float32(model), _plain(model), put_in_place(path) as draft:
+    with in_float32(model), plain(model), put_in_place(path) as draft:
         wired: list[str] = []
         if on_tensorflow():
             report, wired = _written(model, draft, interface, **options)
@@ -134,20 +133,6 @@ def _check_open(interface: Interface) -> None:
             f"Received: {', '.join(f'{p.name!r} {p.shape}' for p in interface.ports)}. Give e.g. "
             f"input_signature=keras.InputSpec(shape={opened}, dtype={port.dtype!r})."
         )
-
-
-@contextmanager
-def _plain(model: keras.Model) -> Iterator[None]:
-    """Inside, no layer writes its states or unrolls its loop, for which time must be fixed."""
-    layers = [layer for layer in layers_within(model) if isinstance(layer, keras.layers.RNN)]
-    before = [(layer.stateful, layer.unroll) for layer in layers]
-    try:
-        for layer in layers:
-            layer.stateful = layer.unroll = False
-        yield
-    finally:
-        for layer, (stateful, unroll) in zip(layers, before, strict=True):
-            layer.stateful, layer.unroll = stateful, unroll
 
 
 def _list_states(proto: Any, states: Sequence[State]) -> None:

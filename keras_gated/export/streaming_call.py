@@ -113,6 +113,13 @@ def _repeated(layer, states, mask, last, outputs) -> tuple:
     if mask is None or layer.zero_output_for_mask:
         return last, outputs
     h = tree.flatten(states[-1] if _stacked(layer) else states)[0]
+    if h.shape[1:] != last.shape[1:]:
+        raise ExportError(
+            "Argument `model` must not mask a layer whose output is not its first state: a masked "
+            "step repeats the output before it, which no state holds. "
+            f"Received: layer {layer.name!r} over {type(layer.cell).__name__}. Leave out the mask, "
+            "or build the layer with zero_output_for_mask=True."
+        )
     mask = mask[..., 0] if len(mask.shape) == 3 else mask
     seen: Any = ops.cumsum(ops.cast(mask, "int32"), axis=1)
     seen = seen > 0

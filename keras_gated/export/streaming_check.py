@@ -1,6 +1,8 @@
 """Does a file of export_streaming give in chunks what the model gives for the whole sequence?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,11 +11,13 @@ from keras_gated.export.conversion import ModelCall
 from keras_gated.export.elsewhere import on_tensorflow
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.interface import Interface, random_inputs
+from keras_gated.export.layers_within import layers_within
+from keras_gated.export.parity import TOLERANCE, Findings, on_cpu
+from keras_gated.export.samples import told
 from keras_gated.export.session import StreamingSession
 from keras_gated.export.streaming_call import is_timed
 
 CHUNKS = (1, 3, 2)  # time steps, one after another, beside the whole
-TOLERANCE = 1e-5  # on |difference| / max(1, |y|)
 
 
 def check_stream(
@@ -22,7 +26,7 @@ def check_stream(
     """Compares a file, whole and in chunks, with the model.
 
     Args:
-        model: the model, its layers not stateful.
+        model: the model.
         interface: its inputs, time open.
         session: of the file.
         wired: names of the calls of layers to which the model itself passes the states.
@@ -33,25 +37,84 @@ def check_stream(
     Raises:
         ExportError: if it is more than rounding.
     """
-    arrays = random_inputs(model, interface, 2, sum(CHUNKS), np.random.default_rng(0))
-    expected = _whole(ModelCall(model, interface), arrays)
+    findings = Findings()
+    for lengths in compare_stream(model, interface, session, findings):
+        wrong = [
+            *findings.problems,
+            *(
+                f"Output {f.output!r} differs by {f.relative:.2e}."
+                for f in findings.differing(TOLERANCE)
+            ),
+            *findings.uncompared(),
+        ]
+        if wrong:
+            raise ExportError(_refused(lengths, " ".join(wrong), wired))
+    return max((f.relative for f in findings.outputs), default=None)
+
+
+def compare_stream(
+    model: keras.Model,
+    interface: Interface,
+    session: StreamingSession,
+    findings: Findings,
+    seed: int = 0,
+) -> Iterator[Sequence[int]]:
+    """Compares a file with the model into `findings`: whole, then in chunks.
+
+    Yields:
+        After each of the two the lengths of its chunks; nothing where Keras refuses the sequence.
+    """
+    interface = _opened(interface, session)
+    arrays = random_inputs(model, interface, 2, sum(CHUNKS), np.random.default_rng(seed))
+    shape = told(dict(zip([port.name for port in interface.ports], arrays, strict=True)))
+    with plain(model), on_cpu():
+        expected = _whole(ModelCall(model, interface), arrays)
     if expected is None:
-        return None
-    largest = 0.0
+        findings.notes.append(f"Keras refuses {shape}")
+        return
     for lengths in ((sum(CHUNKS),), CHUNKS):
+        at = shape if len(lengths) == 1 else f"{shape} in chunks of {', '.join(map(str, lengths))}"
         session.reset()
         try:
             found = _in_chunks(session, interface, arrays, lengths)
         except Exception as error:  # noqa: BLE001 - whatever onnxruntime dislikes is the finding
-            raise ExportError(_refused(lengths, str(error), wired)) from error
-        differences = {name: _difference(y, found[name]) for name, y in expected.items()}
-        # Written so that a NaN fails.
-        wrong = [name for name, value in differences.items() if not value <= TOLERANCE]
-        if wrong:
-            said = [f"Output {name!r} differs by {differences[name]:.2e}." for name in wrong]
-            raise ExportError(_refused(lengths, " ".join(said), wired))
-        largest = max(largest, *differences.values())
-    return largest
+            findings.problems.append(f"onnxruntime fails at {at}: {error}")
+        else:
+            _compare(findings, at, expected, found)
+        yield lengths
+
+
+def _compare(findings: Findings, at: str, expected: dict, found: dict) -> None:
+    if sorted(expected) != sorted(found):
+        findings.problems.append(
+            f"The file's outputs are {list(found)}. The model's are {list(expected)}."
+        )
+        return
+    for name, y in expected.items():
+        findings.compare(name, at, y, found[name])
+
+
+def _opened(interface: Interface, session: StreamingSession) -> Interface:
+    """The interface with time open where it is open in the file."""
+    ports = [
+        replace(p, shape=(p.shape[0], None, *p.shape[2:])) if p.name in session.timed else p
+        for p in interface.ports
+    ]
+    return replace(interface, ports=tuple(ports))
+
+
+@contextmanager
+def plain(model: keras.Model) -> Iterator[None]:
+    """Inside, no layer writes its states or unrolls its loop, for which time must be fixed."""
+    layers = [layer for layer in layers_within(model) if isinstance(layer, keras.layers.RNN)]
+    before = [(layer.stateful, layer.unroll) for layer in layers]
+    try:
+        for layer in layers:
+            layer.stateful = layer.unroll = False
+        yield
+    finally:
+        for layer, (stateful, unroll) in zip(layers, before, strict=True):
+            layer.stateful, layer.unroll = stateful, unroll
 
 
 def _whole(call: ModelCall, arrays: list) -> dict | None:
@@ -85,13 +148,6 @@ def _in_chunks(session, interface: Interface, arrays: list, lengths) -> dict[str
         else runs[-1][name]
         for name in session.outputs
     }
-
-
-def _difference(y: np.ndarray, found: np.ndarray) -> float:
-    """The largest difference relative to max(1, |y|); infinite where the shapes differ."""
-    if y.shape != found.shape:
-        return float("inf")
-    return float((np.abs(y - found) / np.maximum(1.0, np.abs(y))).max(initial=0.0))
 
 
 def _refused(lengths: Sequence[int], found: str, wired: Sequence[str]) -> str:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from keras_gated.export.errors import require
 
 STUB, TENSORFLOW_STUB = "KerasGatedStub", "PyFuncStateless"
+Handlers = dict[str, tuple[Callable, list]]  # by TensorFlow's operation
 OPSETS = range(13, 19)  # axes as inputs need 13; tf2onnx 1.17 ends at 18
 
 
@@ -27,12 +30,10 @@ def convert(function: Any, signature: list, opset: int, shapes: Mapping[str, lis
         The onnx.ModelProto and the list of what tf2onnx complained about.
     """
     (tf2onnx,) = require("tf2onnx")
-    handlers: dict[str, tuple[Callable, list]] = {
-        TENSORFLOW_STUB: (partial(_keep_stub, shapes), [])
-    }
+    handlers: Handlers = {TENSORFLOW_STUB: (partial(_keep_stub, shapes), [])}
     with _Complaints() as complaints:
         model, _ = tf2onnx.convert.from_function(
-            function, signature, opset=opset, custom_op_handlers=handlers
+            function, signature, opset=opset, custom_op_handlers=handlers | HANDLERS
         )
     return model, complaints.texts
 
@@ -45,7 +46,11 @@ def convert_graph(graph: Any, inputs: Sequence[str], outputs: Sequence[str], ops
     (tf2onnx,) = require("tf2onnx")
     with _Complaints():
         model, _ = tf2onnx.convert.from_graph_def(
-            graph.as_graph_def(), input_names=list(inputs), output_names=list(outputs), opset=opset
+            graph.as_graph_def(),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset=opset,
+            custom_op_handlers=HANDLERS,
         )
     return model.graph
 
@@ -64,8 +69,21 @@ def _keep_stub(shapes: Mapping[str, list], graph: Any, node: Any, name: str, _: 
         graph.set_shape(output, shape)
 
 
+def _spell_out_erfc(graph: Any, node: Any, name: str, _: list) -> None:
+    """erfc(x) as 1 - erf(x): tf2onnx has no other form, and every exact GELU has it."""
+    (tf2onnx,) = require("tf2onnx")
+    dtype = tf2onnx.utils.map_onnx_to_numpy_type(graph.get_dtype(node.input[0]))
+    one = graph.make_const(f"{name}/one", np.array(1, dtype))
+    erf = graph.make_node("Erf", [node.input[0]], name=f"{name}/erf")
+    node.type = "Sub"
+    graph.replace_inputs(node, [one.output[0], erf.output[0]])
+
+
+HANDLERS: Handlers = {"Erfc": (_spell_out_erfc, [])}
+
+
 class _Complaints(logging.Handler):
-    """Keeps tf2onnx's warnings and errors instead of printing them."""
+    """Keeps tf2onnx's errors, to be told with the failure, instead of printing them."""
 
     def __init__(self):
         super().__init__(logging.WARNING)

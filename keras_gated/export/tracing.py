@@ -15,30 +15,36 @@ from keras_gated.cell import GatedCell
 from keras_gated.export.choice import Choice, choose
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.layers_within import Names, places_within
-from keras_gated.export.lowering import Lowering, Refused
+from keras_gated.export.lowering import Lowering
 from keras_gated.export.native import Call
 from keras_gated.export.packing import Arrays, pack
 from keras_gated.export.scan import Scan, scan
 from keras_gated.recurrence.fused import run_fused
 
+UNSEEN = Choice(
+    "not traced", "no call was seen: the model does not use it, or hides it behind a tf.function"
+)
+
 
 @dataclass(frozen=True)
 class Left:
-    """How a cell left.
+    """How a cell left, or a layer of another kind.
 
     Attributes:
         name: where its layer stands in the model.
         wanted: what was asked for, one of `LOWERINGS`.
         choice: what it became, and why.
+        layer: the recurrent layer.
         weights: the layer or cell whose weights these are.
-        size: int, how many numbers the file holds for it.
+        size: int, how many numbers the file holds for it; None if not known.
     """
 
     name: str
     wanted: str
     choice: Choice
+    layer: keras.Layer
     weights: keras.Layer
-    size: int
+    size: int | None
 
 
 @dataclass
@@ -54,7 +60,7 @@ class Tracer:
     Attributes:
         calls: what each stub stands for, by token.
         shapes: of each stub's outputs, by token, -1 for an open dimension.
-        left: how each cell that was called left.
+        left: how each cell that was called left, by cell and place.
     """
 
     model: keras.Model
@@ -63,7 +69,7 @@ class Tracer:
     expected_batch: int = 1
     calls: dict[str, Call | Scan] = field(default_factory=dict)
     shapes: dict[str, list] = field(default_factory=dict)
-    left: dict[keras.Layer, Left] = field(default_factory=dict)
+    left: dict[tuple[keras.Layer, str], Left] = field(default_factory=dict)
 
     def __post_init__(self):
         self._call_name, self._layer_name = Names(), Names()
@@ -73,24 +79,27 @@ class Tracer:
     def __call__(self, layer, sequences, states: list, mask, h_mask):
         """Runs `layer`: a `GatedRNN`, or a `foreign.Run`, which has the same attributes."""
         choice = self._choose(layer, sequences)
+        result = None
         if choice.operator == "Scan":
-            try:
-                result = self._as_scan(layer, sequences, states, mask)
-            except Refused as refusal:
-                choice, result = Choice("Loop", str(refusal)), None
-        else:
-            result = choice.lowering and self._as_operator(
-                layer, choice.lowering, sequences, states, mask
-            )
+            result = self._as_scan(layer, sequences, states, mask)
+        elif choice.lowering:
+            result = self._as_operator(layer, choice.lowering, sequences, states, mask)
         self._note(layer, choice)
         return result
 
-    def takes(self, layer, cell: GatedCell) -> bool:
-        """Whether a layer with this cell leaves a stub, and not Keras's loop."""
-        return choose(cell.form, cell.units, self._wanted(layer)).operator != "Loop"
+    def refusal(self, layer) -> str | None:
+        """Returns why a layer leaves as Keras's loop, or None if it leaves a stub."""
+        choice = choose(layer.cell.form, layer.cell.units, self._wanted(self._names(layer)))
+        return choice.reason if choice.operator == "Loop" else None
+
+    def leave(self, cell, layer, names: tuple[str, ...], reason: str) -> None:
+        """Notes that Keras's own loop runs a cell."""
+        choice = Choice("Loop", reason)
+        size = cell.count_params()
+        self.left[cell, names[0]] = Left(names[0], self._wanted(names), choice, layer, cell, size)
 
     def _choose(self, layer, sequences) -> Choice:
-        form, wanted = layer.cell.form, self._wanted(layer)
+        form, wanted = layer.cell.form, self._wanted(self._names(layer))
         dtype = keras.backend.standardize_dtype(sequences.dtype)
         choice = choose(form, layer.cell.units, wanted, self.expected_batch)
         if choice.lowering and dtype != "float32":
@@ -98,13 +107,15 @@ class Tracer:
             return replace(found, reason=f"{dtype}: onnxruntime's operators take float32")
         return choice
 
-    def _place(self, layer) -> str:
-        return getattr(layer, "place", None) or self._places.get(layer, layer.name)
+    def _names(self, layer) -> tuple[str, ...]:
+        """Names by which a layer or a `foreign.Run` may be meant, its place in the model first."""
+        if isinstance(layer, keras.Layer):
+            return self._places.get(layer, layer.name), layer.name
+        return layer.names
 
-    def _wanted(self, layer) -> str:
+    def _wanted(self, names: tuple[str, ...]) -> str:
         if isinstance(self.lowering, str):
             return self.lowering
-        names = [self._place(layer), layer.name]
         return next((self.lowering[n] for n in names if n in self.lowering), "auto")
 
     def _note(self, layer, choice: Choice) -> None:
@@ -112,14 +123,26 @@ class Tracer:
         size = sum(array.size for array in stored[1].values()) if stored else None
         weights = getattr(layer, "weights_from", layer)
         size = weights.count_params() if size is None else size
-        name, wanted = self._place(layer), self._wanted(layer)
-        self.left[layer.cell] = Left(name, wanted, choice, weights, size)
+        names, held_by = self._names(layer), getattr(layer, "layer", layer)
+        self.left[layer.cell, names[0]] = Left(
+            names[0], self._wanted(names), choice, held_by, weights, size
+        )
+
+    def untraced(self) -> list[Left]:
+        """Returns the recurrent layers of which no call was seen."""
+        seen = {id(left.layer) for left in self.left.values()}
+        found = []
+        for layer, place in self._places.items():
+            if isinstance(layer, keras.layers.RNN) and id(layer) not in seen:
+                wanted = self._wanted((place, layer.name))
+                found.append(Left(place, wanted, UNSEEN, layer, layer, None))
+        return found
 
     def check(self) -> None:
         """Raises an ExportError if a layer was to be native and is not."""
         refused = [
             f"layer {left.name!r}: {left.choice.reason}"
-            for left in self.left.values()
+            for left in (*self.left.values(), *self.untraced())
             if left.wanted == "native" and left.choice.lowering is None
         ]
         if refused:
@@ -145,14 +168,14 @@ class Tracer:
         return last, sequence, states
 
     def _as_scan(self, layer, sequences, states: list, mask) -> tuple:
-        name = self._call_name(self._place(layer))
+        name = self._call_name(self._names(layer)[0])
         last, outputs, states = run_fused(
             layer, sequences, states, mask, None, scan(name, self.opset, self._stub)
         )
         return last, ops.flip(outputs, axis=1) if in_time_order(layer) else outputs, states
 
     def _call(self, layer, lowering: Lowering, width: int, inputs: tuple) -> Call:
-        name, cell = self._place(layer), layer.cell
+        name, cell = self._names(layer)[0], layer.cell
         if id(cell) not in self._packed:
             blocks = _block_arrays(cell)
             fed = cell.units if "candidate" in lowering.outside else 0

@@ -1,11 +1,12 @@
 """Nodes and constants written into an ONNX graph."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_gated.export.errors import require
+from keras_gated.export.layers_within import Names
 
 OPERATORS = ("RNN", "GRU", "LSTM")
 
@@ -13,16 +14,22 @@ OPERATORS = ("RNN", "GRU", "LSTM")
 class Written:
     """Writes nodes and constants for a graph; equal constants are written once.
 
+    Args:
+        graph: an onnx.GraphProto.
+        around: what writes the graph that it stands in, and holds the constants; None if none.
+
     Attributes:
         read: names of the tensors that something in the graph reads.
         nodes: the nodes of the call that is being written.
         scope: what the nodes' names begin with.
     """
 
-    def __init__(self, graph: Any, root: Any):
+    def __init__(self, graph: Any, around: "Written | None" = None):
         (self._onnx,) = require("onnx")
-        self._root = root
-        self._initializers = {tensor.name for tensor in root.initializer}
+        self._constants: Any = around._constants if around else graph.initializer
+        self._arrays: dict[str, np.ndarray] = around._arrays if around else {}
+        self._given: dict[Hashable, str] = around._given if around else {}
+        self._unique = around._unique if around else Names()
         self.read = read_in(graph)
         self.nodes: list = []
         self.scope = ""
@@ -33,10 +40,18 @@ class Written:
 
     def constant(self, name: str, array: np.ndarray) -> str:
         """Returns the name of a constant; the same name stands for the same array."""
-        if name not in self._initializers:
-            self._initializers.add(name)
-            self._root.initializer.append(self._onnx.numpy_helper.from_array(array, name))
+        if name not in self._arrays:
+            self._arrays[name] = array
+            self._constants.append(self._onnx.numpy_helper.from_array(array, name))
+        elif not np.array_equal(self._arrays[name], array):
+            raise AssertionError(f"two constants are called {name!r}")  # our own mistake
         return name
+
+    def name_of(self, key: Hashable, wanted: str) -> str:
+        """Returns the one name of what `key` stands for: `wanted`, or that and a number."""
+        if key not in self._given:
+            self._given[key] = self._unique(wanted)
+        return self._given[key]
 
     def ints(self, *values: int) -> str:
         """Returns the name of a constant vector of integers."""
@@ -99,6 +114,19 @@ def nodes_in(graph: Any) -> Iterator[Any]:
     yield from graph.node
     for inner in graphs_in(graph):
         yield from nodes_in(inner)
+
+
+def drop_unread(graph: Any) -> None:
+    """Drops the constants that nothing reads, from the graphs within too."""
+    for inner in graphs_in(graph):
+        drop_unread(inner)
+    read = read_in(graph)
+    for k in reversed(range(len(graph.initializer))):
+        if graph.initializer[k].name not in read:
+            del graph.initializer[k]
+    for k in reversed(range(len(graph.node))):
+        if graph.node[k].op_type == "Constant" and graph.node[k].output[0] not in read:
+            del graph.node[k]
 
 
 def rename(graph: Any, names: Mapping[str, str]) -> None:
