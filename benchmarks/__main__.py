@@ -88,7 +88,7 @@ def _with_earlier(options, result: dict) -> dict:
 
 def about(options, module: str = "benchmarks") -> dict:
     names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "flax", "torch", "numpy")
-    names += ("onnxruntime", "tf2onnx") if module == "benchmarks.onnx" else ()
+    names += ("onnxruntime", "tf2onnx") if module != "benchmarks" else ()
     versions = {"python": platform.python_version()}
     for name in names:
         try:

@@ -68,7 +68,7 @@ def _paragraph(error: Exception) -> str:
 
 def _text(error: Exception) -> str:
     """What an error says, with the option that stands for the argument that it names."""
-    if "`input_signature`" not in str(error):
+    if "input_signature" not in str(error):
         return str(error)
     return f"{error} On the command line: --input None,None,88:float32, once for each input."
 

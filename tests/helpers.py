@@ -54,6 +54,11 @@ def assert_close(actual, expected, kind: str, name: str) -> None:
     )
 
 
+def apart(one, other) -> float:
+    """The greatest absolute difference."""
+    return float(np.abs(ops.convert_to_numpy(one) - ops.convert_to_numpy(other)).max())
+
+
 def raises(make, text: str, kind=ValueError) -> None:
     """Asserts that `make()` raises `kind` with `text` in its message, `...` for anything."""
     pattern = ".*".join(re.escape(part) for part in text.split("..."))

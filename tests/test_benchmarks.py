@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks import device, onnx
 from benchmarks.contenders import contenders
 from benchmarks.measure import interleaved
 from benchmarks.report import geometric_mean, markdown, ratios
@@ -59,3 +60,20 @@ def test_what_the_tables_compare_is_there():
     there = contenders(Size(2, 3, 2, 4), 0, QUICK_ABLATIONS)
     assert {"keras LSTM", "GatedLSTM", "GatedGRU", "keras RNN(GatedCell lstm)"} <= set(there)
     assert {"nfg", "janet", "mgu"} <= {part for part, _ in SHARES} & set(there)
+
+
+def test_the_pages_on_onnx_show_what_was_measured():
+    row = {"preset": "mgu", "size": [1, 2, 3, 4], "native": 2.0, "scan": 1.0, "loop": 6.0}
+    page = onnx.markdown(ABOUT, [row | {"auto": "native"}])
+    assert "| mgu | (1, 2, 3, 4) | 2 | 1 | 6 | 3.00 | 0.50 | native | 2.00 |" in page
+    result = {
+        "about": ABOUT,
+        "steps": [{"preset": "lstm", "session": 0.1, "predict_on_batch": 4.0}],
+        "int8": [
+            {"preset": "gru", "units": 8, "float32": 1.0, "int8": 4.0, "float32 bytes": 200}
+            | {"int8 bytes": 50}
+        ],
+    }
+    page = device.markdown(result)
+    assert "| lstm | 0.100 | 4.00 | 0.025 |" in page
+    assert "| gru 8 | 1.000 | 4.000 | 0.25 | 0.25 |" in page

@@ -115,7 +115,7 @@ def test_an_export_that_cannot_be_compared_says_what_keras_refused(path):
         kg.export_onnx(model, path)
     text = str(caught.value)
     assert text.startswith("The converted graph could not be compared with the model, so no file")
-    assert "Keras refused every shape, so nothing was compared." in text
+    assert "No shape could be compared." in text
     assert "Note: Keras refuses x (2, 512, 3): " in text and "would be negative" in text
     assert "verify=False" in text and not Path(path).exists()
 

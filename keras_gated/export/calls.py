@@ -1,7 +1,8 @@
 """What stands for the calls of some of Keras's layers while a model is traced.
 
-A TimeDistributed takes its time steps as more rows of the batch: Keras's own loop over them has no
-ONNX form. A Dense on sequences is one product, not one between two reshapes.
+A TimeDistributed takes its time steps as more rows of the batch, where Keras's own loop over them
+has no ONNX form: time is open, or there is a recurrent layer within. A Dense on sequences is one
+product, not one between two reshapes.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import keras
 from keras import ops, tree
 
 from keras_gated.export.errors import require
+from keras_gated.export.layers_within import layers_within
 
 
 def call_in_place_of(layer: Any) -> Callable | None:
@@ -27,8 +29,11 @@ def call_in_place_of(layer: Any) -> Callable | None:
 def _folded(layer: keras.layers.TimeDistributed) -> Callable:
     inner = layer.layer
     takes = signature(inner.call).parameters
+    recurrent = any(isinstance(one, keras.layers.RNN) for one in layers_within(inner))
 
     def call(inputs, training=None, mask=None):
+        if inputs.shape[1] is not None and not recurrent:
+            return type(layer).call(layer, inputs, training=training, mask=mask)
         time = ops.shape(inputs)[1]
         given = {"training": training, "mask": None if mask is None else _rows(mask)}
         given = {k: v for k, v in given.items() if k in takes and v is not None}
@@ -49,7 +54,7 @@ def _as_one_product(layer: keras.layers.Dense) -> Callable:
     def call(inputs, training=None):
         if len(inputs.shape) < 3:
             return type(layer).call(layer, inputs, training=training)
-        y = tf.linalg.matmul(inputs, layer.kernel)
+        y = tf.linalg.matmul(ops.cast(inputs, layer.compute_dtype), layer.kernel)
         y = y if layer.bias is None else y + layer.bias
         return y if layer.activation is None else layer.activation(y)
 

@@ -1,7 +1,6 @@
 """Does an ONNX file do what the Keras model does? Asked of onnxruntime, at several shapes."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from keras_gated.export.errors import ExportError, require
 from keras_gated.export.finishing import histogram
 from keras_gated.export.interface import Interface, Port, interface_of, output_names, random_inputs
 from keras_gated.export.layers_within import in_float32
-from keras_gated.export.parity import TOLERANCE, Findings, ParityReport, on_cpu
+from keras_gated.export.parity import TOLERANCE, Findings, ParityReport, on_cpu, reason_of
 from keras_gated.export.samples import at_shapes, told
 from keras_gated.export.session import STATES, StreamingSession
 from keras_gated.export.streaming_check import compare_stream
@@ -141,9 +140,9 @@ class _Beside:
                 outputs = self._model(self._interface.pack(tensors), training=False)
             flat = [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
         except Exception as error:  # noqa: BLE001 - the model may need a longer sequence, say
-            self._findings.notes.append(f"Keras refuses {shape}: {_reason(error)}")
+            self._findings.notes.append(f"Keras refuses {shape}: {reason_of(error)}")
             return None
-        if not all(y.size for y in flat):
+        if not any(y.size for y in flat):
             self._findings.notes.append(f"Keras gives an empty output at {shape}")
             return None
         names = output_names(self._model, outputs, self._interface)
@@ -202,14 +201,6 @@ def _as_fixed(interface: Interface, session: Any) -> Interface:
         shape = tuple(theirs if isinstance(theirs, int) else ours for ours, theirs in pairs)
         ports.append(replace(port, shape=shape))
     return replace(interface, ports=tuple(ports))
-
-
-def _reason(error: Exception) -> str:
-    """Why Keras refuses: the first line that says so, without colours and TensorFlow's kernels."""
-    text = re.sub(r"\x1b\[\d*m|{{.*?}} *", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [repr(error)]
-    wrapped = lines[0].startswith("Exception encountered when calling") and len(lines) > 1
-    return " ".join(lines[: 1 + wrapped])
 
 
 # A file of export_streaming ---------------------------------------------------------------------

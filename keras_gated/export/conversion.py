@@ -2,6 +2,7 @@
 
 import math
 import os
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -49,7 +50,7 @@ class ModelCall:
     def output_axes(self) -> dict[str, list]:
         """Returns the same of each output; None for an axis of which nothing is known."""
         axes = output_axes(self.model, self.interface)
-        return dict(zip(self.names, axes or [["batch"]] * len(self.names), strict=True))
+        return dict(zip(self.names, axes or [[]] * len(self.names), strict=True))
 
 
 def traced(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
@@ -68,12 +69,22 @@ def traced(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
     return function, signature
 
 
+def _build(call: ModelCall) -> None:
+    """Builds what a model that was never called has not built, so that its layers are known."""
+    if all(layer.built for layer in places_within(call.model)):
+        return
+    tensors = [keras.KerasTensor(port.shape, port.dtype) for port in call.interface.ports]
+    with suppress(Exception):  # the trace will tell what is wrong
+        call.model(call.interface.pack(tensors), training=False)
+
+
 def converted(call: ModelCall, tracer: Tracer) -> Any:
     """Returns a call as an onnx.ModelProto, whole and valid.
 
     Raises:
         ExportError: if it cannot leave as ONNX.
     """
+    _build(call)
     function, signature = traced(call, tracer)
     tracer.check()
     proto, complaints = convert(function, signature, tracer.opset, tracer.shapes)

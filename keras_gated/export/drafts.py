@@ -16,7 +16,7 @@ def put_in_place(path: str | os.PathLike) -> Iterator[Path]:
     """
     target = Path(path).resolve()
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.onnx")
+    draft = target.with_name(f".{uuid.uuid4().hex}.onnx")
     # The system takes the umask off 0o666; to read it would mean to set it, for every thread.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
     os.close(os.open(draft, flags, 0o666 if mode is None else 0o600))
@@ -31,7 +31,13 @@ def put_in_place(path: str | os.PathLike) -> Iterator[Path]:
 
 def check_path(path: str | os.PathLike) -> None:
     """Raises a ValueError unless a file can stand at `path`."""
-    target = Path(path).resolve()
+    try:
+        target = Path(path).resolve()
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            "Argument `path` must not be a link to itself. "
+            f"Received: path={os.fspath(path)!r}. Remove the link."
+        ) from error
     if target.exists() and not target.is_file():
         raise ValueError(
             "Argument `path` must be of a file. "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.export.errors import ExportError, require
-from keras_gated.export.writing import drop_unread, nodes_in, rename
+from keras_gated.export.writing import Written, drop_unread, nodes_in, rename
 
 
 def histogram(graph: Any) -> dict[str, int]:
@@ -104,21 +104,17 @@ def _defined(onnx: Any, node: Any, opset: int) -> bool:
 
 def _guard(graph: Any) -> None:
     """Makes an empty input an error: what the converter makes of a loop may end the process."""
-    (onnx,) = require("onnx")
-    make = onnx.helper.make_node
-    one = onnx.numpy_helper.from_array(np.array([1], np.int64), "keras_gated/at_least_one")
+    write, nodes = Written(graph), []
     guarded = {port.name: f"{port.name}/not_empty" for port in graph.input}
     rename(graph, guarded)
-    nodes = []
-    for port, (given, full) in zip(graph.input, guarded.items(), strict=True):
-        port.name, shape, least = given, f"{given}/shape", f"{given}/least_shape"
-        nodes.append(make("Shape", [given], [shape], name=shape))
-        nodes.append(make("Max", [shape, one.name], [least], name=least))
-        nodes.append(make("Reshape", [given, least], [full], name=full))
+    for port, given in zip(graph.input, guarded, strict=True):
+        port.name = given
+        write.begin(given)
+        write.not_empty(given)
+        nodes += write.nodes
     nodes += graph.node
     del graph.node[:]
     graph.node.extend(nodes)
-    graph.initializer.append(one)
 
 
 def _name_weights(graph: Any, weights: Mapping[str, np.ndarray]) -> None:

@@ -28,7 +28,7 @@ class Run:
     Attributes:
         cell: a `GatedCell` with the layer's weights.
         layer: the layer.
-        names: by which the run may be meant, its place in the model first; see `names_of`.
+        names: by which the run may be meant, its place in the model first; see `recurrent_names`.
         weights_from: the layer or cell whose weights these are.
         go_backwards, zero_output_for_mask, return_sequences: as in a layer.
         in_time_order: see `native.Call`.
@@ -70,8 +70,7 @@ def taken_over(model: keras.Layer, run: Any) -> Iterator[None]:
             changed[layer] = {"inner_loop": loop}
     for layer in layers:
         if _turns(layer, runs, run):
-            changed.setdefault(layer.backward_layer, {})["in_time_order"] = True
-            changed[layer] = {"return_sequences": False, "compute_mask": _mask_of(layer)}
+            changed[layer] = {"call": _not_turned(layer)}
     before = {
         layer: {k: vars(layer).get(k, MISSING) for k in new} for layer, new in changed.items()
     }
@@ -86,17 +85,20 @@ def taken_over(model: keras.Layer, run: Any) -> Iterator[None]:
                 vars(layer).update({} if value is MISSING else {name: value})
 
 
-def _mask_of(layer: keras.layers.Bidirectional) -> Callable:
-    """What stands for `layer.compute_mask` while the layer hides that it returns sequences."""
+def _not_turned(layer: keras.layers.Bidirectional) -> Callable:
+    """What stands for `layer.call`: it turns nothing round, for its backward layer does."""
+    backward = layer.backward_layer
 
-    def compute_mask(inputs, mask=None):
-        vars(layer)["return_sequences"] = True
+    def call(sequences, initial_state=None, mask=None, training=None):
+        vars(layer)["return_sequences"] = False  # then Keras turns nothing
+        vars(backward)["in_time_order"] = True
         try:
-            return type(layer).compute_mask(layer, inputs, mask)
+            return type(layer).call(layer, sequences, initial_state, mask, training)
         finally:
-            vars(layer)["return_sequences"] = False
+            vars(layer)["return_sequences"] = True
+            del vars(backward)["in_time_order"]
 
-    return compute_mask
+    return call
 
 
 def _turns(layer: Any, runs: dict, run: Any) -> bool:
@@ -108,8 +110,10 @@ def _turns(layer: Any, runs: dict, run: Any) -> bool:
         return False
     if isinstance(backward, GatedRNN):
         return run.refusal(backward) is None
+    if isinstance(backward.cell, keras.layers.StackedRNNCells):
+        return False  # its sequences are turned before the first cell
     found = runs.get(backward, [])
-    return len(found) == 1 and run.refusal(found[0]) is None
+    return bool(found) and run.refusal(found[0]) is None
 
 
 def _left_alone(layer: keras.layers.RNN, names: tuple[str, ...], run: Any) -> Callable:
@@ -144,7 +148,10 @@ def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
         for one, before in zip(runs, given, strict=True):
             flat = list(before) if isinstance(before, list | tuple) else [before]
             one = replace(one, in_time_order=vars(layer).get("in_time_order", False))
-            last, x, after = run(one, x, flat, seen, None)
+            result = run(one, x, flat, seen, None)
+            if result is None:
+                return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
+            last, x, after = result
             states.append(after if isinstance(before, list | tuple) else after[0])
         return last, x, states if len(states) > 1 else states[0]
 
@@ -171,7 +178,8 @@ def _runs(layer: Any, names: tuple[str, ...]) -> list[Run]:
 def gated_cell(cell: Any) -> GatedCell | None:
     """Returns a `GatedCell` with the weights of a built cell of Keras, or None if there is none."""
     if isinstance(cell, GatedCell):
-        return cell if cell.form.window == 1 else None
+        plain = type(cell).call is GatedCell.call and cell.form.window == 1
+        return cell if plain else None
     layer = _layer_like(cell)
     if layer is None or not cell.built:
         return None

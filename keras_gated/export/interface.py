@@ -1,6 +1,7 @@
 """The inputs and outputs of a model as an ONNX file shows them: names, shapes, structure."""
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import keras
@@ -85,14 +86,14 @@ def output_names(model: keras.Model, outputs: Any, taken: Interface) -> list[str
 def output_axes(model: keras.Model, interface: Interface) -> list[list[str | None]] | None:
     """Returns which open axis of an input each axis of each output follows, or None if unknown.
 
-    Keras says what shape comes out for a shape that goes in: primes are put in for the open axes.
+    Keras says what shape comes out for a shape that goes in: large sizes, each another, are put in
+    for the open axes.
     Where that does not go, the inputs' times may have to be equal.
     """
     axes = [interface.axes(port) for port in interface.ports]
     opened = dict.fromkeys(name for port in axes for name in port if isinstance(name, str))
-    primes = (31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
-    sizes = dict(zip(opened, primes, strict=False))
-    for one in (sizes, sizes | {n: 101 for n in sizes if n.endswith("time")}):
+    sizes = dict(zip(opened, count(1009, 101)))  # noqa: B905 - as many as there are axes
+    for one in (sizes, sizes | {n: 907 for n in sizes if n.endswith("time")}):
         names = {size: name for name, size in reversed(one.items())}
         shapes = [tuple(one.get(name, name) for name in port) for port in axes]
         pairs = zip(shapes, interface.ports, strict=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from math import atanh, log
 
 from keras_gated.activations import lookup
+from keras_gated.parts import Config
 from keras_gated.resolve import Block, NormalForm, Value
 
 LINEAR = (None, "linear")
@@ -262,6 +263,8 @@ def _function(field: str, activation: Hashable) -> Function:
 
 
 def _shown(activation: Hashable) -> str:
+    if isinstance(activation, Config):
+        return str(Config.thaw(activation).get("class_name", activation))
     return repr(activation) if isinstance(activation, str) else str(activation)
 
 

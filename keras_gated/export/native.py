@@ -101,7 +101,7 @@ def _run(calls: Sequence[Call], given: list, masked: Masked | None, write: Writt
     first = calls[0]
     kind = first.lowering.operator or ""
     x = masked.compact(given[0]["x"], "x") if masked else given[0]["x"]
-    x = _guarded(write, write.node("Transpose", [x], "time_first", perm=[1, 0, 2]))
+    x = write.not_empty(write.node("Transpose", [x], "time_first", perm=[1, 0, 2]))
     h, c = (_both(write, [t[name] for t in given if name in t]) for name in ("h", "c"))
     w = _weights(calls, write)
     inputs = [x, w["W"], w["R"], w["B"], masked.lengths if masked else "", h]
@@ -174,9 +174,3 @@ def _flipped(write: Written, tensor: str) -> str:
     """A sequence (B, T, U) from its last time step to the first."""
     ends = [write.ints(k) for k in (-1, -(2**31), 1, -1)]
     return write.node("Slice", [tensor, *ends], "backwards")
-
-
-def _guarded(write: Written, x: str) -> str:
-    """x, or an ordinary error where it is empty: there onnxruntime's operators end the process."""
-    shape = write.node("Shape", [x])
-    return write.node("Reshape", [x, write.node("Max", [shape, write.ints(1)])], "not_empty")

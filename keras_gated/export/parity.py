@@ -1,5 +1,6 @@
 """How far what a file gives is from what the model gives, and the report on it."""
 
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -90,35 +91,41 @@ class Findings:
                 f"Output {output!r} at {shape} has shape {found.shape}. Keras gives {y.shape}."
             )
             return
+        if not _same_type(y.dtype, found.dtype):
+            self.problems.append(
+                f"Output {output!r} at {shape} is {found.dtype}. Keras gives {y.dtype}."
+            )
         y, found = y.astype(np.float64), found.astype(np.float64)
         self.outputs.append(OutputParity(output, shape, *_apart(y, found)))
-        self._finite[output] = self._finite.get(output, False) or bool(np.isfinite(y).any())
-
-    def differing(self, tolerance: float) -> list[OutputParity]:
-        """Returns those of `outputs` that differ."""
-        return [f for f in self.outputs if not f.relative <= tolerance]  # so that a NaN fails
+        some = bool(np.isfinite(y).any()) or not y.size
+        self._finite[output] = self._finite.get(output, False) or some
 
     def uncompared(self) -> list[str]:
         """Returns what is wrong where no number could be compared."""
         if not self._finite and not self.problems:
-            return ["Keras refused every shape, so nothing was compared."]
+            return ["No shape could be compared."]
         return [
             f"Output {name!r} has no finite number at any shape, so nothing was compared."
             for name, finite in self._finite.items()
             if not finite
         ]
 
-    def report(self, path: str, tolerance: float, operators: Mapping[str, int]) -> ParityReport:
-        """Returns the report on a file."""
-        problems = [
+    def wrong(self, tolerance: float) -> list[str]:
+        """Returns all that is wrong, in words."""
+        differing = [f for f in self.outputs if not f.relative <= tolerance]  # so that a NaN fails
+        return [
             *self.problems,
             *(
                 f"Output {f.output!r} differs at {f.shape} by {f.absolute:.2e}, "
                 f"relative {f.relative:.2e}."
-                for f in self.differing(tolerance)
+                for f in differing
             ),
             *self.uncompared(),
         ]
+
+    def report(self, path: str, tolerance: float, operators: Mapping[str, int]) -> ParityReport:
+        """Returns the report on a file."""
+        problems = self.wrong(tolerance)
         return ParityReport(
             path=path,
             passed=not problems,
@@ -139,6 +146,12 @@ def _apart(y: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     return float(difference.max(initial=0.0)), float(relative.max(initial=0.0))
 
 
+def _same_type(ours: np.dtype, theirs: np.dtype) -> bool:
+    """Whether a file gives what Keras gives; elsewhere Keras may lack 64 bits."""
+    exact = keras.backend.backend() == "tensorflow"
+    return ours == theirs if exact else ours.kind == theirs.kind
+
+
 def on_cpu() -> AbstractContextManager[Any]:
     """Inside, Keras computes on the CPU, as onnxruntime does beside it.
 
@@ -147,3 +160,11 @@ def on_cpu() -> AbstractContextManager[Any]:
     default it multiplies matrices in full float32 on any device.
     """
     return nullcontext() if keras.backend.backend() == "torch" else keras.device("cpu")
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the first line that says why Keras refuses, without colours and kernels' names."""
+    text = re.sub(r"\x1b\[\d*m|{{.*?}} *", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [repr(error)]
+    wrapped = lines[0].startswith("Exception encountered when calling") and len(lines) > 1
+    return " ".join(lines[: 1 + wrapped])

@@ -21,6 +21,9 @@ def place(graph: Any, calls: Calls, around: Written | None = None) -> None:
         around: what writes the graph that it stands in; None if it is the outermost.
     """
     written = Written(graph, around)
+    if around is None:
+        for call in calls.values():
+            written.name_of(call.name, call.name)  # taken
     for inner in graphs_in(graph):
         place(inner, calls, written)
     firsts = _opposite(graph, calls)

@@ -22,6 +22,8 @@ from keras_gated.export.lowering import lower
 from keras_gated.export.onnx_file import export_onnx
 from keras_gated.export.report import counted, table
 from keras_gated.export.samples import ports_of, random_feeds, sampled_feeds
+from keras_gated.layers import GatedRNN
+from keras_gated.resolve import NormalForm
 
 OLDEST_OPSET = 11  # DynamicQuantizeLinear
 
@@ -195,11 +197,21 @@ def int8_lowering(model: keras.Model) -> dict[str, str]:
     chosen = {}
     for layer, place in places_within(model).items():
         if isinstance(layer, keras.layers.RNN):
-            stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
-            cells = [gated_cell(c) for c in (layer.cell.cells if stacked else [layer.cell])]
-            if any(cell and lower(cell.form).operator in ("GRU", "RNN") for cell in cells):
-                chosen[place] = "scan"
+            for name, form in _forms(layer, place):
+                if lower(form).operator in ("GRU", "RNN"):
+                    chosen[name] = "scan"
     return chosen
+
+
+def _forms(layer: keras.layers.RNN, place: str) -> list[tuple[str, NormalForm]]:
+    """A name and the normal form of each cell of a layer that has one."""
+    if isinstance(layer, GatedRNN):
+        return [(place, layer.cell.form)]
+    stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
+    cells = layer.cell.cells if stacked else [layer.cell]
+    names = [f"{place}/cell_{k + 1}" for k in range(len(cells))] if stacked else [place]
+    pairs = zip(names, map(gated_cell, cells), strict=True)
+    return [(name, cell.form) for name, cell in pairs if cell]
 
 
 def _session(draft: Path) -> Any:

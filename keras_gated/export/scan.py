@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras_gated.export.errors import ExportError, require
+from keras_gated.export.errors import require
+from keras_gated.export.lowering import Refused
 from keras_gated.export.tf2onnx_bridge import convert_graph
 from keras_gated.export.writing import Written, nodes_in, rename
 
@@ -81,7 +82,7 @@ def scan(name: str, opset: int, leave: Callable) -> Callable:
     """
 
     def loop(step: Callable, carry: list, xs: list) -> tuple[list, list]:
-        traced = _traced(name, step, carry, xs)
+        traced = _traced(step, carry, xs)
         names = tuple(t.name for t in traced.inputs)
         call = Scan(
             name, traced.graph, names, tuple(t.name for t in traced.outputs),
@@ -96,7 +97,7 @@ def scan(name: str, opset: int, leave: Callable) -> Callable:
     return loop
 
 
-def _traced(name: str, step: Callable, carry: list, xs: list) -> Any:
+def _traced(step: Callable, carry: list, xs: list) -> Any:
     """One step as a function of TensorFlow, of the carried tensors and of one of each series."""
     (tf,) = require("tensorflow")
 
@@ -108,9 +109,5 @@ def _traced(name: str, step: Callable, carry: list, xs: list) -> Any:
     signature += [tf.TensorSpec(x.shape[1:], x.dtype) for x in xs]
     traced = tf.function(function, autograph=False).get_concrete_function(*signature)
     if any(tensor.dtype == tf.resource for tensor in traced.captured_inputs):
-        raise ExportError(
-            "An activation must not read a variable: a Scan has no place for it. Received: one in "
-            f"the cell of {name!r}. Export with lowering={{{name!r}: 'loop'}}, which keeps Keras's "
-            "loop over time."
-        )
+        raise Refused("an activation reads a variable, which a Scan cannot hold")
     return traced

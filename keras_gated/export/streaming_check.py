@@ -12,7 +12,7 @@ from keras_gated.export.elsewhere import on_tensorflow
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.interface import Interface, random_inputs
 from keras_gated.export.layers_within import layers_within
-from keras_gated.export.parity import TOLERANCE, Findings, on_cpu
+from keras_gated.export.parity import TOLERANCE, Findings, on_cpu, reason_of
 from keras_gated.export.samples import told
 from keras_gated.export.session import StreamingSession
 from keras_gated.export.streaming_call import is_timed
@@ -32,23 +32,22 @@ def check_stream(
         wired: names of the calls of layers to which the model itself passes the states.
 
     Returns:
-        The largest difference, relative to max(1, |y|); None where Keras refuses the sequence.
+        The largest difference, relative to max(1, |y|); None where Keras refuses the sequence and
+        is not on TensorFlow.
 
     Raises:
-        ExportError: if it is more than rounding.
+        ExportError: if it is more than rounding, or if nothing could be compared.
     """
     findings = Findings()
     for lengths in compare_stream(model, interface, session, findings):
-        wrong = [
-            *findings.problems,
-            *(
-                f"Output {f.output!r} differs by {f.relative:.2e}."
-                for f in findings.differing(TOLERANCE)
-            ),
-            *findings.uncompared(),
-        ]
-        if wrong:
+        if wrong := findings.wrong(TOLERANCE):
             raise ExportError(_refused(lengths, " ".join(wrong), wired))
+    if not findings.outputs and on_tensorflow():  # elsewhere TensorFlow has compared already
+        raise ExportError(
+            "The converted graph could not be compared with the model, so no file was written. "
+            f"{' '.join(findings.notes)} Export with verify=False and compare it on sequences that "
+            "the model takes."
+        )
     return max((f.relative for f in findings.outputs), default=None)
 
 
@@ -67,10 +66,11 @@ def compare_stream(
     interface = _opened(interface, session)
     arrays = random_inputs(model, interface, 2, sum(CHUNKS), np.random.default_rng(seed))
     shape = told(dict(zip([port.name for port in interface.ports], arrays, strict=True)))
-    with plain(model), on_cpu():
-        expected = _whole(ModelCall(model, interface), arrays)
-    if expected is None:
-        findings.notes.append(f"Keras refuses {shape}")
+    try:
+        with plain(model), on_cpu():
+            expected = _whole(ModelCall(model, interface), arrays)
+    except Exception as error:  # noqa: BLE001 - the model may need a longer sequence, say
+        findings.notes.append(f"Keras refuses {shape}: {reason_of(error)}")
         return
     for lengths in ((sum(CHUNKS),), CHUNKS):
         at = shape if len(lengths) == 1 else f"{shape} in chunks of {', '.join(map(str, lengths))}"
@@ -117,13 +117,13 @@ def plain(model: keras.Model) -> Iterator[None]:
             layer.stateful, layer.unroll = stateful, unroll
 
 
-def _whole(call: ModelCall, arrays: list) -> dict | None:
-    """The model's outputs for whole sequences."""
+def _whole(call: ModelCall, arrays: list) -> dict:
+    """The model's outputs for whole sequences; raises where it takes none."""
     try:
         outputs = call(*map(keras.ops.convert_to_tensor, arrays))
     except Exception:  # noqa: BLE001 - the model may be built for one length
         if not on_tensorflow():
-            return None
+            raise
         (tf,) = require("tensorflow")  # a graph in which time is open
         signature = [tf.TensorSpec(p.shape, p.dtype) for p in call.ports]
         function = tf.function(lambda *x: call(*x), input_signature=signature, autograph=False)

@@ -15,14 +15,15 @@ from keras_gated.cell import GatedCell
 from keras_gated.export.choice import Choice, choose
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.layers_within import Names, places_within
-from keras_gated.export.lowering import Lowering
+from keras_gated.export.lowering import Lowering, Refused
 from keras_gated.export.native import Call
 from keras_gated.export.packing import Arrays, pack
 from keras_gated.export.scan import Scan, scan
 from keras_gated.recurrence.fused import run_fused
 
 UNSEEN = Choice(
-    "not traced", "no call was seen: the model does not use it, or hides it behind a tf.function"
+    "not traced",
+    "no call was seen: the model does not use it, hides it in a tf.function, or its own call does",
 )
 
 
@@ -60,7 +61,7 @@ class Tracer:
     Attributes:
         calls: what each stub stands for, by token.
         shapes: of each stub's outputs, by token, -1 for an open dimension.
-        left: how each cell that was called left, by cell and place.
+        left: how each cell that was called left, by its layer's id and its place.
     """
 
     model: keras.Model
@@ -69,11 +70,12 @@ class Tracer:
     expected_batch: int = 1
     calls: dict[str, Call | Scan] = field(default_factory=dict)
     shapes: dict[str, list] = field(default_factory=dict)
-    left: dict[tuple[keras.Layer, str], Left] = field(default_factory=dict)
+    left: dict[tuple[int, str], Left] = field(default_factory=dict)
 
     def __post_init__(self):
         self._call_name, self._layer_name = Names(), Names()
         self._places = places_within(self.model)
+        self._taken = set(self._places.values())
         self._packed: dict[int, tuple[str, Arrays]] = {}  # by cell: paths may be the same
 
     def __call__(self, layer, sequences, states: list, mask, h_mask):
@@ -81,11 +83,23 @@ class Tracer:
         choice = self._choose(layer, sequences)
         result = None
         if choice.operator == "Scan":
-            result = self._as_scan(layer, sequences, states, mask)
+            try:
+                result = self._as_scan(layer, sequences, states, mask)
+            except Refused as refusal:
+                choice = self._refused(layer, refusal)
         elif choice.lowering:
             result = self._as_operator(layer, choice.lowering, sequences, states, mask)
         self._note(layer, choice)
         return result
+
+    def _refused(self, layer, refusal: Refused) -> Choice:
+        """Keras's loop for what shows only in the trace that it is no Scan."""
+        if in_time_order(layer):
+            raise ExportError(
+                f"Layer {self._names(layer)[0]!r}, the backward one of a Bidirectional, cannot be "
+                f"a Scan: {refusal}. Export with lowering='loop'."
+            )
+        return Choice("Loop", str(refusal))
 
     def refusal(self, layer) -> str | None:
         """Returns why a layer leaves as Keras's loop, or None if it leaves a stub."""
@@ -96,7 +110,9 @@ class Tracer:
         """Notes that Keras's own loop runs a cell."""
         choice = Choice("Loop", reason)
         size = cell.count_params()
-        self.left[cell, names[0]] = Left(names[0], self._wanted(names), choice, layer, cell, size)
+        self.left[id(layer), names[0]] = Left(
+            names[0], self._wanted(names), choice, layer, cell, size
+        )
 
     def _choose(self, layer, sequences) -> Choice:
         form, wanted = layer.cell.form, self._wanted(self._names(layer))
@@ -116,7 +132,9 @@ class Tracer:
     def _wanted(self, names: tuple[str, ...]) -> str:
         if isinstance(self.lowering, str):
             return self.lowering
-        return next((self.lowering[n] for n in names if n in self.lowering), "auto")
+        *places, name = names
+        meant = places if name in self._taken else names  # what is one's place means no other
+        return next((self.lowering[name] for name in meant if name in self.lowering), "auto")
 
     def _note(self, layer, choice: Choice) -> None:
         stored = self._packed.get(id(layer.cell)) if choice.lowering else None
@@ -124,7 +142,7 @@ class Tracer:
         weights = getattr(layer, "weights_from", layer)
         size = weights.count_params() if size is None else size
         names, held_by = self._names(layer), getattr(layer, "layer", layer)
-        self.left[layer.cell, names[0]] = Left(
+        self.left[id(held_by), names[0]] = Left(
             names[0], self._wanted(names), choice, held_by, weights, size
         )
 
@@ -142,14 +160,20 @@ class Tracer:
         """Raises an ExportError if a layer was to be native and is not."""
         refused = [
             f"layer {left.name!r}: {left.choice.reason}"
-            for left in (*self.left.values(), *self.untraced())
+            for left in self._held_to_account()
             if left.wanted == "native" and left.choice.lowering is None
         ]
         if refused:
             raise ExportError(
                 "Argument lowering='native' needs the layer to be one ONNX operator. Received: "
-                f"{'; '.join(refused)}. Use lowering='auto', which leaves such layers as a Scan."
+                f"{'; '.join(refused)}. Use lowering='auto', with which such layers leave as a "
+                "Scan or a Loop."
             )
+
+    def _held_to_account(self) -> list[Left]:
+        """The layers that must be what was asked for; those not traced if they were named."""
+        named = [] if isinstance(self.lowering, str) else self.untraced()
+        return [*self.left.values(), *named]
 
     # What a layer leaves
 

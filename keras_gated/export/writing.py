@@ -27,12 +27,17 @@ class Written:
     def __init__(self, graph: Any, around: "Written | None" = None):
         (self._onnx,) = require("onnx")
         self._constants: Any = around._constants if around else graph.initializer
-        self._arrays: dict[str, np.ndarray] = around._arrays if around else {}
+        self._arrays: dict[str, np.ndarray] = around._arrays if around else self._written(graph)
         self._given: dict[Hashable, str] = around._given if around else {}
         self._unique = around._unique if around else Names()
         self.read = read_in(graph)
         self.nodes: list = []
         self.scope = ""
+
+    def _written(self, graph: Any) -> dict[str, np.ndarray]:
+        """The constants that an earlier writer left."""
+        ours = (t for t in graph.initializer if t.name.startswith("keras_gated/"))
+        return {tensor.name: self._onnx.numpy_helper.to_array(tensor) for tensor in ours}
 
     def begin(self, scope: str) -> None:
         """Starts the nodes of a call called `scope`."""
@@ -65,6 +70,11 @@ class Written:
         made = self._onnx.helper.make_node(kind, list(inputs), names, name=name, **attributes)
         self.nodes.append(made)
         return name if outputs == 1 else names
+
+    def not_empty(self, x: str) -> str:
+        """Returns x, or an ordinary error where it is empty: there onnxruntime ends the process."""
+        shape = self.node("Shape", [x])
+        return self.node("Reshape", [x, self.node("Max", [shape, self.ints(1)])], "not_empty")
 
     def deliver(self, results: Mapping[str, str]) -> list:
         """Returns the nodes that are needed, `results[name]` being called `name` as others do."""

@@ -1,0 +1,128 @@
+"""Measures what a device would run: one time step of a stream, and a file in int8, at batch 1.
+
+A step of `StreamingSession` beside `predict_on_batch` of the stateful Keras model; the int8 file
+beside the float32 file on one thread. Medians, in turns, in one process.
+"""
+
+import argparse
+import os
+import tempfile
+from collections import deque
+
+from benchmarks.__main__ import about, command, written
+
+LAYERS, UNITS, INPUTS = 5, 64, 32
+CELLS = ("lstm", "gru", "janet")
+INT8 = (("lstm", 64), ("lstm", 256), ("gru", 64), ("gru", 256))
+TIME = 100
+
+
+def parsed(arguments=None) -> argparse.Namespace:
+    """Returns the command line's arguments."""
+    parser = command("benchmarks.device", __doc__, "shorter turns", (10.0, "row, about"))
+    parser.set_defaults(backend="tensorflow")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Runs the command."""
+    options = parsed()
+    os.environ["KERAS_BACKEND"] = options.backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    keras.utils.set_random_seed(options.seed)
+    seconds = 1.0 if options.quick else options.seconds
+    bar = keras.utils.Progbar(len(CELLS) + len(INT8), unit_name="row")
+    result: dict = {"about": about(options, module="benchmarks.device"), "steps": [], "int8": []}
+    for name in CELLS:
+        result["steps"].append(step(name, seconds, options.seed))
+        bar.add(1)
+    for name, units in INT8:
+        result["int8"].append(int8(name, units, seconds, options.seed))
+        bar.add(1)
+    written(options.out, "device", result, markdown(result))
+
+
+def step(name: str, seconds: float, seed: int) -> dict:
+    """Returns milliseconds of a time step of five layers: in the session, and in Keras."""
+    import keras
+    import numpy as np
+
+    import keras_gated as kg
+    from benchmarks.measure import interleaved
+
+    stack = [kg.GatedRNN(UNITS, name, return_sequences=True, stateful=True) for _ in range(LAYERS)]
+    model = keras.Sequential([keras.Input((None, INPUTS), batch_size=1), *stack])
+    x = np.random.default_rng(seed).normal(size=(1, 1, INPUTS)).astype("float32")
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/stream.onnx"
+        kg.export_streaming(model, path)
+        session = kg.StreamingSession(path)
+        runs = {
+            "session": lambda: session.step(x[:, 0]),
+            "predict_on_batch": lambda: model.predict_on_batch(x),
+        }
+        medians = deque(interleaved(runs, 2000, seconds), maxlen=1).pop()
+    return {"preset": name, **{k: 1e3 * v for k, v in medians.items()}}
+
+
+def int8(name: str, units: int, seconds: float, seed: int) -> dict:
+    """Returns milliseconds and bytes of a layer's float32 file and of its int8 file."""
+    import keras
+    import numpy as np
+
+    import keras_gated as kg
+    from benchmarks.measure import interleaved
+    from keras_gated.export.check import session_of
+
+    layer = kg.GatedRNN(units, name, return_sequences=True)
+    model = keras.Sequential([keras.Input((None, INPUTS)), layer])
+    x = np.random.default_rng(seed).normal(size=(1, TIME, INPUTS)).astype("float32")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {kind: f"{folder}/{kind}.onnx" for kind in ("float32", "int8")}
+        kg.export_onnx(model, paths["float32"])
+        kg.quantize_onnx(model, paths["int8"])
+        sessions = {kind: session_of(path) for kind, path in paths.items()}
+        runs = {k: lambda s=s: s.run(None, {"input": x}) for k, s in sessions.items()}
+        medians = deque(interleaved(runs, 2000, seconds), maxlen=1).pop()
+        sizes = {f"{kind} bytes": os.path.getsize(path) for kind, path in paths.items()}
+    return {"preset": name, "units": units, **{k: 1e3 * v for k, v in medians.items()}, **sizes}
+
+
+def markdown(result: dict) -> str:
+    """Returns the page."""
+    from benchmarks.report import heading, table
+
+    text = "Times are medians in milliseconds at batch 1, taken in turns in one process."
+    steps = [
+        [
+            row["preset"],
+            f"{row['session']:.3f}",
+            f"{row['predict_on_batch']:.2f}",
+            f"{row['session'] / row['predict_on_batch']:.3f}",
+        ]
+        for row in result["steps"]
+    ]
+    files = [
+        [
+            f"{row['preset']} {row['units']}",
+            f"{row['float32']:.3f}",
+            f"{row['int8']:.3f}",
+            f"{row['float32'] / row['int8']:.2f}",
+            f"{row['int8 bytes'] / row['float32 bytes']:.2f}",
+        ]
+        for row in result["int8"]
+    ]
+    lines = [
+        *heading("On a device, as measured", result["about"], text),
+        *("", f"## One time step of {LAYERS} layers of {UNITS} units, {INPUTS} inputs", ""),
+        *table(["cell", "StreamingSession.step", "predict_on_batch", "share"], steps),
+        *("", f"## int8, {TIME} time steps of one layer, {INPUTS} inputs, one thread", ""),
+        *table(["cell, units", "float32", "int8", "times as fast", "share of the size"], files),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
