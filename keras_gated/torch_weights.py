@@ -49,11 +49,13 @@ def from_torch(module: Any) -> Any:
     levels = [_level(module, name, k) for k in range(module.num_layers)]
     if len(levels) == 1:
         return levels[0]
-    layers: list[keras.Layer] = levels[:1]
+    dtype = _dtype(module)
+    layers = [keras.Input((None, module.input_size), dtype=dtype), levels[0]]
     for level in levels[1:]:
-        layers += [keras.layers.Dropout(module.dropout)] if module.dropout else []
+        if module.dropout:
+            layers.append(keras.layers.Dropout(module.dropout, dtype=dtype))
         layers.append(level)
-    return keras.Sequential([keras.Input((None, module.input_size), dtype=_dtype(module)), *layers])
+    return keras.Sequential(layers)
 
 
 def _name(module: Any) -> str:
