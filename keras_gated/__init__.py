@@ -6,6 +6,7 @@ from importlib.metadata import version
 from keras_gated import catalogue  # noqa: F401 - fills the presets
 from keras_gated.batches import PaddedBatches, bucket_lengths
 from keras_gated.cell import GatedCell
+from keras_gated.convert import from_keras, to_keras
 from keras_gated.description import (
     Difference,
     count_flops,
@@ -20,6 +21,7 @@ from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
 from keras_gated.parts import Candidate, Gate, Projection, Tied
 from keras_gated.registry import Preset, preset, presets
 from keras_gated.spec import CellSpec
+from keras_gated.torch_weights import from_torch
 
 __version__ = version("keras-gated")
 
@@ -66,9 +68,12 @@ __all__ = [
     "equations",
     "export_onnx",
     "export_streaming",
+    "from_keras",
+    "from_torch",
     "preset",
     "presets",
     "quantize_onnx",
+    "to_keras",
     "units_for_budget",
 ]
 

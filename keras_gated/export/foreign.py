@@ -13,9 +13,10 @@ import keras
 from keras import ops
 
 from keras_gated.cell import GatedCell
+from keras_gated.counterparts import counterpart
 from keras_gated.export.calls import call_in_place_of
 from keras_gated.export.layers_within import places_within
-from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
+from keras_gated.layers import GatedRNN
 
 MISSING = object()
 TAKEN = (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
@@ -180,32 +181,11 @@ def gated_cell(cell: Any) -> GatedCell | None:
     if isinstance(cell, GatedCell):
         plain = type(cell).call is GatedCell.call and cell.form.window == 1
         return cell if plain else None
-    layer = _layer_like(cell)
-    if layer is None or not cell.built:
+    quick = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}  # set right after
+    layer = counterpart(cell, **quick) if cell.built else None
+    if layer is None:
         return None
-    functions = (getattr(cell, name, None) for name in ("activation", "recurrent_activation"))
-    layers = [one for one in functions if isinstance(one, keras.Layer)]
-    if any(one.weights or not one.built for one in layers):
-        return None  # they have weights of their own, or may yet have
     twin = layer.cell
     twin.build((None, cell.kernel.shape[0]))
     twin.set_weights(cell.get_weights())
     return twin
-
-
-def _layer_like(cell: Any) -> GatedRNN | None:
-    """A gated layer that is set as Keras's cell is."""
-    kind = type(cell)
-    if kind not in (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell):
-        return None
-    quick = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}  # set right after
-    same = {"dtype": cell.dtype_policy, **quick}
-    names = ("activation", "use_bias")
-    face: type[GatedRNN]
-    if kind is keras.layers.LSTMCell:
-        names, face = (*names, "recurrent_activation"), GatedLSTM
-    elif kind is keras.layers.GRUCell:
-        names, face = (*names, "recurrent_activation", "reset_after"), GatedGRU
-    else:
-        face, same = GatedRNN, same | {"spec": "elman"}
-    return face(cell.units, **same, **{name: getattr(cell, name) for name in names})
