@@ -36,6 +36,7 @@ class Left:
         wanted: what was asked for, one of `LOWERINGS`.
         choice: what it became, and why.
         layer: the recurrent layer.
+        cell: its cell, or one made for the trace, whose variables the trace needs alive.
         weights: the layer or cell whose weights these are.
         size: int, how many numbers the file holds for it; None if not known.
     """
@@ -44,6 +45,7 @@ class Left:
     wanted: str
     choice: Choice
     layer: keras.Layer
+    cell: keras.Layer
     weights: keras.Layer
     size: int | None
 
@@ -143,7 +145,7 @@ class Tracer:
         size = weights.count_params() if size is None else size
         names, held_by = self._names(layer), getattr(layer, "layer", layer)
         self.left[id(held_by), names[0]] = Left(
-            names[0], self._wanted(names), choice, held_by, weights, size
+            names[0], self._wanted(names), choice, held_by, layer.cell, weights, size
         )
 
     def untraced(self) -> list[Left]:
@@ -153,7 +155,7 @@ class Tracer:
         for layer, place in self._places.items():
             if isinstance(layer, keras.layers.RNN) and id(layer) not in seen:
                 wanted = self._wanted((place, layer.name))
-                found.append(Left(place, wanted, UNSEEN, layer, layer, None))
+                found.append(Left(place, wanted, UNSEEN, layer, layer.cell, layer, None))
         return found
 
     def check(self) -> None:
