@@ -113,7 +113,7 @@ class Tracer:
         choice = Choice("Loop", reason)
         size = cell.count_params()
         self.left[id(layer), names[0]] = Left(
-            names[0], self._wanted(names), choice, layer, cell, size
+            names[0], self._wanted(names), choice, layer, cell, cell, size
         )
 
     def _choose(self, layer, sequences) -> Choice:
