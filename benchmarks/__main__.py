@@ -51,16 +51,21 @@ def parsed(arguments=None) -> argparse.Namespace:
 def main() -> None:
     """Runs the command."""
     options = parsed()
+    started(options)
+    from benchmarks.report import markdown
+    from benchmarks.run import measured
+
+    result = _with_earlier(options, {"about": about(options), **measured(options)})
+    written(options.out, options.backend, result, markdown(result))
+
+
+def started(options) -> None:
+    """Names the backend, before anything loads Keras, and sets the seed."""
     os.environ["KERAS_BACKEND"] = options.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
-    from benchmarks.report import markdown
-    from benchmarks.run import measured
-
     keras.utils.set_random_seed(options.seed)
-    result = _with_earlier(options, {"about": about(options), **measured(options)})
-    written(options.out, options.backend, result, markdown(result))
 
 
 def written(folder: Path, name: str, result: dict, page: str) -> None:

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections import deque
 
-from benchmarks.__main__ import about, command, written
+from benchmarks.__main__ import about, command, started, written
 
 LAYERS, UNITS, INPUTS = 5, 64, 32
 CELLS = ("lstm", "gru", "janet")
@@ -27,11 +27,9 @@ def parsed(arguments=None) -> argparse.Namespace:
 def main() -> None:
     """Runs the command."""
     options = parsed()
-    os.environ["KERAS_BACKEND"] = options.backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    started(options)
     import keras
 
-    keras.utils.set_random_seed(options.seed)
     seconds = 1.0 if options.quick else options.seconds
     bar = keras.utils.Progbar(len(CELLS) + len(INT8), unit_name="row")
     result: dict = {"about": about(options, module="benchmarks.device"), "steps": [], "int8": []}

@@ -4,12 +4,11 @@ onnxruntime on one thread of the CPU; medians, in turns, in one process.
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
 
-from benchmarks.__main__ import about, command, written
+from benchmarks.__main__ import about, command, started, written
 
 PRESETS = ("lstm", "cifg", "janet", "gru", "gru_no_reset", "mgu")
 PAIRS = ((32, 1), (64, 1), (64, 64), (128, 1), (128, 16), (256, 1), (256, 16), (512, 1), (512, 64))
@@ -29,11 +28,9 @@ def parsed(arguments=None) -> argparse.Namespace:
 def main() -> None:
     """Runs the command."""
     options = parsed()
-    os.environ["KERAS_BACKEND"] = options.backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    started(options)
     import keras
 
-    keras.utils.set_random_seed(options.seed)
     pairs = PAIRS[1::3] if options.quick else PAIRS
     work = [(name, 1, 100, 32, 64) for name in SMALL]
     work += [(name, batch, TIME, units, units) for units, batch in pairs for name in PRESETS]

@@ -759,6 +759,10 @@ def test_an_activation_that_reads_a_variable(path):
     reason = "an activation reads a variable, which a Scan cannot hold"
     assert [(row.operator, row.reason) for row in report.layers] == [("Loop", reason)]
     assert report.largest_difference < 1e-5
+    cells = [kg.GatedCell(U, "gru"), kg.GatedCell(U, "elman", activation=scaled)]
+    report = export_onnx(functional(keras.layers.RNN(cells, name="stack")), path)
+    assert [row.operator for row in report.layers] == ["Loop", "Loop"]
+    assert report.layers[0].reason == "stack/cell_2 of the same stack needs Keras's loop"
     layer = kg.GatedRNN(U, "elman", activation=scaled, return_sequences=True)
     both = keras.layers.Bidirectional(layer)
     with pytest.raises(ExportError, match="the backward one of a Bidirectional.*lowering='loop'"):

@@ -150,7 +150,11 @@ def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
             flat = list(before) if isinstance(before, list | tuple) else [before]
             one = replace(one, in_time_order=vars(layer).get("in_time_order", False))
             result = run(one, x, flat, seen, None)
-            if result is None:
+            if result is None:  # then none of the stack leaves but as Keras's loop
+                for other in runs:
+                    if other.names != one.names:
+                        reason = f"{one.names[0]} of the same stack needs Keras's loop"
+                        run.leave(other.cell, other.layer, other.names, reason)
                 return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
             last, x, after = result
             states.append(after if isinstance(before, list | tuple) else after[0])
