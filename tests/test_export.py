@@ -945,12 +945,36 @@ print("alive")
 """
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "elman"])
-def test_an_empty_batch_is_an_ordinary_error(name, path):
-    model = functional(kg.GatedRNN(U, name, return_sequences=True))
-    export_onnx(model, path, verify=False)
-    result = subprocess.run(  # onnxruntime ends the process where there is no guard
+def refused_when_empty(path) -> bool:
+    """Whether a file refuses what is empty: without a guard onnxruntime ends the process."""
+    result = subprocess.run(
         [sys.executable, "-c", GUARD, path], capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("refused") == 3 and "alive" in result.stdout
+    return result.stdout.count("refused") == 3 and "alive" in result.stdout
+
+
+def rnn(name="lstm", **options):
+    return kg.GatedRNN(U, name, return_sequences=True, **options)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "elman"])
+def test_an_empty_batch_is_an_ordinary_error(name, path):
+    export_onnx(functional(rnn(name)), path, verify=False)
+    assert refused_when_empty(path)
+
+
+STACKS = {  # and how many guards they need: what comes straight from a guarded node is not empty
+    "three layers": (lambda: [rnn(), rnn("gru"), rnn("elman", go_backwards=True)], 1),
+    "both directions": (lambda: [keras.layers.Bidirectional(rnn()), rnn("gru")], 1),
+    "a layer between": (lambda: [rnn(), keras.layers.Dense(4), rnn("gru")], 2),
+    "a slice between": (lambda: [rnn(), keras.layers.Cropping1D((2, 1)), rnn("gru")], 2),
+}
+
+
+@pytest.mark.parametrize("layers, guards", STACKS.values(), ids=STACKS)
+def test_a_stack_is_guarded_where_it_must_be(layers, guards, path):
+    export_onnx(functional(*layers()), path, lowering="native", verify=False)
+    names = [node.name for node in onnx.load(path).graph.node]
+    assert sum(name.endswith("not_empty") for name in names) == guards
+    assert refused_when_empty(path)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_gated.export.errors import ExportError, require
-from keras_gated.export.writing import Written, drop_unread, nodes_in, rename
+from keras_gated.export.guards import drop_needless, guard_inputs
+from keras_gated.export.writing import drop_unread, nodes_in, rename
 
 
 def histogram(graph: Any) -> dict[str, int]:
@@ -37,7 +38,8 @@ def tidy(
     """
     graph = model.graph
     if guard or any(node.op_type == "Loop" for node in nodes_in(graph)):
-        _guard(graph)
+        guard_inputs(graph)
+    drop_needless(graph)
     drop_unread(graph)
     _name_weights(graph, weights)
     _strip_scope(graph, name)
@@ -100,21 +102,6 @@ def _defined(onnx: Any, node: Any, opset: int) -> bool:
     except onnx.defs.SchemaError:
         return False
     return True
-
-
-def _guard(graph: Any) -> None:
-    """Makes an empty input an error: what the converter makes of a loop may end the process."""
-    write, nodes = Written(graph), []
-    guarded = {port.name: f"{port.name}/not_empty" for port in graph.input}
-    rename(graph, guarded)
-    for port, given in zip(graph.input, guarded, strict=True):
-        port.name = given
-        write.begin(given)
-        write.not_empty(given)
-        nodes += write.nodes
-    nodes += graph.node
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 def _name_weights(graph: Any, weights: Mapping[str, np.ndarray]) -> None:
