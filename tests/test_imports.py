@@ -16,7 +16,7 @@ HOME = Path(keras_gated.__file__).parent
 ROOMS = """
     parts spec resolve activations registry catalogue
     export.biases export.lowering notation description formula initializers
-    cell window recurrence layers batches export traces callbacks convert conformance arguments cli
+    draws cell window recurrence layers batches export traces callbacks convert conformance arguments cli
 """.split()
 # What is inside these may import one another.
 OPEN = ("recurrence", "export")

@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from keras_gated.cell import GatedCell
+from keras_gated.draws import Draws
 from keras_gated.export.calls import call_in_place_of
 from keras_gated.export.layers_within import places_within
 from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
@@ -144,7 +145,7 @@ def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
         for one, before in zip(runs, given, strict=True):
             flat = list(before) if isinstance(before, list | tuple) else [before]
             one = replace(one, in_time_order=vars(layer).get("in_time_order", False))
-            last, x, after = run(one, x, flat, seen, None)
+            last, x, after = run(one, x, flat, seen, Draws(None, one.cell.kept))
             states.append(after if isinstance(before, list | tuple) else after[0])
         return last, x, states if len(states) > 1 else states[0]
 
