@@ -290,11 +290,13 @@ class GatedCell(keras.layers.Layer):
         new = [cast_like(n, s) for n, s in zip(zoned(kept, new, wide), states, strict=True)]
         return new[0], new
 
+    def options(self, *names: str) -> dict:
+        """Returns those of the options called `names` that act, with their values."""
+        return {k: getattr(self, k) for k in names if np.any(getattr(self, k) or 0)}
+
     def _check_alone(self) -> None:
         """Raises a ValueError if something is to be drawn where nobody draws it."""
-        names = ("dropout", "recurrent_dropout", "zoneout", "weight_noise")
-        given = {name: getattr(self, name) for name in names if np.any(getattr(self, name))}
-        if given:
+        if given := self.options(*DRAWN):
             raise ValueError(
                 f"Arguments {', '.join(f'`{name}`' for name in given)} of a GatedCell act in "
                 "training only inside a keras_gated.GatedRNN, which draws for the whole sequence. "
@@ -314,8 +316,8 @@ class GatedCell(keras.layers.Layer):
     @property
     def beside(self) -> str | None:
         """What acts on the states at inference beside the formula, or None."""
-        acting = {"zoneout": self.kept, "state_clip": self.state_clip}
-        return next((f"{k}={getattr(self, k)}" for k, v in acting.items() if v), None)
+        acting = self.options("zoneout", "state_clip")
+        return next((f"{name}={value}" for name, value in acting.items()), None)
 
     @contextmanager
     def given(self, drawn: Draws, training=False):
@@ -398,6 +400,7 @@ class GatedCell(keras.layers.Layer):
         }
 
 
+DRAWN = ("dropout", "recurrent_dropout", "zoneout", "weight_noise")  # in training, by a GatedRNN
 SERIALIZED = (
     "kernel_initializer",
     "recurrent_initializer",
