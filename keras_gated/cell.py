@@ -1,15 +1,17 @@
 """GatedCell: the weights that a specification asks for, and one step of its formula."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import groupby
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_gated.activations import identify, lookup
+from keras_gated.draws import Draws, is_series, zoned
 from keras_gated.formula import Formula, cast_like, split
 from keras_gated.parts import Config, Part, positive
 from keras_gated.registry import specification
@@ -51,7 +53,14 @@ class GatedCell(keras.layers.Layer):
         recurrent_dropout: the same for `h_{t-1}`. Both act only inside a `GatedRNN`, which draws
             one mask for all blocks (Keras draws one for each block where there is
             recurrent_dropout). As in Keras, 1.0 drops nothing.
-        seed: int, of the dropout.
+        zoneout: float in [0, 1), or one for each state: the probability with which a unit of a
+            state stays as it was for a time step, in training inside a `GatedRNN`; at inference
+            the state is the expectation (Krueger et al. 2017, arXiv:1606.01305). The output is h
+            as it stays.
+        weight_noise: float >= 0. Standard deviation of the noise added to the kernels in training,
+            drawn once per batch inside a `GatedRNN` (Graves 2011).
+        state_clip: float > 0 that the memory does not go beyond, in training and after, or None.
+        seed: int, of all that is drawn.
 
     Call arguments:
         inputs: float tensor (B, F), or (B, k F) for a cell with a window of k time steps: `x_t`
@@ -92,6 +101,9 @@ class GatedCell(keras.layers.Layer):
         bias_constraint=None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        zoneout: float | Sequence[float] = 0.0,
+        weight_noise: float = 0.0,
+        state_clip: float | None = None,
         seed: int | None = None,
         **kwargs,
     ):
@@ -122,12 +134,15 @@ class GatedCell(keras.layers.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.dropout = min(1.0, max(0.0, dropout))  # as Keras does
         self.recurrent_dropout = min(1.0, max(0.0, recurrent_dropout))
+        self.zoneout, self.kept = zoneout, _rates(zoneout, self.form.states)
+        self.weight_noise = _not_negative(weight_noise, "weight_noise")
+        self.state_clip = state_clip and _not_negative(state_clip, "state_clip")
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed=seed)
         self.state_size = [self.units] * len(self.form.states)
         self.output_size = self.units
-        self.formula = Formula(self.form)
-        self._in_layer, self._h_mask = False, None
+        self.formula = Formula(self.form, self.state_clip)
+        self._draws, self._noise = None, {}
 
     # Weights
 
@@ -205,10 +220,11 @@ class GatedCell(keras.layers.Layer):
     def tensors(self) -> dict[str, Any]:
         """The weights by name: what the formula takes. Matrices are in the compute dtype."""
         types = {True: self.compute_dtype, False: self.variable_dtype}
-        return {
+        tensors = {
             weight.name: ops.convert_to_tensor(variable, dtype=types[_is_matrix(weight)])
             for weight, variable in self._laid_out()
         }
+        return tensors | {name: tensors[name] + noise for name, noise in self._noise.items()}
 
     def block_weights(self) -> dict[str, dict[str, Any]]:
         """Returns the weights by meaning.
@@ -264,30 +280,68 @@ class GatedCell(keras.layers.Layer):
     # One step
 
     def call(self, inputs, states, training=False):
-        if training and (self.dropout or self.recurrent_dropout) and not self._in_layer:
-            raise ValueError(
-                "Arguments `dropout` and `recurrent_dropout` of a GatedCell act only inside a "
-                "keras_gated.GatedRNN, which draws one mask per sequence. Received: "
-                f"dropout={self.dropout}, recurrent_dropout={self.recurrent_dropout} in another "
-                "layer. Use GatedRNN, GatedLSTM or GatedGRU, or no dropout."
-            )
-        weights = self.tensors
+        if training and self._draws is None:
+            self._check_alone()
+        weights, drawn = self.tensors, self._draws or Draws(None, self.kept)
+        inputs, kept = self._cut(inputs, drawn)
         terms = self.formula.input_terms(weights, inputs)
-        if self.compute_dtype == self.variable_dtype:
-            return self.formula.step(weights, terms, list(states), self._h_mask)
         wide = [ops.cast(state, self.variable_dtype) for state in states]
-        h, new = self.formula.step(weights, terms, wide, self._h_mask)
-        new = [cast_like(n, state) for n, state in zip(new, states, strict=True)]
-        return cast_like(h, states[0]), new
+        _, new = self.formula.step(weights, terms, wide, drawn.h_mask)
+        new = [cast_like(n, s) for n, s in zip(zoned(kept, new, wide), states, strict=True)]
+        return new[0], new
+
+    def options(self, *names: str) -> dict:
+        """Returns those of the options called `names` that act, with their values."""
+        return {k: getattr(self, k) for k in names if np.any(getattr(self, k) or 0)}
+
+    def _check_alone(self) -> None:
+        """Raises a ValueError if something is to be drawn where nobody draws it."""
+        if given := self.options(*DRAWN):
+            raise ValueError(
+                f"Arguments {', '.join(f'`{name}`' for name in given)} of a GatedCell act in "
+                "training only inside a keras_gated.GatedRNN, which draws for the whole sequence. "
+                f"Received: {', '.join(f'{k}={v}' for k, v in given.items())} in another layer. "
+                "Use GatedRNN, GatedLSTM or GatedGRU, or leave them out."
+            )
+
+    def _cut(self, inputs, drawn: Draws) -> tuple:
+        """The inputs (B, k F), and the share that each state keeps, which may stand behind them."""
+        series = drawn.series
+        if not series:
+            return inputs, drawn.kept
+        size = inputs.shape[-1] - self.units * len(series)
+        parts = iter(ops.split(inputs[..., size:], len(series), axis=-1))
+        return inputs[..., :size], [next(parts) if is_series(d) else d for d in drawn.kept]
+
+    @property
+    def beside(self) -> str | None:
+        """What acts on the states at inference beside the formula, or None."""
+        acting = self.options("zoneout", "state_clip")
+        return next((f"{name}={value}" for name, value in acting.items()), None)
 
     @contextmanager
-    def masked_by(self, h_mask):
-        """Inside, every step multiplies h by `h_mask` (B, U) where it is read; None is no mask."""
-        self._in_layer, self._h_mask = True, h_mask
+    def given(self, drawn: Draws, training=False):
+        """Inside, every step takes what was drawn, and the kernels bear noise in training.
+
+        What `drawn` holds for each time step comes with the inputs, side by side behind them.
+        """
+        self._draws = drawn
+        if training and self.weight_noise:
+            self._noise = self._drawn_noise()
         try:
             yield
         finally:
-            self._in_layer, self._h_mask = False, None
+            self._draws, self._noise = None, {}
+
+    def _drawn_noise(self) -> dict:
+        return {
+            weight.name: keras.random.normal(
+                variable.shape, stddev=self.weight_noise, dtype=self.compute_dtype,
+                seed=self.seed_generator,
+            )
+            for weight, variable in self._laid_out()
+            if _is_matrix(weight)
+        }  # fmt: skip
 
     def get_initial_state(self, batch_size=None):
         """Returns zeros (B, U) for each state."""
@@ -339,10 +393,14 @@ class GatedCell(keras.layers.Layer):
             **{name: keep(getattr(self, name)) for name in SERIALIZED},
             "dropout": self.dropout,
             "recurrent_dropout": self.recurrent_dropout,
+            "zoneout": self.zoneout,
+            "weight_noise": self.weight_noise,
+            "state_clip": self.state_clip,
             "seed": self.seed,
         }
 
 
+DRAWN = ("dropout", "recurrent_dropout", "zoneout", "weight_noise")  # in training, by a GatedRNN
 SERIALIZED = (
     "kernel_initializer",
     "recurrent_initializer",
@@ -356,6 +414,24 @@ SERIALIZED = (
     "recurrent_constraint",
     "bias_constraint",
 )
+
+
+def _rates(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:
+    """The rate of each state, None where it is 0; a number is that of h and c."""
+    count = min(2, len(states))
+    rates = [zoneout] * count if isinstance(zoneout, int | float) else list(zoneout)
+    if len(rates) != count or not all(0.0 <= rate < 1.0 for rate in rates):
+        raise ValueError(
+            f"Argument `zoneout` must be a number in [0, 1), or {count} of them, for "
+            f"{', '.join(states[:count])}. Received: zoneout={zoneout!r}."
+        )
+    return tuple(float(rate) or None for rate in rates) if any(rates) else ()
+
+
+def _not_negative(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ValueError(f"Argument `{name}` must be a number >= 0. Received: {name}={value!r}.")
+    return value
 
 
 def _is_matrix(weight: Weight) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_gated.activations import lookup
-from keras_gated.cell import GatedCell
+from keras_gated.cell import DRAWN, GatedCell
 from keras_gated.description import diff
 from keras_gated.layers import CELL_ARGUMENTS, GatedGRU, GatedLSTM, GatedRNN
 from keras_gated.parts import Candidate, Config
@@ -36,6 +36,7 @@ STOCK: dict[type, tuple[type, str]] = {
 }
 # Arguments of a cell beside its specification, which holds the five left out.
 IN_SPEC = ("activation", "recurrent_activation", "output_activation", "use_bias", "reset_after")
+OPTIONS = (*DRAWN, "state_clip")
 BESIDE = tuple(name for name in CELL_ARGUMENTS if name not in IN_SPEC)
 
 
@@ -111,12 +112,11 @@ def _gated_cell(layer: Any, cell: Any) -> GatedCell:
     twin = counterpart(cell)
     if twin is None:
         raise _no_counterpart(layer, cell)
-    if cell.dropout or cell.recurrent_dropout:
+    if given := twin.cell.options(*DRAWN):
         raise refused(
             layer,
-            f"{type(cell).__name__} {cell.name!r} has dropout={cell.dropout}, recurrent_dropout="
-            f"{cell.recurrent_dropout}, which a GatedCell has in a GatedRNN alone: make a layer of "
-            "each cell.",
+            f"{type(cell).__name__} {cell.name!r} has {_values(given)}, which a GatedCell has in a "
+            "GatedRNN alone: make a layer of each cell.",
         )
     return GatedCell(**{name: getattr(twin.cell, name) for name in BESIDE}, **base(cell))
 
@@ -168,6 +168,12 @@ def _stock_of(cell: GatedCell, layer: Any) -> tuple[type, dict[str, Any]]:
             f"Argument `layer` must be a cell that keras.layers.{kind.__name__} is, to become one. "
             f"Received: {what(layer)}, which has {_listed(found.only_first)} and lacks "
             f"{_listed(found.only_second)}. Keep it, or give it that layer's gates."
+        )
+    if more := cell.options(*(name for name in OPTIONS if name not in _parameters(of_cell))):
+        raise ValueError(
+            "Argument `layer` must have no option that Keras's layers lack, to become one. "
+            f"Received: {what(layer)} with {_values(more)}. Make "
+            "it without."
         )
     settings = {name: getattr(cell, name) for name in _parameters(of_cell) if name in BESIDE}
     settings["activation"] = _function(form.candidate.activation)
@@ -229,6 +235,10 @@ def _function(identifier: Any) -> Callable:
 
 def _listed(rows: tuple[str, ...]) -> str:
     return ", ".join(f"`{row}`" for row in rows) or "nothing more"
+
+
+def _values(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 def refused(layer: Any, advice: str) -> ValueError:

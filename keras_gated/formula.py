@@ -78,11 +78,12 @@ class Formula:
 
     Args:
         form: the normal form.
+        clip: float > 0 that the memory does not go beyond, or None.
     """
 
-    def __init__(self, form: NormalForm):
+    def __init__(self, form: NormalForm, clip: float | None = None):
         self.form = form
-        self.mu = lookup(form.memory_activation).function
+        self.mu = _clipped(lookup(form.memory_activation).function, clip)
         self.kappa = lookup(form.carry_activation).function
         self.phi = lookup(form.output_activation).function
         self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
@@ -248,6 +249,12 @@ class _Values:
             self._done[key] = self._functions[value.block](a + value.offset if value.offset else a)
         v = self._done[key]
         return 1.0 - v if value.complement else v
+
+
+def _clipped(function: Callable, limit: float | None) -> Callable:
+    if limit is None:
+        return function
+    return lambda x: ops.clip(function(x), -limit, limit)
 
 
 def _times(gate, x):

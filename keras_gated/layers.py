@@ -10,6 +10,8 @@ from keras import ops
 
 from keras_gated.activations import identify
 from keras_gated.cell import GatedCell
+from keras_gated.draws import draws
+from keras_gated.formula import cast_like
 from keras_gated.parts import Candidate, Gate, Tied, as_gate
 from keras_gated.recurrence import run
 from keras_gated.spec import CellSpec
@@ -56,7 +58,8 @@ class GatedRNN(keras.layers.RNN):
             runs in the loop.
         **kwargs: every argument of `GatedCell` (activation, recurrent_activation,
             output_activation, use_bias, reset_after, initializers, regularizers, constraints,
-            dropout, recurrent_dropout, seed) and of `keras.layers.Layer` (name, dtype, ...).
+            dropout, recurrent_dropout, zoneout, weight_noise, state_clip, seed) and of
+            `keras.layers.Layer` (name, dtype, ...).
 
     Call arguments:
         sequences: float tensor (B, T, F).
@@ -99,6 +102,11 @@ class GatedRNN(keras.layers.RNN):
                 "Argument `time_parallel` can be True only for a cell whose gates and candidate "
                 "see x_t alone and whose memory has no activation, such as 'min_gru' or 'qrnn_f'. "
                 f"Received: time_parallel=True with spec={self.cell.spec!r}. Use 'auto' or False."
+            )
+        if time_parallel is True and self.cell.kept:
+            raise ValueError(
+                "Arguments `time_parallel` and `zoneout` exclude each other: what stays is decided "
+                f"step by step. Received: time_parallel=True, zoneout={self.cell.zoneout}."
             )
         if time_parallel is True and self.unroll:
             raise ValueError(
@@ -197,25 +205,16 @@ class GatedRNN(keras.layers.RNN):
             initial_state = [ops.copy(state) for state in initial_state]
         states, before = initial_state[:count], initial_state[count:]
         states = [ops.cast(state, self.variable_dtype) for state in states]
-        sequences, h_mask = self._dropped(sequences, states[0], training)
+        sequences, drawn = draws(cell, sequences, states[0], training)
         if before:
             window = cell.form.window
             sequences, before[0] = laid(sequences, before[0], mask, window, self.go_backwards)
-        loop = partial(super().inner_loop, sequences, states, mask, training)
-        with cell.masked_by(h_mask):
-            last, outputs, states = run(self, sequences, states, mask, h_mask, loop)
+        wide = [sequences, *(cast_like(d, sequences) for d in drawn.series)]
+        wide = ops.concatenate(wide, axis=-1) if drawn.series else sequences
+        loop = partial(super().inner_loop, wide, states, mask, training)
+        with cell.given(drawn, training):
+            last, outputs, states = run(self, sequences, states, mask, drawn, loop)
         return last, outputs, [*states, *before]
-
-    def _dropped(self, sequences, h, training):
-        """The inputs under one dropout mask for all time steps, and the mask of h or None."""
-        cell, draw = self.cell, keras.random.dropout
-        h_mask = None
-        if training and 0.0 < cell.dropout < 1.0:
-            ones = ops.ones_like(sequences[:, :1])
-            sequences = sequences * draw(ones, cell.dropout, seed=cell.seed_generator)
-        if training and 0.0 < cell.recurrent_dropout < 1.0:
-            h_mask = draw(ops.ones_like(h), cell.recurrent_dropout, seed=cell.seed_generator)
-        return sequences, h_mask
 
     def compute_mask(self, _, mask):
         """Returns the mask of what comes out: that of the sequences where sequences come out."""

@@ -423,7 +423,7 @@ REFUSED = {
         lambda: kg.from_keras(
             LAYERS.RNN([LAYERS.GRUCell(U, dropout=0.5, name="cell")], name="rnn")
         ),
-        ONE_OF + "RNN 'rnn'. GRUCell 'cell' has dropout=0.5, recurrent_dropout=0.0, which a "
+        ONE_OF + "RNN 'rnn'. GRUCell 'cell' has dropout=0.5, which a "
         "GatedCell has in a GatedRNN alone: make a layer of each cell.",
     ),
     "subclassed model": (
@@ -510,3 +510,9 @@ def test_torch_modules_that_are_none_or_of_another_kind_are_refused(torch, monke
     )
     monkeypatch.delitem(sys.modules, "torch")
     raises(lambda: kg.from_torch(3), f"{must}int.", TypeError)
+
+
+def test_an_option_that_keras_lacks_is_not_lost():
+    words = "no option that Keras's layers lack.*GatedLSTM 'noisy' with zoneout=0.1, state_clip=2.0"
+    with pytest.raises(ValueError, match=words):
+        kg.to_keras(kg.GatedLSTM(4, zoneout=0.1, state_clip=2.0, name="noisy"))

@@ -25,7 +25,13 @@ class Choice:
     lowering: Lowering | None = None
 
 
-def choose(form: NormalForm, units: int, wanted: str = "auto", expected_batch: int = 1) -> Choice:
+def choose(
+    form: NormalForm,
+    units: int,
+    wanted: str = "auto",
+    expected_batch: int = 1,
+    beside: str | None = None,
+) -> Choice:
     """Returns what a cell becomes.
 
     Args:
@@ -33,9 +39,10 @@ def choose(form: NormalForm, units: int, wanted: str = "auto", expected_batch: i
         units: int > 0, size of the state.
         wanted: one of `LOWERINGS`. "native" and "scan" are followed as far as the cell has them.
         expected_batch: int > 0, the batch that the file will mostly run at.
+        beside: what acts on the states beside the formula, which no operator does; or None.
     """
     native = lower(form)
-    refusal = native.reason if native.operator is None else None
+    refusal = native.reason if native.operator is None else beside
     if wanted == "loop":
         return Choice("Loop", "lowering='loop'")
     if not any(block.kernel for block in form.blocks.values()):

@@ -80,13 +80,13 @@ class Tracer:
         self._taken = set(self._places.values())
         self._packed: dict[int, tuple[str, Arrays]] = {}  # by cell: paths may be the same
 
-    def __call__(self, layer, sequences, states: list, mask, h_mask):
+    def __call__(self, layer, sequences, states: list, mask, drawn):
         """Runs `layer`: a `GatedRNN`, or a `foreign.Run`, which has the same attributes."""
         choice = self._choose(layer, sequences)
         result = None
         if choice.operator == "Scan":
             try:
-                result = self._as_scan(layer, sequences, states, mask)
+                result = self._as_scan(layer, sequences, states, mask, drawn)
             except Refused as refusal:
                 choice = self._refused(layer, refusal)
         elif choice.lowering:
@@ -105,7 +105,8 @@ class Tracer:
 
     def refusal(self, layer) -> str | None:
         """Returns why a layer leaves as Keras's loop, or None if it leaves a stub."""
-        choice = choose(layer.cell.form, layer.cell.units, self._wanted(self._names(layer)))
+        cell, wanted = layer.cell, self._wanted(self._names(layer))
+        choice = choose(cell.form, cell.units, wanted, beside=cell.beside)
         return choice.reason if choice.operator == "Loop" else None
 
     def leave(self, cell, layer, names: tuple[str, ...], reason: str) -> None:
@@ -119,7 +120,8 @@ class Tracer:
     def _choose(self, layer, sequences) -> Choice:
         form, wanted = layer.cell.form, self._wanted(self._names(layer))
         dtype = keras.backend.standardize_dtype(sequences.dtype)
-        choice = choose(form, layer.cell.units, wanted, self.expected_batch)
+        cell = layer.cell
+        choice = choose(form, cell.units, wanted, self.expected_batch, cell.beside)
         if choice.lowering and dtype != "float32":
             found = choose(form, layer.cell.units, "scan")
             return replace(found, reason=f"{dtype}: onnxruntime's operators take float32")
@@ -193,10 +195,10 @@ class Tracer:
         )
         return last, sequence, states
 
-    def _as_scan(self, layer, sequences, states: list, mask) -> tuple:
+    def _as_scan(self, layer, sequences, states: list, mask, drawn) -> tuple:
         name = self._call_name(self._names(layer)[0])
         last, outputs, states = run_fused(
-            layer, sequences, states, mask, None, scan(name, self.opset, self._stub)
+            layer, sequences, states, mask, drawn, scan(name, self.opset, self._stub)
         )
         return last, ops.flip(outputs, axis=1) if in_time_order(layer) else outputs, states
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 import keras
 from keras import ops
 
+from keras_gated.draws import Draws
 from keras_gated.recurrence.fused import run_at_once, run_fused, takes, takes_parallel
 
 Runner = Callable[..., tuple | None]
@@ -19,7 +20,7 @@ def run_by(runner: Runner) -> Iterator[None]:
     """Inside, gated layers are run over time by `runner` where it takes them.
 
     Args:
-        runner: (layer, sequences, states, mask, h_mask) -> (last output, outputs, states), or None
+        runner: (layer, sequences, states, mask, drawn) -> (last output, outputs, states), or None
             to leave the layer to Keras's own loop. The sequences (B, T, k F) are windowed and in
             the order in which they were given, also with `layer.go_backwards`.
     """
@@ -30,7 +31,7 @@ def run_by(runner: Runner) -> Iterator[None]:
         _runner.reset(token)
 
 
-def run(layer, sequences, states, mask, h_mask, loop: Callable[[], tuple]) -> tuple:
+def run(layer, sequences, states, mask, drawn: Draws, loop: Callable[[], tuple]) -> tuple:
     """Runs a layer's cell over time.
 
     Args:
@@ -38,7 +39,7 @@ def run(layer, sequences, states, mask, h_mask, loop: Callable[[], tuple]) -> tu
         sequences: (B, T, k F), the window of k inputs laid.
         states: list of (B, U).
         mask: bool (B, T) or None.
-        h_mask: (B, U), or None without recurrent dropout.
+        drawn: what was drawn for the sequences.
         loop: () -> result, Keras's own loop over the cell.
 
     Returns:
@@ -47,13 +48,13 @@ def run(layer, sequences, states, mask, h_mask, loop: Callable[[], tuple]) -> tu
     """
     runner = _runner.get()
     if runner:
-        result = runner(layer, sequences, states, mask, h_mask)
+        result = runner(layer, sequences, states, mask, drawn)
         if result is not None:
             return result
     elif takes_parallel(layer, sequences):
-        return run_at_once(layer, sequences, states, mask, h_mask)
+        return run_at_once(layer, sequences, states, mask)
     elif takes(layer):
-        return run_fused(layer, sequences, states, mask, h_mask)
+        return run_fused(layer, sequences, states, mask, drawn)
     return loop() if mask is None or ON_TENSORFLOW else _silenced(layer, mask, *loop())
 
 

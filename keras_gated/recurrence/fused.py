@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_gated.draws import Draws, is_series
 from keras_gated.formula import split
 from keras_gated.recurrence.backend import backend
 from keras_gated.recurrence.parallel import run_parallel
@@ -20,11 +21,12 @@ def takes_parallel(layer, sequences) -> bool:
     """Whether the layer is run for all time steps at once: wanted, possible and worth it."""
     wanted = layer.time_parallel
     if wanted == "auto":
-        wanted = layer.cell.form.linear_memory and backend.accelerated() and not layer.unroll
+        can = layer.cell.form.linear_memory and not layer.cell.kept and not layer.unroll
+        wanted = can and backend.accelerated()
     return wanted and sequences.shape[1] is not None
 
 
-def run_fused(layer, sequences, states, mask, h_mask, loop=None):
+def run_fused(layer, sequences, states, mask, drawn: Draws, loop=None):
     """Runs a layer's cell over time in a loop; arguments and result as `recurrence.run`.
 
     Args:
@@ -36,14 +38,14 @@ def run_fused(layer, sequences, states, mask, h_mask, loop=None):
     weights = cell.tensors
     terms = cell.formula.input_terms(weights, x, _apart)
     used = {k: w for k, w in weights.items() if k in RECURRENT}
-    sequence = Sequence(cell.formula, used, terms, states, valid, h_mask)
+    kept = [_turned(layer, d) if is_series(d) else d for d in drawn.kept]
+    sequence = Sequence(cell.formula, used, terms, states, valid, drawn._replace(kept=kept))
     h, last = sequence.run() if loop is None else sequence.run_by(loop)
     return _result(layer, ops.transpose(h, (1, 0, 2)), last, mask)
 
 
-def run_at_once(layer, sequences, states, mask, h_mask):
+def run_at_once(layer, sequences, states, mask):
     """Runs a layer's cell for all time steps at once; arguments and result as `recurrence.run`."""
-    del h_mask  # nothing reads h
     return _result(layer, *run_parallel(layer, sequences, states, mask), mask)
 
 

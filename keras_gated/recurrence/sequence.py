@@ -13,10 +13,12 @@ of a time step into what uses it, and compiles that without vector instructions 
 blocks are cut from one read.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_gated.draws import Draws, is_series, zoned
 from keras_gated.formula import Formula, Hooks, Tensors, cast_like
 from keras_gated.recurrence.backend import backend
 from keras_gated.recurrence.cut import Cut, Slopes
@@ -30,18 +32,23 @@ class Parts(NamedTuple):
     weights: Tensors
     mask: Any
     h_mask: Any
+    kept: list
 
 
 class _Noted(Hooks):
-    """Notes the nodes of a step, each in the form of the states."""
+    """Notes the nodes of a step, each in the form of the states, and the memory."""
 
     def __init__(self, like):
-        self.like, self.nodes = like, []
+        self.like, self.nodes, self.c = like, [], None
 
     def node(self, name: str, a):
         a = a if len(a.shape) > 1 else a + ops.zeros_like(self.like)
         self.nodes.append(a)
         return a
+
+    def memory(self, c, kept, written):
+        self.c = c
+        return c
 
 
 class Sequence:
@@ -53,14 +60,16 @@ class Sequence:
         terms: what `Formula.input_terms` gave for all time steps: tensors (T, B, U).
         states: initial ones, tensors (B, U): [h, c] or [h].
         mask: (T, B, 1) of the states' type, 1 where a time step counts, or None.
-        h_mask: (B, U) or None, see `Formula.step`.
+        drawn: what acts on the states; shares of each time step are (T, B, U).
     """
 
-    def __init__(self, formula: Formula, weights: Tensors, terms: Tensors, states, mask, h_mask):
-        self.formula = formula
+    def __init__(
+        self, formula: Formula, weights: Tensors, terms: Tensors, states, mask, drawn: Draws
+    ):
+        self.formula, self.kept = formula, drawn.kept
         self.of_input, self.names, self.count = tuple(terms), tuple(weights), len(states)
-        self.masks = (mask is not None, h_mask is not None)
-        masks = [x for x in (mask, h_mask) if x is not None]
+        self.masks = (mask is not None, drawn.h_mask is not None)
+        masks = _known(mask, drawn.h_mask, *drawn.series)
         self.tensors = [*terms.values(), *states, *weights.values(), *masks]
 
     def run(self) -> tuple[Any, list]:
@@ -85,9 +94,9 @@ class Sequence:
         terms = {k: next(rest) for k in self.of_input}
         states = [next(rest) for _ in range(self.count)]
         weights = {k: next(rest) for k in self.names}
-        return Parts(
-            terms, states, weights, *(next(rest) if there else None for there in self.masks)
-        )
+        mask, h_mask = (next(rest) if there else None for there in self.masks)
+        kept = [next(rest) if is_series(share) else share for share in self.kept]
+        return Parts(terms, states, weights, mask, h_mask, kept)
 
     def forward(self, *tensors, keep: bool = True):
         """Returns [h of all time steps, *last states], and what the gradient needs, if `keep`."""
@@ -102,36 +111,42 @@ class Sequence:
         def step(states, xs):
             terms, at = dict(zip(parts.terms, xs, strict=False)), _Noted(states[0])
             _, new = self.formula.step(weights, terms, states, parts.h_mask, at)
+            new = zoned(_of_step(parts.kept, xs[len(parts.terms) :]), new, states)
             if parts.mask is not None:
                 new = _where(xs[-1] > 0, new, states)
-            return new, [*new, *at.nodes] if keep else new[:1]
+            memory = [at.c] if parts.kept else []  # else the last state is the memory
+            return new, [*new, *at.nodes, *memory] if keep else new[:1]
 
-        return loop(step, parts.states, _known(*parts.terms.values(), parts.mask))
+        return loop(
+            step, parts.states, _known(*parts.terms.values(), *_series(parts.kept), parts.mask)
+        )
 
     def backward(self, tensors, kept, upstream):
         """Returns the gradient of each tensor."""
         parts = self._parts(tensors)
-        history, nodes = kept[: self.count], kept[self.count :]
+        history, (*nodes, memory) = kept[: self.count], (*kept[self.count :], kept[self.count - 1])
+        if parts.kept:
+            *nodes, memory = nodes
         pairs = zip(parts.states, history, strict=True)
         before = [ops.concatenate([s[None], x[:-1]]) for s, x in pairs]
-        values = [*nodes, *before, history[-1]]
+        values = [*nodes, *before, memory]
         cut = Cut(self.formula, parts.weights, self.of_input, parts.h_mask, values)
-        carry, of_nodes = self._back(cut, parts.mask, upstream)
+        carry, of_nodes = self._back(cut, parts, upstream)
         of_weights = cut.of_weights(of_nodes)
-        masks = [ops.zeros_like(x) for x in (parts.mask, parts.h_mask) if x is not None]
+        fixed = _known(parts.mask, parts.h_mask, *_series(parts.kept))
         return [
             *(cast_like(of_nodes[k], term) for k, term in parts.terms.items()),
             *carry,
             *(of_weights[name] for name in self.names),
-            *masks,
+            *(ops.zeros_like(x) for x in fixed),
         ]
 
-    def _back(self, cut: Cut, mask, upstream) -> tuple[list, Tensors]:
+    def _back(self, cut: Cut, parts: Parts, upstream) -> tuple[list, Tensors]:
         """The loop back over time.
 
         Returns the gradients of the initial states and, for all time steps, of the nodes.
         """
-        of_h, *carry = upstream
+        (of_h, *carry), mask = upstream, parts.mask
         ahead = cut.slopes() if backend.SLOPES_AHEAD else []
         series = _tensors(ahead) or cut.values
 
@@ -139,13 +154,19 @@ class Sequence:
             incoming = [carry[0] + xs[0], *carry[1:]]
             given = xs[1 : 1 + len(series)]
             slopes = _filled(ahead, given) if ahead else cut.slopes(given)
-            outgoing, of_nodes = cut.back(incoming, slopes)
+            share = _of_step(parts.kept, xs[1 + len(series) :])
+            nothing = [ops.zeros_like(d) for d in incoming]
+            outgoing, of_nodes = cut.back(zoned(share, incoming, nothing), slopes)
+            if share:
+                stays = zoned(share, nothing, incoming)
+                outgoing = [new + d for new, d in zip(outgoing, stays, strict=True)]
             if mask is not None:
                 outgoing = _where(xs[-1] > 0, outgoing, incoming)
                 of_nodes = _where(xs[-1] > 0, of_nodes, [ops.zeros_like(d) for d in of_nodes])
             return outgoing, of_nodes
 
-        carry, found = backend.loop(step, carry, _known(of_h, *series, mask), reverse=True)
+        known = _known(of_h, *series, *_series(parts.kept), mask)
+        carry, found = backend.loop(step, carry, known, reverse=True)
         return carry, dict(zip(cut.nodes, found, strict=True))
 
 
@@ -157,6 +178,16 @@ def _filled(slopes: Slopes, tensors: list) -> Slopes:
     """The slopes with `tensors` in their places."""
     rest = iter(tensors)
     return [{i: d if d is None else next(rest) for i, d in row.items()} for row in slopes]
+
+
+def _series(kept) -> list:
+    return [share for share in kept if is_series(share)]
+
+
+def _of_step(kept, given: Iterable) -> list:
+    """The shares at one time step; those that are series are the first of `given`."""
+    rest = iter(given)
+    return [next(rest) if is_series(share) else share for share in kept]
 
 
 def _known(*tensors) -> list:
