@@ -1,8 +1,7 @@
 """GatedCell: the weights that a specification asks for, and one step of its formula."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from itertools import groupby
 from typing import Any
 
@@ -10,12 +9,25 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gated.activations import identify, lookup
+from keras_gated.activations import lookup
 from keras_gated.draws import Draws, is_series, zoned
-from keras_gated.formula import Formula, cast_like, split
-from keras_gated.parts import Config, Part, positive
+from keras_gated.formula import Formula, cast_like, multiplied, split
+from keras_gated.options import (
+    DRAWN,
+    IN_KERAS_LOOP,
+    OPTIONS,
+    STEPWISE,
+    check_together,
+    more_weights,
+    not_negative,
+    positive_or_none,
+    rate,
+    rates_of,
+)
+from keras_gated.parts import Config, positive
 from keras_gated.registry import specification
 from keras_gated.resolve import NormalForm, Weight, resolve
+from keras_gated.saving import replaced, saved
 from keras_gated.spec import CellSpec
 
 
@@ -53,6 +65,9 @@ class GatedCell(keras.layers.Layer):
         recurrent_dropout: the same for `h_{t-1}`. Both act only inside a `GatedRNN`, which draws
             one mask for all blocks (Keras draws one for each block where there is
             recurrent_dropout). As in Keras, 1.0 drops nothing.
+        candidate_dropout: float in [0, 1). Share of the candidate dropped in training inside a
+            `GatedRNN`, one mask per sequence; the memory itself loses nothing (Semeniuta, Severyn
+            and Barth 2016, arXiv:1603.05118).
         zoneout: float in [0, 1), or one for each state: the probability with which a unit of a
             state stays as it was for a time step, in training inside a `GatedRNN`; at inference
             the state is the expectation (Krueger et al. 2017, arXiv:1606.01305). The output is h
@@ -60,19 +75,28 @@ class GatedCell(keras.layers.Layer):
         weight_noise: float >= 0. Standard deviation of the noise added to the kernels in training,
             drawn once per batch inside a `GatedRNN` (Graves 2011).
         state_clip: float > 0 that the memory does not go beyond, in training and after, or None.
+        layer_norm: bool. Whether each product with a dense kernel is normalised over all its
+            columns and multiplied by a gain, and the memory cell, with gain and shift, where the
+            output sees it (Ba, Kiros and Hinton 2016, arXiv:1607.06450; ε is 1e-5).
+        batch_norm: bool. Whether the product of the input is normalised over batch and time, by
+            `keras.layers.BatchNormalization` with a gain, the bias being its shift (as LiGRU does,
+            Ravanelli et al. 2018, arXiv:1803.10225). Masked time steps do not count.
+        projection_units: int > 0, or None. Size P of the output `h_t = W_p (o_t ⊙ φ(c_t))`, which
+            the gates see too (Sak, Senior and Beaufays 2014, arXiv:1402.1128); for memory="cell".
         seed: int, of all that is drawn.
 
     Call arguments:
         inputs: float tensor (B, F), or (B, k F) for a cell with a window of k time steps: `x_t`
             first, then `x_{t-1}`, and so on.
-        states: list of float tensors (B, U): [h, c], or [h] with `memory="hidden"`.
+        states: list of float tensors (B, U): [h, c], or [h] with `memory="hidden"`; h is (B, P)
+            with projection_units.
 
     Returns:
-        The output (B, U) and the list of new states, in the type that the states came in.
+        The output, which is h, and the list of new states, in the type that the states came in.
 
     Raises:
-        ValueError: if units <= 0, if the preset is unknown, or if a diagonal or identity kernel
-            does not fit the input.
+        ValueError: if units <= 0, if the preset is unknown, if options exclude each other, or if a
+            diagonal or identity kernel does not fit the input.
 
     Example:
         >>> y = keras.layers.RNN(kg.GatedCell(32, "mgu"))(x)   # (B, T, F) -> (B, 32)
@@ -101,16 +125,20 @@ class GatedCell(keras.layers.Layer):
         bias_constraint=None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        candidate_dropout: float = 0.0,
         zoneout: float | Sequence[float] = 0.0,
         weight_noise: float = 0.0,
         state_clip: float | None = None,
+        layer_norm: bool = False,
+        batch_norm: bool = False,
+        projection_units: int | None = None,
         seed: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.autocast = False  # states come in 32 bits also where products are made in 16
         self.units = positive(units, "units")
-        self.spec = _replaced(
+        self.spec = replaced(
             specification(spec),
             activation=activation,
             recurrent_activation=recurrent_activation,
@@ -134,15 +162,26 @@ class GatedCell(keras.layers.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.dropout = min(1.0, max(0.0, dropout))  # as Keras does
         self.recurrent_dropout = min(1.0, max(0.0, recurrent_dropout))
-        self.zoneout, self.kept = zoneout, _rates(zoneout, self.form.states)
-        self.weight_noise = _not_negative(weight_noise, "weight_noise")
-        self.state_clip = state_clip and _not_negative(state_clip, "state_clip")
+        self.candidate_dropout = rate(candidate_dropout, "candidate_dropout")
+        self.zoneout, self.kept = zoneout, rates_of(zoneout, self.form.states)
+        self.weight_noise = not_negative(weight_noise, "weight_noise")
+        self.state_clip = state_clip and not_negative(state_clip, "state_clip")
+        self.layer_norm, self.batch_norm = bool(layer_norm), bool(batch_norm)
+        self.projection_units = positive_or_none(projection_units, "projection_units")
+        check_together(self.form, self.options())
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed=seed)
-        self.state_size = [self.units] * len(self.form.states)
-        self.output_size = self.units
-        self.formula = Formula(self.form, self.state_clip)
+        self.output_size = self.projection_units or self.units
+        self.state_size = [self.output_size] + [self.units] * (len(self.form.states) - 1)
+        more = more_weights(self.form, self.layer_norm, self.projection_units)
+        self.formula = Formula(self.form, self.state_clip, more)
+        self.laid_out = (*self.form.weights, *more)
+        self.normalizer = self._batch_norm() if batch_norm else None
         self._draws, self._noise = None, {}
+
+    def _batch_norm(self):
+        dtype = self.dtype_policy
+        return keras.layers.BatchNormalization(center=False, dtype=dtype, name="batch_norm")
 
     # Weights
 
@@ -155,16 +194,20 @@ class GatedCell(keras.layers.Layer):
                 "Use keras_gated.GatedRNN, which lays the window itself."
             )
         self._check_activations()
-        shapes = form.shapes(input_shape[-1] // form.window, self.units)
-        for weight in form.weights:
+        inputs = input_shape[-1] // form.window
+        shapes = form.shapes(inputs, self.units, self.projection_units)
+        shapes["output_projection_kernel"] = (self.units, self.projection_units)
+        for weight in self.laid_out:
             arguments = self._arguments_of(weight)
             variable = self.add_weight(
-                shape=shapes[weight.name],
+                shape=shapes.get(weight.name, weight.shape(inputs, self.units)),
                 name=weight.name,
                 autocast=_is_matrix(weight),
                 **arguments,
             )
             setattr(self, weight.name, variable)
+        if self.normalizer:
+            self.normalizer.build((None, self.units * len(self.formula.names["kernel"])))
         self.built = True
 
     def _check_activations(self) -> None:
@@ -184,6 +227,8 @@ class GatedCell(keras.layers.Layer):
         kind = {"recurrent_kernel": "recurrent", "gate_recurrent_kernel": "recurrent"}.get(
             weight.keys[0], weight.keys[0]
         )
+        if kind in ("kernel_gain", "recurrent_gain", "gain", "shift"):
+            return {"initializer": "zeros" if kind == "shift" else "ones"}
         initializer = getattr(self, f"{kind}_initializer")
         if weight.name == "bias":
             initializer = self._initial_bias
@@ -214,7 +259,7 @@ class GatedCell(keras.layers.Layer):
         return ops.stack([bias, self.bias_initializer(shape[1:], dtype=dtype)])
 
     def _laid_out(self):
-        return ((weight, getattr(self, weight.name)) for weight in self.form.weights)
+        return ((weight, getattr(self, weight.name)) for weight in self.laid_out)
 
     @property
     def tensors(self) -> dict[str, Any]:
@@ -233,7 +278,10 @@ class GatedCell(keras.layers.Layer):
             {"forget": {"kernel": (F, U), "recurrent_kernel": (U, U), "bias": (U,), "peephole":
             (U,)}, ..., "candidate": {..., "recurrent_bias": (U,)}}: live tensors; diagonal kernels
             are vectors (U,), "gate_recurrent_kernel" is (3, U, U), from the previous input, forget
-            and output gates. Only what exists has a key.
+            and output gates. With projection_units "output_projection": {"kernel": (U, P)}, with
+            layer_norm "kernel_gain" and "recurrent_gain" (U,) beside the kernels and "memory":
+            {"gain", "shift"}. Only what exists has a key. The statistics of batch normalisation
+            are in `cell.normalizer`.
 
         Raises:
             ValueError: if the cell is not built.
@@ -243,16 +291,16 @@ class GatedCell(keras.layers.Layer):
                 f"{self.name} has no weights yet. Build it first: call it on data, or "
                 "layer.build((None, None, features))."
             )
-        blocks: dict[str, dict[str, Any]] = {name: {} for name in (*self.form.blocks, "projection")}
+        names = [*self.form.blocks, *(name for w in self.laid_out for name in w.blocks)]
+        blocks: dict[str, dict[str, Any]] = {name: {} for name in names}
         for weight, variable in self._laid_out():
             tensor = ops.copy(variable.value)  # no variable, also where there is one block alone
             rows = ops.unstack(tensor, axis=0) if len(weight.keys) > 1 else [tensor]
             for key, row in zip(weight.keys, rows, strict=True):
                 for name, part in split(weight.blocks, row).items():
-                    gates = weight.rows == "gates"
-                    blocks[name][key] = (
-                        ops.reshape(part, (-1, self.units, self.units)) if gates else part
-                    )
+                    if weight.rows == "gates":
+                        part = ops.reshape(part, (-1, self.units, self.units))
+                    blocks[name][key] = part
         return {name: parts for name, parts in blocks.items() if parts}
 
     def set_block_weights(self, blocks: Mapping[str, Mapping[str, Any]]) -> None:
@@ -282,21 +330,41 @@ class GatedCell(keras.layers.Layer):
     def call(self, inputs, states, training=False):
         if training and self._draws is None:
             self._check_alone()
-        weights, drawn = self.tensors, self._draws or Draws(None, self.kept)
+        weights, drawn = self.tensors, self._draws or Draws(kept=self.kept)
         inputs, kept = self._cut(inputs, drawn)
-        terms = self.formula.input_terms(weights, inputs)
+        terms = self.input_terms(weights, inputs)
         wide = [ops.cast(state, self.variable_dtype) for state in states]
-        _, new = self.formula.step(weights, terms, wide, drawn.h_mask)
+        _, new = self.formula.step(weights, terms, wide, drawn.masks)
         new = [cast_like(n, s) for n, s in zip(zoned(kept, new, wide), states, strict=True)]
         return new[0], new
 
-    def options(self, *names: str) -> dict:
+    def input_terms(self, weights, x, product=multiplied, mask=None, training=False) -> dict:
+        """Returns `W_k φ_x(x)` of each block that has it, normalised with batch_norm.
+
+        Args:
+            weights: tensors by name.
+            x: the inputs, with any leading axes.
+            product: as in `Formula.input_terms`.
+            mask: tensor of the leading axes, 0 or False where a time step does not count, or None.
+            training: bool, whether the statistics are those of x.
+        """
+        terms = self.formula.input_terms(weights, x, product)
+        if self.normalizer is None:
+            return terms
+        names = self.formula.names["kernel"]
+        joint = ops.concatenate([terms[name] for name in names], axis=-1)
+        flat = ops.reshape(joint, (-1, joint.shape[-1]))
+        mask = None if mask is None else ops.reshape(ops.cast(mask, "bool"), (-1,))
+        found = self.normalizer(flat, training=training, mask=mask)
+        return terms | split(names, ops.reshape(found, ops.shape(joint)))
+
+    def options(self, names: Iterable[str] = OPTIONS) -> dict:
         """Returns those of the options called `names` that act, with their values."""
         return {k: getattr(self, k) for k in names if np.any(getattr(self, k) or 0)}
 
     def _check_alone(self) -> None:
         """Raises a ValueError if something is to be drawn where nobody draws it."""
-        if given := self.options(*DRAWN):
+        if given := self.options(DRAWN):
             raise ValueError(
                 f"Arguments {', '.join(f'`{name}`' for name in given)} of a GatedCell act in "
                 "training only inside a keras_gated.GatedRNN, which draws for the whole sequence. "
@@ -306,18 +374,37 @@ class GatedCell(keras.layers.Layer):
 
     def _cut(self, inputs, drawn: Draws) -> tuple:
         """The inputs (B, k F), and the share that each state keeps, which may stand behind them."""
-        series = drawn.series
-        if not series:
+        pairs = zip(drawn.kept, self.state_size, strict=False)
+        sizes = [size for share, size in pairs if is_series(share)]
+        if not sizes:
             return inputs, drawn.kept
-        size = inputs.shape[-1] - self.units * len(series)
-        parts = iter(ops.split(inputs[..., size:], len(series), axis=-1))
-        return inputs[..., :size], [next(parts) if is_series(d) else d for d in drawn.kept]
+        ends = np.cumsum([inputs.shape[-1] - sum(sizes), *sizes[:-1]])
+        inputs, *series = ops.split(inputs, [int(end) for end in ends], axis=-1)
+        rest = iter(series)
+        return inputs, [next(rest) if is_series(share) else share for share in drawn.kept]
 
     @property
     def beside(self) -> str | None:
-        """What acts on the states at inference beside the formula, or None."""
-        acting = self.options("zoneout", "state_clip")
-        return next((f"{name}={value}" for name, value in acting.items()), None)
+        """What acts at inference in each step beside the formula, or None."""
+        return next((f"{k}={v}" for k, v in self.options(STEPWISE).items()), None)
+
+    @property
+    def linear(self) -> bool:
+        """Whether all time steps can be computed at once."""
+        acting = self.options((*STEPWISE, *IN_KERAS_LOOP))
+        return self.form.linear_memory and not acting
+
+    @property
+    def loop_reason(self) -> str | None:
+        """Why Keras's own loop runs the cell over time; None if the engine does."""
+        if self.form.gate_recurrence:
+            return "the engine has no gate recurrence"
+        if not any(block.kernel for block in self.form.blocks.values()):
+            return "no block sees the input through a kernel"
+        if not self.formula.elementwise:
+            return "an activation is not known to be elementwise"
+        acting = self.options(IN_KERAS_LOOP)
+        return next((f"the engine has no gradient of {name}" for name in acting), None)
 
     @contextmanager
     def given(self, drawn: Draws, training=False):
@@ -381,7 +468,7 @@ class GatedCell(keras.layers.Layer):
 
     def arguments(self) -> dict:
         """Returns JSON-ready arguments that make an equal cell, those of any Layer left out."""
-        spec, keep = _saved(self.spec), keras.saving.serialize_keras_object
+        spec, keep = saved(self.spec), keras.saving.serialize_keras_object
         return {
             "units": self.units,
             "spec": spec.to_config(),
@@ -391,16 +478,11 @@ class GatedCell(keras.layers.Layer):
             "use_bias": spec.use_bias,
             "reset_after": spec.candidate.reset_after,
             **{name: keep(getattr(self, name)) for name in SERIALIZED},
-            "dropout": self.dropout,
-            "recurrent_dropout": self.recurrent_dropout,
-            "zoneout": self.zoneout,
-            "weight_noise": self.weight_noise,
-            "state_clip": self.state_clip,
+            **{name: getattr(self, name) for name in OPTIONS},
             "seed": self.seed,
         }
 
 
-DRAWN = ("dropout", "recurrent_dropout", "zoneout", "weight_noise")  # in training, by a GatedRNN
 SERIALIZED = (
     "kernel_initializer",
     "recurrent_initializer",
@@ -416,51 +498,9 @@ SERIALIZED = (
 )
 
 
-def _rates(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:
-    """The rate of each state, None where it is 0; a number is that of h and c."""
-    count = min(2, len(states))
-    rates = [zoneout] * count if isinstance(zoneout, int | float) else list(zoneout)
-    if len(rates) != count or not all(0.0 <= rate < 1.0 for rate in rates):
-        raise ValueError(
-            f"Argument `zoneout` must be a number in [0, 1), or {count} of them, for "
-            f"{', '.join(states[:count])}. Received: zoneout={zoneout!r}."
-        )
-    return tuple(float(rate) or None for rate in rates) if any(rates) else ()
-
-
-def _not_negative(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise ValueError(f"Argument `{name}` must be a number >= 0. Received: {name}={value!r}.")
-    return value
-
-
 def _is_matrix(weight: Weight) -> bool:
     """Whether a weight is multiplied as a matrix, which mixed precision does in 16 bits."""
     return weight.name.endswith("kernel") and "diagonal" not in weight.name
-
-
-def _replaced(spec: CellSpec, *, activation, reset_after, **given) -> CellSpec:
-    """`spec` with the layer's arguments in place of its own where they are given."""
-    inner = {"activation": activation, "reset_after": reset_after}
-    inner = {name: value for name, value in inner.items() if value is not None}
-    given = {name: value for name, value in given.items() if value is not None}
-    return _named(replace(spec, candidate=replace(spec.candidate, **inner), **given))
-
-
-def _named(value: Any) -> Any:
-    """What can be saved: functions and initializers held by name or config, in all parts."""
-    if isinstance(value, Part):
-        return replace(value, **{f.name: _named(getattr(value, f.name)) for f in fields(value)})
-    if isinstance(value, keras.initializers.Initializer):
-        return Config.of(keras.initializers.serialize(value))
-    return identify(value) if callable(value) else value
-
-
-def _saved(value: Any) -> Any:
-    """What a file can hold: functions that are no names as Keras serializes them, in all parts."""
-    if isinstance(value, Part):
-        return replace(value, **{f.name: _saved(getattr(value, f.name)) for f in fields(value)})
-    return Config.of(keras.activations.serialize(value)) if callable(value) else value
 
 
 def _shapes(blocks: Mapping) -> dict:

@@ -13,9 +13,10 @@ from typing import Any
 import keras
 
 from keras_gated.activations import lookup
-from keras_gated.cell import DRAWN, GatedCell
+from keras_gated.cell import GatedCell
 from keras_gated.description import diff
 from keras_gated.layers import CELL_ARGUMENTS, GatedGRU, GatedLSTM, GatedRNN
+from keras_gated.options import DRAWN, OPTIONS
 from keras_gated.parts import Candidate, Config
 from keras_gated.registry import presets
 from keras_gated.resolve import NormalForm, resolve
@@ -36,7 +37,6 @@ STOCK: dict[type, tuple[type, str]] = {
 }
 # Arguments of a cell beside its specification, which holds the five left out.
 IN_SPEC = ("activation", "recurrent_activation", "output_activation", "use_bias", "reset_after")
-OPTIONS = (*DRAWN, "state_clip")
 BESIDE = tuple(name for name in CELL_ARGUMENTS if name not in IN_SPEC)
 
 
@@ -112,7 +112,7 @@ def _gated_cell(layer: Any, cell: Any) -> GatedCell:
     twin = counterpart(cell)
     if twin is None:
         raise _no_counterpart(layer, cell)
-    if given := twin.cell.options(*DRAWN):
+    if given := twin.cell.options(DRAWN):
         raise refused(
             layer,
             f"{type(cell).__name__} {cell.name!r} has {_values(given)}, which a GatedCell has in a "
@@ -169,7 +169,7 @@ def _stock_of(cell: GatedCell, layer: Any) -> tuple[type, dict[str, Any]]:
             f"Received: {what(layer)}, which has {_listed(found.only_first)} and lacks "
             f"{_listed(found.only_second)}. Keep it, or give it that layer's gates."
         )
-    if more := cell.options(*(name for name in OPTIONS if name not in _parameters(of_cell))):
+    if more := cell.options(name for name in OPTIONS if name not in _parameters(of_cell)):
         raise ValueError(
             "Argument `layer` must have no option that Keras's layers lack, to become one. "
             f"Received: {what(layer)} with {_values(more)}. Make "

@@ -122,24 +122,25 @@ def diff(first: str | CellSpec, second: str | CellSpec) -> Difference:
     )
 
 
-def describe(spec: str | CellSpec, input_dim: int | None = None, units: int | None = None) -> str:
+def describe(spec: Any, input_dim: int | None = None, units: int | None = None) -> str:
     """Returns a cell in words and numbers: equations, states, weights, counts, paper, notes.
 
+    Of a layer also its options, and what runs it over time.
+
     Args:
-        spec: name of a preset, or a `CellSpec`.
+        spec: name of a preset, a `CellSpec`, or a `GatedRNN` or `GatedCell`.
         input_dim: int > 0, or None. Features of x_t, for the counts.
         units: int > 0, or None. Size of the state, for the counts.
     """
+    cell = getattr(spec, "cell", spec)
+    layer, spec = (cell, cell.spec) if hasattr(cell, "loop_reason") else (None, spec)
     form = _form(spec)
     known = presets[spec] if isinstance(spec, str) else None
     window = [f"the last {form.window - 1} inputs"] if form.window > 1 else []
     rows = [("States", ", ".join([*form.states, *window])), ("Weights", "; ".join(_weights(form)))]
     if input_dim is not None and units is not None:
         rows += _counts(spec, input_dim, units)
-    lowering = lower(form)
-    if form.gate_recurrence:
-        rows.append(("Loop", "Keras's own: the fused one has no gate recurrence"))
-    rows.append(("ONNX", lowering.operator or f"Scan, since {lowering.reason}"))
+    rows += _running(form, layer)
     rows += _about(known) if known else []
     head = f"{known.name}: {known.title}" if known else "custom cell"
     body = "\n".join(f"  {line.text}" for line in notation.lines(form))
@@ -181,6 +182,19 @@ def _counts(spec: str | CellSpec, input_dim: int, units: int) -> list[tuple[str,
     parameters = f"{count_parameters(spec, input_dim, units):,} {size}"
     flops = f"{count_flops(spec, input_dim, units):,} per time step {size}"
     return [("Parameters", parameters), ("FLOPs", flops)]
+
+
+def _running(form: NormalForm, cell: Any) -> list[tuple[str, str]]:
+    """What a cell has beside the formula, what runs it over time, and what it is in ONNX."""
+    lowering, rows = lower(form), []
+    loop, beside = "the engine has no gate recurrence" if form.gate_recurrence else None, None
+    if cell is not None:
+        acting = ", ".join(f"{name}={value}" for name, value in cell.options().items())
+        rows, loop, beside = [("Options", acting or "none")], cell.loop_reason, cell.beside
+    if loop:
+        rows.append(("Loop", f"Keras's own: {loop}"))
+    operator = None if beside else lowering.operator
+    return [*rows, ("ONNX", operator or f"Scan, since {beside or lowering.reason}")]
 
 
 def _about(known: Preset) -> list[tuple[str, str]]:

@@ -4,20 +4,22 @@ from typing import Any, NamedTuple
 
 from keras import ops, random
 
-from keras_gated.formula import cast_like
+from keras_gated.formula import Masks, cast_like
 
 
 class Draws(NamedTuple):
     """What acts on the states beside the formula.
 
     Attributes:
-        h_mask: (B, U) that multiplies h where it is read, or None.
+        masks: what multiplies h where it is read, and the candidate.
         kept: for each state the share that it keeps of itself: None, a number, or (B, T, U) of
             zeros and ones; empty where no state keeps any.
+        training: bool, whether the sequences are those of a training step.
     """
 
-    h_mask: Any = None
+    masks: Masks = Masks()
     kept: tuple = ()
+    training: bool = False
 
     @property
     def series(self) -> list:
@@ -47,25 +49,37 @@ def _mixed(share, new, old):
     return share * old + (1.0 - share) * new
 
 
-def draws(cell, sequences, h, training) -> tuple[Any, Draws]:
+def draws(cell, sequences, states: list, training) -> tuple[Any, Draws]:
     """Returns the inputs as training drops them, and what acts on the states.
 
     Args:
         cell: a `GatedCell`.
         sequences: (B, T, F).
-        h: (B, U), the first state.
+        states: the first ones, tensors (B, U).
         training: bool.
     """
-    drop, seed = random.dropout, cell.seed_generator
-    h_mask, kept = None, cell.kept
-    if training and 0.0 < cell.dropout < 1.0:
-        sequences = sequences * drop(ops.ones_like(sequences[:, :1]), cell.dropout, seed=seed)
-    if training and 0.0 < cell.recurrent_dropout < 1.0:
-        h_mask = drop(ops.ones_like(h), cell.recurrent_dropout, seed=seed)
-    if training:
-        like = ops.zeros_like(sequences[..., :1]) + ops.zeros_like(h)[:, None]  # (B, T, U)
-        kept = tuple(rate and _stays(like, rate, seed) for rate in kept)
-    return sequences, Draws(h_mask, kept)
+    if not training:
+        return sequences, Draws(kept=cell.kept)
+    seed, memory = cell.seed_generator, states[cell.form.memory_at]
+    drop = _dropped(ops.ones_like(sequences[:, :1]), cell.dropout, seed)
+    sequences = sequences if drop is None else sequences * drop
+    masks = Masks(
+        _dropped(ops.ones_like(states[0]), cell.recurrent_dropout, seed),
+        _dropped(ops.ones_like(memory), cell.candidate_dropout, seed),
+    )
+    pairs = zip(cell.kept, states, strict=False)
+    kept = tuple(rate and _stays(_over_time(sequences, s), rate, seed) for rate, s in pairs)
+    return sequences, Draws(masks, kept, training=True)
+
+
+def _dropped(ones, rate: float, seed):
+    """A mask in the form of `ones`; None where nothing is dropped, as with 1.0 in Keras."""
+    return random.dropout(ones, rate, seed=seed) if 0.0 < rate < 1.0 else None
+
+
+def _over_time(sequences, state):
+    """Zeros (B, T, U) in the type of a state (B, U)."""
+    return cast_like(ops.zeros_like(sequences[..., :1]), state) + ops.zeros_like(state)[:, None]
 
 
 def _stays(like, rate: float, seed):

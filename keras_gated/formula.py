@@ -17,14 +17,16 @@ all that is elementwise in them have 32, so that nothing is lost in the memory o
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
 from keras_gated.activations import lookup
-from keras_gated.resolve import NormalForm
+from keras_gated.resolve import NormalForm, Weight
 
 Tensors = dict[str, Any]
+EPSILON = 1e-5  # of layer normalisation, added to the variance
+GAINS = {"kernel": "kernel_gain", "recurrent_kernel": "recurrent_gain"}
 
 
 def split(names: tuple[str, ...], tensor) -> Tensors:
@@ -49,6 +51,24 @@ def multiplied(names: tuple[str, ...], x, kernel) -> Tensors:
     return split(names, product(x, kernel))
 
 
+def normalized(names: tuple[str, ...], x, kernel, gain) -> Tensors:
+    """Returns `{name: its columns of LN(x @ kernel) ⊙ gain}`, all columns normalised together."""
+    return split(names, _normal(cast_like(product(x, kernel), gain)) * gain)
+
+
+def _normal(x):
+    """x with mean 0 and variance 1 over the last axis."""
+    x = x - ops.mean(x, axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + EPSILON)
+
+
+class Masks(NamedTuple):
+    """What multiplies h where it is read, and the candidate: tensors (B, U) or None."""
+
+    h: Any = None
+    candidate: Any = None
+
+
 class Hooks:
     """The places where whoever runs a step may look in, or put in what is known already.
 
@@ -71,6 +91,7 @@ class Hooks:
 
 BEHIND_RESET = "candidate behind the reset gate"
 HOOKS = Hooks()
+NO_MASKS = Masks()
 
 
 class Formula:
@@ -79,9 +100,11 @@ class Formula:
     Args:
         form: the normal form.
         clip: float > 0 that the memory does not go beyond, or None.
+        more: weights beside those of the form: gains of layer normalisation (Ba, Kiros and Hinton
+            2016, arXiv:1607.06450), which is done where they are, and a projection of the output.
     """
 
-    def __init__(self, form: NormalForm, clip: float | None = None):
+    def __init__(self, form: NormalForm, clip: float | None = None, more: tuple[Weight, ...] = ()):
         self.form = form
         self.mu = _clipped(lookup(form.memory_activation).function, clip)
         self.kappa = lookup(form.carry_activation).function
@@ -95,7 +118,7 @@ class Formula:
         self.functions = [activation.function for activation in used]
         self.phi_x = {k: b.input_activation for k, b in form.blocks.items()}
         self.phi_h = {k: b.recurrent_input_activation for k, b in form.blocks.items()}
-        self.names = {weight.name: weight.blocks for weight in form.weights}
+        self.names = {weight.name: weight.blocks for weight in (*form.weights, *more)}
         behind = ("candidate",) if form.reset == "before" else ()  # what sees h only when reset
         self.reads = (tuple(k for k in form.blocks if k not in behind), behind)
 
@@ -135,23 +158,23 @@ class Formula:
                 ready[key, names] = kernel
         return ready | {("bias", row): self._biases(weights, row) for row in (0, 1)}
 
-    def step(self, weights: Tensors, input_terms: Tensors, states: list, h_mask=None, at=HOOKS):
+    def step(self, weights: Tensors, input_terms: Tensors, states: list, masks=NO_MASKS, at=HOOKS):
         """Returns the output and the new states of one step.
 
         Args:
             weights: tensors by name.
             input_terms: what `input_terms` returned for x_t, tensors (B, U).
             states: tensors (B, U): [h, c], [h], or [h, c, i, f, o] with gate recurrence.
-            h_mask: tensor (B, U) that multiplies h where it is read, or None.
+            masks: `Masks`.
             at: `Hooks`.
         """
         form, names = self.form, self.form.states
         state = dict(zip(names, states, strict=True))
-        h = state["h"] if h_mask is None else state["h"] * h_mask
+        h = state["h"] if masks.h is None else state["h"] * masks.h
         c = state.get("c", state["h"])
 
         first, behind = self.reads
-        terms = {k: cast_like(a, h) for k, a in input_terms.items()}
+        terms = {k: cast_like(a, c) for k, a in input_terms.items()}
         terms = self.biased(weights, terms)
         recurrent = self.recurrent_terms(weights, h, first, at.product)
         p = split(self.names["peephole"], weights["peephole"]) if "peephole" in weights else {}
@@ -165,16 +188,26 @@ class Formula:
         if behind:
             recurrent = self.recurrent_terms(weights, _times(r, h), behind, at.product)
         candidate = self._candidate(terms.get("candidate"), recurrent.get("candidate"), r, at)
+        if masks.candidate is not None:
+            candidate = masks.candidate * candidate
         written = _times(i, candidate)
         c = at.memory(self.mu(_sum(_times(f, self.kappa(c)), written, like=c)), f, written)
         if "output" in p:
             a["output"] = at.node("output", _sum(a.get("output"), p["output"] * c))
         o = value("output")
-        h = _sum(_times(o, self.phi(c)), like=c)
+        h = _sum(_times(o, self.phi(self._shown(weights, c))), like=c)
+        if "output_projection_kernel" in weights:
+            h = product(h, weights["output_projection_kernel"])
         new = {"h": h, "c": c} | (
             {"input": i, "forget": f, "output": o} if form.gate_recurrence else {}
         )
         return h, [new[name] for name in names]
+
+    def _shown(self, weights: Tensors, c):
+        """The memory as the output sees it: LN(c) with layer normalisation."""
+        if "memory_gain" not in weights:
+            return c
+        return _normal(c) * weights["memory_gain"] + weights["memory_shift"]
 
     def _candidate(self, term, recurrent, r, at: Hooks):
         if self.form.reset == "after":
@@ -188,7 +221,12 @@ class Formula:
         """`{block: term}` of the kernels called `key`: "kernel" or "recurrent_kernel"."""
         terms: Tensors = {}
         for names, (phi, kernel) in self._columns(weights, key, blocks, before).items():
-            terms |= product(names, lookup(phi).function(x), kernel)
+            seen, gain = lookup(phi).function(x), self._gain(weights, GAINS[key], names)
+            terms |= (
+                product(names, seen, kernel)
+                if gain is None
+                else normalized(names, seen, kernel, gain)
+            )
         diagonal = "diagonal_kernel" if key == "kernel" else "recurrent_diagonal_kernel"
         vectors = split(self.names[diagonal], weights[diagonal]) if diagonal in weights else {}
         for name in blocks:
@@ -212,6 +250,13 @@ class Formula:
                 kernel = ops.concatenate([parts[name] for name in same], axis=-1)
             found[same] = (phi, kernel)
         return found
+
+    def _gain(self, weights: Tensors, key: str, names: tuple[str, ...]):
+        """The gain of the columns `names` of a product; None where it is not normalised."""
+        if key not in weights:
+            return None
+        parts = split(self.names[key], weights[key])
+        return ops.concatenate([parts[name] for name in names], axis=-1)
 
     def _biases(self, weights: Tensors, row: int) -> Tensors:
         """`{block: bias}` of the input row 0, or of the recurrent row 1 where there is one."""

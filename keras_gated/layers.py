@@ -58,8 +58,9 @@ class GatedRNN(keras.layers.RNN):
             runs in the loop.
         **kwargs: every argument of `GatedCell` (activation, recurrent_activation,
             output_activation, use_bias, reset_after, initializers, regularizers, constraints,
-            dropout, recurrent_dropout, zoneout, weight_noise, state_clip, seed) and of
-            `keras.layers.Layer` (name, dtype, ...).
+            dropout, recurrent_dropout, candidate_dropout, zoneout, weight_noise, state_clip,
+            layer_norm, batch_norm, projection_units, seed) and of `keras.layers.Layer` (name,
+            dtype, ...).
 
     Call arguments:
         sequences: float tensor (B, T, F).
@@ -90,6 +91,7 @@ class GatedRNN(keras.layers.RNN):
         super().__init__(cell, **kwargs)
         self.supports_masking = True
         self.time_parallel = self._checked(time_parallel)
+        self._check_batch_norm()
 
     def _checked(self, time_parallel):
         if not isinstance(time_parallel, bool) and time_parallel != "auto":
@@ -103,10 +105,10 @@ class GatedRNN(keras.layers.RNN):
                 "see x_t alone and whose memory has no activation, such as 'min_gru' or 'qrnn_f'. "
                 f"Received: time_parallel=True with spec={self.cell.spec!r}. Use 'auto' or False."
             )
-        if time_parallel is True and self.cell.kept:
+        if time_parallel is True and not self.cell.linear:
             raise ValueError(
-                "Arguments `time_parallel` and `zoneout` exclude each other: what stays is decided "
-                f"step by step. Received: time_parallel=True, zoneout={self.cell.zoneout}."
+                "Arguments `time_parallel=True` and "
+                f"`{self.cell.beside}` exclude each other: it acts step by step. Leave one out."
             )
         if time_parallel is True and self.unroll:
             raise ValueError(
@@ -114,6 +116,16 @@ class GatedRNN(keras.layers.RNN):
                 "unroll. Received: time_parallel=True, unroll=True."
             )
         return time_parallel
+
+    def _check_batch_norm(self) -> None:
+        """Raises a ValueError where Keras's loop, which sees one step at a time, would run it."""
+        reason = "unroll=True" if self.unroll else self.cell.loop_reason
+        if self.cell.batch_norm and reason:
+            raise ValueError(
+                "Argument `batch_norm` needs all time steps at once, whose statistics it takes, "
+                f"and Keras's loop has one at a time. Received: batch_norm=True where {reason}. "
+                "Leave one out."
+            )
 
     def block_weights(self) -> dict[str, dict[str, Any]]:
         """Returns the weights by meaning; see `GatedCell.block_weights`."""
@@ -205,7 +217,7 @@ class GatedRNN(keras.layers.RNN):
             initial_state = [ops.copy(state) for state in initial_state]
         states, before = initial_state[:count], initial_state[count:]
         states = [ops.cast(state, self.variable_dtype) for state in states]
-        sequences, drawn = draws(cell, sequences, states[0], training)
+        sequences, drawn = draws(cell, sequences, states, training)
         if before:
             window = cell.form.window
             sequences, before[0] = laid(sequences, before[0], mask, window, self.go_backwards)

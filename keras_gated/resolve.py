@@ -61,10 +61,14 @@ class Weight:
     blocks: tuple[str, ...]
     rows: str | None = None
 
-    def shape(self, input_dim: int, units: int) -> tuple[int, ...]:
-        """Returns the shape for a step of `input_dim` features (the window included)."""
+    def shape(self, input_dim: int, units: int, output_dim: int | None = None) -> tuple[int, ...]:
+        """Returns the shape for a step of `input_dim` features (the window included).
+
+        `output_dim` is the size of h, if it is not that of the memory.
+        """
         columns = len(self.blocks) * units
-        rows = {"input": input_dim, "state": units, "gates": len(RECURRENT_SOURCES) * units}
+        gates = len(RECURRENT_SOURCES) * units
+        rows = {"input": input_dim, "state": output_dim or units, "gates": gates}
         if self.rows is not None:
             return (rows[self.rows], columns)
         return (len(self.keys), columns) if len(self.keys) > 1 else (columns,)
@@ -101,6 +105,11 @@ class NormalForm:
         return names + (RECURRENT_SOURCES if self.gate_recurrence else ())
 
     @property
+    def memory_at(self) -> int:
+        """Which of the states is the memory."""
+        return self.states.index("c" if self.memory == "cell" else "h")
+
+    @property
     def square(self) -> tuple[str, ...]:
         """Names of the blocks that need as many inputs as units."""
         if self.projection:
@@ -130,8 +139,12 @@ class NormalForm:
                 "the layer, or input_projection=keras_gated.Projection() in the specification."
             )
 
-    def shapes(self, input_dim: int, units: int) -> dict[str, tuple[int, ...]]:
+    def shapes(
+        self, input_dim: int, units: int, output_dim: int | None = None
+    ) -> dict[str, tuple[int, ...]]:
         """Returns the shape of each weight, in order, for `input_dim` features per time step.
+
+        `output_dim` is the size of h, if it is not that of the memory.
 
         Raises:
             ValueError: if a diagonal or identity kernel does not fit.
@@ -141,7 +154,7 @@ class NormalForm:
         sizes = {w.name: seen for w in self.weights}
         if self.projection:
             sizes = {w.name: units for w in self.weights} | {"projection_kernel": seen}
-        return {w.name: w.shape(sizes[w.name], units) for w in self.weights}
+        return {w.name: w.shape(sizes[w.name], units, output_dim) for w in self.weights}
 
 
 @lru_cache(maxsize=1024)

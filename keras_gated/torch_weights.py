@@ -34,18 +34,11 @@ def from_torch(module: Any) -> Any:
 
     Raises:
         TypeError: if it is no such module, or a subclass of one.
-        ValueError: if it is an LSTM with a projection of the output (`proj_size`).
 
     Example:
         >>> layer = kg.from_torch(torch.nn.LSTM(88, 36, batch_first=True))   # a GatedLSTM
     """
     name = _name(module)
-    if getattr(module, "proj_size", 0):
-        raise ValueError(
-            "Argument `module` must have no projection of the output: no layer here has one yet. "
-            f"Received: a torch.nn.LSTM with proj_size={module.proj_size}. Train it with "
-            "proj_size=0, or project by a keras.layers.Dense behind the layer."
-        )
     levels = [_level(module, name, k) for k in range(module.num_layers)]
     if len(levels) == 1:
         return levels[0]
@@ -78,7 +71,8 @@ def _dtype(module: Any) -> str:
 def _level(module: Any, name: str, level: int) -> Any:
     """One layer of the module, in one direction or both, with its weights."""
     layer: Any = _layer(module, name)
-    features = module.hidden_size * (1 + module.bidirectional) if level else module.input_size
+    size = module.proj_size or module.hidden_size
+    features = size * (1 + module.bidirectional) if level else module.input_size
     if module.bidirectional:
         layer = keras.layers.Bidirectional(layer, dtype=_dtype(module))
     layer.build((None, None, features))
@@ -91,10 +85,10 @@ def _level(module: Any, name: str, level: int) -> Any:
 
 
 def _layer(module: Any, name: str) -> GatedRNN:
-    """A layer set as the module is, without weights."""
+    """A layer set as the module is, without weights; torch's `proj_size` is projection_units."""
     common = {"use_bias": module.bias, "return_sequences": True, "dtype": _dtype(module)}
     if name == "LSTM":
-        return GatedLSTM(module.hidden_size, **common)
+        return GatedLSTM(module.hidden_size, projection_units=module.proj_size or None, **common)
     if name == "GRU":
         return GatedGRU(module.hidden_size, reset_after=True, **common)
     return GatedRNN(module.hidden_size, "elman", activation=module.nonlinearity, **common)
@@ -115,4 +109,10 @@ def _blocks(module: Any, name: str, suffix: str) -> dict[str, dict[str, np.ndarr
             weights |= {"bias": bias, "recurrent_bias": recurrent}
         else:
             weights["bias"] = {block: bias[block] + recurrent[block] for block in bias}
-    return {block: {key: parts[block] for key, parts in weights.items()} for block in BLOCKS[name]}
+    blocks = {
+        block: {key: parts[block] for key, parts in weights.items()} for block in BLOCKS[name]
+    }
+    if module.proj_size:
+        kernel = getattr(module, f"weight_hr_{suffix}").detach().cpu().double().numpy()
+        blocks["output_projection"] = {"kernel": kernel.T}
+    return blocks

@@ -280,6 +280,9 @@ MODULES = {
     "rnn both ways": ("RNN", {"bidirectional": True, "bias": False}),
     "three lstm": ("LSTM", {"num_layers": 3, "dropout": 0.3}),
     "two gru both ways": ("GRU", {"num_layers": 2, "bidirectional": True}),
+    "lstm projected": ("LSTM", {"proj_size": 2}),
+    "lstm projected both ways": ("LSTM", {"proj_size": 2, "bidirectional": True}),
+    "two lstm projected": ("LSTM", {"proj_size": 2, "num_layers": 2}),
 }
 
 
@@ -302,10 +305,12 @@ def module_of(torch, name, dtype="float32", batch_first=True):
 def torch_states(torch, module, x):
     """Random initial states as torch takes them, one for each layer and direction."""
     count = module.num_layers * (1 + module.bidirectional)
-    several = [0.7 * torch.randn(count, B, U, dtype=x.dtype) for _ in range(2)]
+    sizes = (module.proj_size or U, U)
+    several = [0.7 * torch.randn(count, B, size, dtype=x.dtype) for size in sizes]
     return several if isinstance(module, torch.nn.LSTM) else several[:1]
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("name", MODULES)
 def test_torch_modules_become_gated_layers(torch, name):
     module, x = module_of(torch, name)
@@ -330,6 +335,8 @@ def test_torch_modules_give_a_layer_a_wrapper_or_a_model(torch):
         "gru": "GatedGRU",
         "gru without bias": "GatedGRU",
         "three lstm": "Sequential",
+        "lstm projected": "GatedLSTM",
+        "two lstm projected": "Sequential",
     }
     layers = made["three lstm"].layers
     names = ["GatedLSTM", "Dropout", "GatedLSTM", "Dropout", "GatedLSTM"]
@@ -338,7 +345,8 @@ def test_torch_modules_give_a_layer_a_wrapper_or_a_model(torch):
     assert kinds == [LAYERS.Bidirectional, LAYERS.Bidirectional]
 
 
-@pytest.mark.parametrize("name", ["gru", "three lstm", "lstm both ways"])
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("name", ["gru", "three lstm", "lstm both ways", "two lstm projected"])
 def test_torch_modules_in_float64_and_time_first(torch, name):
     module, x = module_of(torch, name, "float64", batch_first=False)
     layer = kg.from_torch(module)
@@ -502,12 +510,6 @@ def test_torch_modules_that_are_none_or_of_another_kind_are_refused(torch, monke
             f"{must}{type(wrong).__name__}.{inside}",
             TypeError,
         )
-    raises(
-        lambda: kg.from_torch(torch.nn.LSTM(F, U, proj_size=2)),
-        "Argument `module` must have no projection of the output: no layer here has one yet. "
-        "Received: a torch.nn.LSTM with proj_size=2. Train it with proj_size=0, or project by a "
-        "keras.layers.Dense behind the layer.",
-    )
     monkeypatch.delitem(sys.modules, "torch")
     raises(lambda: kg.from_torch(3), f"{must}int.", TypeError)
 

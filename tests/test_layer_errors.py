@@ -106,9 +106,9 @@ LAYERS = {
     ),
     "dropout outside a GatedRNN": (
         lambda: keras.layers.RNN(kg.GatedCell(U, dropout=0.5))(X, training=True),
-        "Arguments `dropout` and `recurrent_dropout` of a GatedCell act only inside a "
-        "keras_gated.GatedRNN...Received: dropout=0.5, recurrent_dropout=0.0 in another layer. Use "
-        "GatedRNN, GatedLSTM or GatedGRU, or no dropout.",
+        "Arguments `dropout` of a GatedCell act in training only inside a keras_gated.GatedRNN, "
+        "which draws for the whole sequence. Received: dropout=0.5 in another layer. Use GatedRNN, "
+        "GatedLSTM or GatedGRU, or leave them out.",
     ),
     "constant t_max": (lambda: kg.Chrono(2), "Argument `t_max` must be > 2"),
     "count of no units": (

@@ -196,7 +196,7 @@ ERRORS = {
     ),
     "time parallel": (
         lambda: kg.GatedRNN(U, "min_gru", zoneout=0.1, time_parallel=True),
-        "Arguments `time_parallel` and `zoneout` exclude each other",
+        "Arguments `time_parallel=True` and `zoneout=0.1` exclude each other",
     ),
     "a cell alone": (
         lambda: keras.layers.RNN(kg.GatedCell(U, "gru", zoneout=0.5, weight_noise=0.1))(

@@ -150,7 +150,7 @@ def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
         for one, before in zip(runs, given, strict=True):
             flat = list(before) if isinstance(before, list | tuple) else [before]
             one = replace(one, in_time_order=vars(layer).get("in_time_order", False))
-            result = run(one, x, flat, seen, Draws(None, one.cell.kept))
+            result = run(one, x, flat, seen, Draws(kept=one.cell.kept))
             if result is None:  # then none of the stack leaves but as Keras's loop
                 for other in runs:
                     if other.names != one.names:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 import keras
 from keras import ops
 
-from keras_gated.activations import lookup
 from keras_gated.cell import GatedCell
 from keras_gated.export.choice import Choice, choose
 from keras_gated.export.errors import ExportError, require
 from keras_gated.export.layers_within import Names, places_within
 from keras_gated.export.lowering import Lowering, Refused
 from keras_gated.export.native import Call
+from keras_gated.export.operands import block_arrays, is_zeros, operator_input
 from keras_gated.export.packing import Arrays, pack
 from keras_gated.export.scan import Scan, scan
 from keras_gated.recurrence.fused import run_fused
@@ -82,7 +82,7 @@ class Tracer:
 
     def __call__(self, layer, sequences, states: list, mask, drawn):
         """Runs `layer`: a `GatedRNN`, or a `foreign.Run`, which has the same attributes."""
-        choice = self._choose(layer, sequences)
+        choice = self._choose(layer, sequences, states)
         result = None
         if choice.operator == "Scan":
             try:
@@ -117,15 +117,13 @@ class Tracer:
             names[0], self._wanted(names), choice, layer, cell, cell, size
         )
 
-    def _choose(self, layer, sequences) -> Choice:
-        form, wanted = layer.cell.form, self._wanted(self._names(layer))
-        dtype = keras.backend.standardize_dtype(sequences.dtype)
-        cell = layer.cell
-        choice = choose(form, cell.units, wanted, self.expected_batch, cell.beside)
-        if choice.lowering and dtype != "float32":
-            found = choose(form, layer.cell.units, "scan")
-            return replace(found, reason=f"{dtype}: onnxruntime's operators take float32")
-        return choice
+    def _choose(self, layer, sequences, states: list) -> Choice:
+        cell, wanted = layer.cell, self._wanted(self._names(layer))
+        choice = choose(cell.form, cell.units, wanted, self.expected_batch, cell.beside)
+        if choice.lowering and (reason := _not_native(cell, sequences, states)):
+            return replace(choose(cell.form, cell.units, "scan"), reason=reason)
+        taken_in = _taken_in(cell) if choice.lowering else []
+        return replace(choice, reason="; ".join([choice.reason, *taken_in]))
 
     def _names(self, layer) -> tuple[str, ...]:
         """Names by which a layer or a `foreign.Run` may be meant, its place in the model first."""
@@ -193,6 +191,9 @@ class Tracer:
         sequence, last, *states = self._stub(
             call, list(tensors.values()), [(x.dtype, shape) for shape in shapes]
         )
+        if layer.cell.projection_units:
+            kernel = layer.cell.tensors["output_projection_kernel"]
+            sequence, last, states[0] = (ops.matmul(h, kernel) for h in (sequence, last, states[0]))
         return last, sequence, states
 
     def _as_scan(self, layer, sequences, states: list, mask, drawn) -> tuple:
@@ -205,7 +206,7 @@ class Tracer:
     def _call(self, layer, lowering: Lowering, width: int, inputs: tuple) -> Call:
         name, cell = self._names(layer)[0], layer.cell
         if id(cell) not in self._packed:
-            blocks = _block_arrays(cell)
+            blocks = block_arrays(cell)
             fed = cell.units if "candidate" in lowering.outside else 0
             size = (width - fed) // max(1, len(lowering.feeds))
             arrays = pack(lowering, blocks, size, cell.units)
@@ -245,46 +246,20 @@ def in_time_order(layer) -> bool:
     return getattr(layer, "in_time_order", False)
 
 
-def _block_arrays(cell: GatedCell) -> dict:
-    """The cell's weights by meaning, as they are now and not as the trace sees them."""
-    (tf,) = require("tensorflow")
-    with tf.init_scope():
-        return {
-            block: {key: ops.convert_to_numpy(weight) for key, weight in weights.items()}
-            for block, weights in cell.block_weights().items()
-        }
+def _not_native(cell: GatedCell, sequences, states: list) -> str | None:
+    """Why a cell that is an operator is none where it is called so."""
+    dtype = keras.backend.standardize_dtype(sequences.dtype)
+    if dtype != "float32":
+        return f"{dtype}: onnxruntime's operators take float32"
+    if cell.projection_units and not all(map(is_zeros, states)):
+        return "no operator takes an initial state from behind projection_units"
+    return None
 
 
-def operator_input(layer, lowering: Lowering, sequences):
-    """Returns the operator's input (B, T, I) and the output gate (B, T, U), or None, before it."""
-    cell, outside = layer.cell, lowering.outside
-    formula, weights = cell.formula, cell.tensors
-    x = formula.projected(weights, sequences)
-    parts = [lookup(phi).function(x) for phi in lowering.feeds]
-    terms = formula.biased(weights, formula.input_terms(weights, sequences)) if outside else {}
-    if "candidate" in outside:
-        content = formula.activation["candidate"](terms["candidate"])
-        if "input" in outside:
-            content = content * _gate(cell, terms, "input")
-        parts.append(content + ops.zeros_like(x[..., :1]))  # (B, T, U) also without a kernel
-    gate = None
-    if "output" in outside:
-        gate = _gate(cell, terms, "output") + ops.zeros_like(x[..., :1])
-    return (parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)), gate
-
-
-def _gate(cell, terms: dict, name: str):
-    """The value of a gate that sees only the input, for all time steps."""
-    value = cell.form.gates[name]
-    v = cell.formula.activation[value.block](terms[value.block] + value.offset)
-    return 1.0 - v if value.complement else v
-
-
-def is_zeros(tensor) -> bool:
-    """Whether a tensor is known to be zero whatever goes into the model, as default states are."""
-    (tf,) = require("tensorflow")
-    known = tf.get_static_value(tensor)
-    operation = getattr(tensor, "op", None) if known is None else None
-    if operation is not None and operation.type == "Fill":
-        known = tf.get_static_value(operation.inputs[1])
-    return known is not None and not known.any()
+def _taken_in(cell: GatedCell) -> list[str]:
+    """What of a cell's options is exact in an operator's weights or behind it."""
+    said = {
+        "batch_norm": "batch_norm in its weights",
+        "projection_units": "projection_units as one product behind it",
+    }
+    return [said[name] for name in cell.options(said)]

@@ -52,7 +52,7 @@ def run(layer, sequences, states, mask, drawn: Draws, loop: Callable[[], tuple])
         if result is not None:
             return result
     elif takes_parallel(layer, sequences):
-        return run_at_once(layer, sequences, states, mask)
+        return run_at_once(layer, sequences, states, mask, drawn)
     elif takes(layer):
         return run_fused(layer, sequences, states, mask, drawn)
     return loop() if mask is None or ON_TENSORFLOW else _silenced(layer, mask, *loop())

@@ -52,14 +52,14 @@ class Cut:
         formula: of a cell without gate recurrence.
         weights: tensors by name.
         of_input: names of the blocks that have an input term.
-        h_mask: (B, U) or None, see `Formula.step`.
+        masks: see `Formula.step`.
         values: what the elementwise rest is a function of, for all time steps, tensors (T, B, U):
             the nodes, the states before, and the memory.
     """
 
-    def __init__(self, formula: Formula, weights: Tensors, of_input, h_mask, values: list):
+    def __init__(self, formula: Formula, weights: Tensors, of_input, masks, values: list):
         self.formula, self.weights, self.of_input = formula, weights, of_input
-        self.h_mask, self.values = h_mask, values
+        self.masks, self.values = masks, values
         self.pieces = self._replay(weights, values)
         self.nodes = tuple(p.names[0] for p in self.pieces if p.kind == "node")
         self.same = [_place(piece.raw, values) for piece in self.pieces]
@@ -73,7 +73,7 @@ class Cut:
         nodes, before = known[:-states], known[-states:]
         at = _Replay(iter(nodes), memory)
         terms = {k: ops.zeros_like(memory) for k in self.of_input}
-        h, _ = self.formula.step(weights, terms, before, self.h_mask, at)
+        h, _ = self.formula.step(weights, terms, before, self.masks, at)
         return [*at.pieces, Piece("output", (), h)]
 
     def slopes(self, values=None) -> Slopes:

@@ -11,18 +11,14 @@ from keras_gated.recurrence.sequence import Sequence
 
 def takes(layer) -> bool:
     """Whether the engine can run the layer; if not, Keras's own loop does."""
-    form = layer.cell.form
-    sees_input = any(block.kernel for block in form.blocks.values())
-    plain = layer.cell.formula.elementwise and not form.gate_recurrence
-    return plain and sees_input and not layer.unroll
+    return layer.cell.loop_reason is None and not layer.unroll
 
 
 def takes_parallel(layer, sequences) -> bool:
     """Whether the layer is run for all time steps at once: wanted, possible and worth it."""
     wanted = layer.time_parallel
     if wanted == "auto":
-        can = layer.cell.form.linear_memory and not layer.cell.kept and not layer.unroll
-        wanted = can and backend.accelerated()
+        wanted = layer.cell.linear and not layer.unroll and backend.accelerated()
     return wanted and sequences.shape[1] is not None
 
 
@@ -36,17 +32,17 @@ def run_fused(layer, sequences, states, mask, drawn: Draws, loop=None):
     x = _turned(layer, sequences)
     valid = None if mask is None else _turned(layer, ops.cast(mask, x.dtype)[..., None])
     weights = cell.tensors
-    terms = cell.formula.input_terms(weights, x, _apart)
-    used = {k: w for k, w in weights.items() if k in RECURRENT}
+    terms = cell.input_terms(weights, x, _apart, valid, drawn.training)
+    used = {k: w for k, w in weights.items() if k not in OF_INPUT}
     kept = [_turned(layer, d) if is_series(d) else d for d in drawn.kept]
     sequence = Sequence(cell.formula, used, terms, states, valid, drawn._replace(kept=kept))
     h, last = sequence.run() if loop is None else sequence.run_by(loop)
     return _result(layer, ops.transpose(h, (1, 0, 2)), last, mask)
 
 
-def run_at_once(layer, sequences, states, mask):
+def run_at_once(layer, sequences, states, mask, drawn: Draws):
     """Runs a layer's cell for all time steps at once; arguments and result as `recurrence.run`."""
-    return _result(layer, *run_parallel(layer, sequences, states, mask), mask)
+    return _result(layer, *run_parallel(layer, sequences, states, mask, drawn), mask)
 
 
 def _result(layer, h, states: list, mask):
@@ -68,10 +64,8 @@ def _apart(names, x, kernel):
     return {name: ops.matmul(x, part) for name, part in split(names, kernel).items()}
 
 
-RECURRENT = (
-    *("recurrent_kernel", "bias", "recurrent_diagonal_kernel", "peephole"),
-    "gate_recurrent_kernel",
-)
+# The weights that `Formula.input_terms` takes, and no step.
+OF_INPUT = ("kernel", "kernel_gain", "diagonal_kernel", "projection_kernel", "projection_bias")
 
 
 def _turned(layer, x):

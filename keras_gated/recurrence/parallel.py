@@ -11,10 +11,10 @@ References:
 
 from keras import ops
 
-from keras_gated.formula import Hooks
+from keras_gated.formula import Hooks, Masks
 
 
-def run_parallel(layer, sequences, states, mask):
+def run_parallel(layer, sequences, states, mask, drawn):
     """Runs a layer's cell over time.
 
     Args:
@@ -22,6 +22,7 @@ def run_parallel(layer, sequences, states, mask):
         sequences: (B, T, k F), T known.
         states: list of (B, U).
         mask: bool (B, T) or None.
+        drawn: `Draws`, of which no state keeps a share.
 
     Returns:
         The outputs h (B, T, U) in running direction, and the list of last states.
@@ -32,10 +33,11 @@ def run_parallel(layer, sequences, states, mask):
         mask = ops.flip(mask, axis=1) if layer.go_backwards else mask
         mask = ops.cast(mask, first[-1].dtype)[..., None]
     weights = cell.tensors
-    terms = cell.formula.input_terms(weights, x)
+    terms = cell.input_terms(weights, x, mask=mask, training=drawn.training)
     series = ops.zeros_like(ops.cast(x[..., :1], first[-1].dtype)) + first[-1]
     at = _AllAtOnce(series, first[-1], mask)
-    h, _ = cell.formula.step(weights, terms, first, at=at)
+    masks = Masks(*(m if m is None else m[:, None] for m in drawn.masks))
+    h, _ = cell.formula.step(weights, terms, first, masks, at)
     if mask is None or len(states) == 1:  # h is the memory, and stands still with it
         series = [h, at.c][: len(states)]
     else:

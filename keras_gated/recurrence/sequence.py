@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_gated.draws import Draws, is_series, zoned
-from keras_gated.formula import Formula, Hooks, Tensors, cast_like
+from keras_gated.formula import Formula, Hooks, Masks, Tensors, cast_like
 from keras_gated.recurrence.backend import backend
 from keras_gated.recurrence.cut import Cut, Slopes
 
@@ -31,7 +31,7 @@ class Parts(NamedTuple):
     states: list
     weights: Tensors
     mask: Any
-    h_mask: Any
+    masks: Masks
     kept: list
 
 
@@ -68,8 +68,8 @@ class Sequence:
     ):
         self.formula, self.kept = formula, drawn.kept
         self.of_input, self.names, self.count = tuple(terms), tuple(weights), len(states)
-        self.masks = (mask is not None, drawn.h_mask is not None)
-        masks = _known(mask, drawn.h_mask, *drawn.series)
+        self.masks = [x is not None for x in (mask, *drawn.masks)]
+        masks = _known(mask, *drawn.masks, *drawn.series)
         self.tensors = [*terms.values(), *states, *weights.values(), *masks]
 
     def run(self) -> tuple[Any, list]:
@@ -94,9 +94,9 @@ class Sequence:
         terms = {k: next(rest) for k in self.of_input}
         states = [next(rest) for _ in range(self.count)]
         weights = {k: next(rest) for k in self.names}
-        mask, h_mask = (next(rest) if there else None for there in self.masks)
+        mask, *masks = (next(rest) if there else None for there in self.masks)
         kept = [next(rest) if is_series(share) else share for share in self.kept]
-        return Parts(terms, states, weights, mask, h_mask, kept)
+        return Parts(terms, states, weights, mask, Masks(*masks), kept)
 
     def forward(self, *tensors, keep: bool = True):
         """Returns [h of all time steps, *last states], and what the gradient needs, if `keep`."""
@@ -109,8 +109,11 @@ class Sequence:
         """Returns the last states and the series of states and nodes, or of h alone."""
 
         def step(states, xs):
-            terms, at = dict(zip(parts.terms, xs, strict=False)), _Noted(states[0])
-            _, new = self.formula.step(weights, terms, states, parts.h_mask, at)
+            terms, at = (
+                dict(zip(parts.terms, xs, strict=False)),
+                _Noted(states[self.formula.form.memory_at]),
+            )
+            _, new = self.formula.step(weights, terms, states, parts.masks, at)
             new = zoned(_of_step(parts.kept, xs[len(parts.terms) :]), new, states)
             if parts.mask is not None:
                 new = _where(xs[-1] > 0, new, states)
@@ -130,10 +133,10 @@ class Sequence:
         pairs = zip(parts.states, history, strict=True)
         before = [ops.concatenate([s[None], x[:-1]]) for s, x in pairs]
         values = [*nodes, *before, memory]
-        cut = Cut(self.formula, parts.weights, self.of_input, parts.h_mask, values)
+        cut = Cut(self.formula, parts.weights, self.of_input, parts.masks, values)
         carry, of_nodes = self._back(cut, parts, upstream)
         of_weights = cut.of_weights(of_nodes)
-        fixed = _known(parts.mask, parts.h_mask, *_series(parts.kept))
+        fixed = _known(parts.mask, *parts.masks, *_series(parts.kept))
         return [
             *(cast_like(of_nodes[k], term) for k, term in parts.terms.items()),
             *carry,
