@@ -114,6 +114,16 @@ def not_negative(value: Any, name: str) -> float:
     return value
 
 
-def positive_or_none(value: Any, name: str) -> Any:
+def positive_or_none(value: Any, name: str) -> int | None:
     """Returns an int > 0, or None."""
     return None if value is None else positive(value, name)
+
+
+def bound(value: Any, name: str) -> float | None:
+    """Returns a number > 0, or None."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and value > 0):
+        raise ValueError(
+            f"Argument `{name}` must be a number > 0, or None. Received: {name}={value!r}."
+        )
+    return value

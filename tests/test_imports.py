@@ -16,7 +16,8 @@ HOME = Path(keras_gated.__file__).parent
 ROOMS = """
     parts spec resolve activations registry catalogue
     export.biases export.lowering notation description formula initializers
-    draws options saving cell window recurrence layers batches counterparts convert torch_weights
+    draws options saving cell_weights cell window recurrence layers
+    batches counterparts convert torch_weights
     export traces callbacks conformance arguments cli
 """.split()
 # What is inside these may import one another.

@@ -194,6 +194,10 @@ ERRORS = {
         lambda: kg.GatedLSTM(U, weight_noise=-0.1),
         "Argument `weight_noise` must be a number >= 0. Received: weight_noise=-0.1.",
     ),
+    "a bound of 0": (
+        lambda: kg.GatedLSTM(U, state_clip=0.0),
+        "Argument `state_clip` must be a number > 0, or None. Received: state_clip=0.0.",
+    ),
     "time parallel": (
         lambda: kg.GatedRNN(U, "min_gru", zoneout=0.1, time_parallel=True),
         "Arguments `time_parallel=True` and `zoneout=0.1` exclude each other",

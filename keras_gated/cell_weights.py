@@ -1,0 +1,187 @@
+"""The weights of a cell: made as its specification asks, read and set by meaning."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gated.formula import Formula, split
+from keras_gated.parts import Config
+from keras_gated.resolve import NormalForm, Weight
+
+
+class CellWeights(keras.layers.Layer):
+    """What a `GatedCell` has of weights.
+
+    Attributes:
+        form: the cell's normal form.
+        formula: its `Formula`.
+        laid_out: its weights, tuple of `Weight`, in order.
+        normalizer: the layer that normalises the input's product, or None.
+        units, projection_units: int, and int or None.
+    """
+
+    form: NormalForm
+    formula: Formula
+    laid_out: tuple[Weight, ...]
+    normalizer: Any
+    units: int
+    projection_units: int | None
+    _noise: dict[str, Any]
+
+    def build(self, input_shape):
+        form = self.form
+        if input_shape[-1] % form.window:
+            raise ValueError(
+                f"Argument `inputs` of {self.name} must have {form.window} x F features, the "
+                f"window of {form.window} time steps side by side. Received: shape={input_shape}. "
+                "Use keras_gated.GatedRNN, which lays the window itself."
+            )
+        self._check_activations()
+        inputs = input_shape[-1] // form.window
+        shapes = form.shapes(inputs, self.units, self.projection_units)
+        shapes["output_projection_kernel"] = (self.units, self.projection_units)
+        for weight in self.laid_out:
+            arguments = self._arguments_of(weight)
+            variable = self.add_weight(
+                shape=shapes.get(weight.name, weight.shape(inputs, self.units)),
+                name=weight.name,
+                autocast=is_matrix(weight),
+                **arguments,
+            )
+            setattr(self, weight.name, variable)
+        if self.normalizer:
+            self.normalizer.build((None, self.units * len(self.formula.names["kernel"])))
+        self.built = True
+
+    def _check_activations(self) -> None:
+        """Raises a ValueError if an activation has weights, which nobody would train or save."""
+        for function in self.formula.functions:
+            if isinstance(function, keras.Layer):
+                if not function.built:
+                    function.build((None, self.units))
+                if function.weights:
+                    raise ValueError(
+                        f"An activation of {self.name} must have no weights of its own. Received: "
+                        f"{type(function).__name__}. Put it behind the layer, or use a function."
+                    )
+
+    def _arguments_of(self, weight: Weight) -> dict:
+        """Initializer, regularizer and constraint of a weight."""
+        kind = {"recurrent_kernel": "recurrent", "gate_recurrent_kernel": "recurrent"}.get(
+            weight.keys[0], weight.keys[0]
+        )
+        if kind in ("kernel_gain", "recurrent_gain", "gain", "shift"):
+            return {"initializer": "zeros" if kind == "shift" else "ones"}
+        initializer = getattr(self, f"{kind}_initializer")
+        if weight.name == "bias":
+            initializer = self._initial_bias
+        elif "diagonal" in weight.name:
+            initializer = self.diagonal_initializer
+        return {
+            "initializer": initializer,
+            "regularizer": getattr(self, f"{kind}_regularizer", None),
+            "constraint": getattr(self, f"{kind}_constraint", None),
+        }
+
+    def _initial_bias(self, shape, dtype=None):
+        """The gates' own initial biases, and the cell's for each run of blocks that have none."""
+        own = [block.bias_initializer for block in self.form.blocks.values() if block.use_bias]
+        if not any(own):
+            return self.bias_initializer(shape, dtype=dtype)
+        row = []
+        for named, run in groupby(own):
+            count = len(list(run))
+            if named is None:
+                row.append(self.bias_initializer((count * self.units,), dtype=dtype))
+            else:
+                draw = keras.initializers.get(Config.thaw(named))
+                row += [draw((self.units,), dtype=dtype) for _ in range(count)]
+        bias = ops.concatenate(row)
+        if len(shape) == 1:
+            return bias
+        return ops.stack([bias, self.bias_initializer(shape[1:], dtype=dtype)])
+
+    def _laid_out(self):
+        return ((weight, getattr(self, weight.name)) for weight in self.laid_out)
+
+    @property
+    def tensors(self) -> dict[str, Any]:
+        """The weights by name: what the formula takes. Matrices are in the compute dtype."""
+        types = {True: self.compute_dtype, False: self.variable_dtype}
+        tensors = {
+            weight.name: ops.convert_to_tensor(variable, dtype=types[is_matrix(weight)])
+            for weight, variable in self._laid_out()
+        }
+        return tensors | {name: tensors[name] + noise for name, noise in self._noise.items()}
+
+    def block_weights(self) -> dict[str, dict[str, Any]]:
+        """Returns the weights by meaning.
+
+        Returns:
+            {"forget": {"kernel": (F, U), "recurrent_kernel": (U, U), "bias": (U,), "peephole":
+            (U,)}, ..., "candidate": {..., "recurrent_bias": (U,)}}: live tensors; diagonal kernels
+            are vectors (U,), "gate_recurrent_kernel" is (3, U, U), from the previous input, forget
+            and output gates. With projection_units "output_projection": {"kernel": (U, P)}, with
+            layer_norm "kernel_gain" and "recurrent_gain" (U,) beside the kernels and "memory":
+            {"gain", "shift"}. Only what exists has a key. The statistics of batch normalisation
+            are in `cell.normalizer`.
+
+        Raises:
+            ValueError: if the cell is not built.
+        """
+        if not self.built:
+            raise ValueError(
+                f"{self.name} has no weights yet. Build it first: call it on data, or "
+                "layer.build((None, None, features))."
+            )
+        names = [*self.form.blocks, *(name for w in self.laid_out for name in w.blocks)]
+        blocks: dict[str, dict[str, Any]] = {name: {} for name in names}
+        for weight, variable in self._laid_out():
+            tensor = ops.copy(variable.value)  # no variable, also where there is one block alone
+            rows = ops.unstack(tensor, axis=0) if len(weight.keys) > 1 else [tensor]
+            for key, row in zip(weight.keys, rows, strict=True):
+                for name, part in split(weight.blocks, row).items():
+                    if weight.rows == "gates":
+                        part = ops.reshape(part, (-1, self.units, self.units))
+                    blocks[name][key] = part
+        return {name: parts for name, parts in blocks.items() if parts}
+
+    def set_block_weights(self, blocks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Sets the weights by meaning.
+
+        Args:
+            blocks: arrays in the structure that `block_weights` returns, complete.
+
+        Raises:
+            ValueError: if a block, a weight or a shape is missing or not of this cell.
+        """
+        expected, received = _shapes(self.block_weights()), _shapes(blocks)
+        if expected != received:
+            raise ValueError(
+                "Argument `blocks` must have the structure and shapes of block_weights(). "
+                f"Expected: {expected}. Received: {received}."
+            )
+        for weight, variable in self._laid_out():
+            rows = [
+                ops.concatenate([_flat(blocks[name][key]) for name in weight.blocks], axis=-1)
+                for key in weight.keys
+            ]
+            variable.assign(ops.reshape(ops.stack(rows), variable.shape))
+
+
+def is_matrix(weight: Weight) -> bool:
+    """Whether a weight is multiplied as a matrix, which mixed precision does in 16 bits."""
+    return weight.name.endswith("kernel") and "diagonal" not in weight.name
+
+
+def _shapes(blocks: Mapping) -> dict:
+    return {k: {n: tuple(ops.shape(t)) for n, t in block.items()} for k, block in blocks.items()}
+
+
+def _flat(array):
+    """A block as it lies in its weight, matrices of gate recurrence one under the other."""
+    array = ops.convert_to_tensor(array)
+    return ops.reshape(array, (-1, array.shape[-1])) if len(array.shape) == 3 else array
