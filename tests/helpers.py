@@ -59,6 +59,11 @@ def apart(one, other) -> float:
     return float(np.abs(ops.convert_to_numpy(one) - ops.convert_to_numpy(other)).max())
 
 
+def largest(x) -> float:
+    """The greatest absolute value."""
+    return float(np.abs(ops.convert_to_numpy(x)).max())
+
+
 def raises(make, text: str, kind=ValueError) -> None:
     """Asserts that `make()` raises `kind` with `text` in its message, `...` for anything."""
     pattern = ".*".join(re.escape(part) for part in text.split("..."))
