@@ -19,6 +19,17 @@ QUICK = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
 # Elsewhere keras.ops gives float32 back for float64 (keras.ops.tanh, to name one).
 FINEST = "float64" if BACKEND == "tensorflow" else "float32"
 
+# Of each kind of part one cell that has it (test_presets sees to that): what a test of how cells
+# run goes through. `-m long` goes through the others too.
+TYPICAL = """
+    lstm lstm_peephole lstm_1997 fgr cifg elman leaky_rnn gru gru_cho mgu janet slim_lstm4a
+    slim_lstm5 mut1 mut3 t_gru t_lstm min_gru minimal_rnn qrnn_fo cfn li_gru nbrc star
+""".split()
+OTHERS = [name for name in kg.presets if name not in TYPICAL]
+every_preset = pytest.mark.parametrize(
+    "name", [*TYPICAL, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)]
+)
+
 # By what is compared, relative to max(1, |expected|). Each is at least ten times the worst that a
 # correct cell shows; no test has a tolerance of its own.
 TOLERANCE = {

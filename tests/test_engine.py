@@ -8,7 +8,17 @@ states, gradients by weights and initial states, from outputs and from the last 
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, FINEST, B, U, assert_close, case, gradients, run_and_differentiate
+from helpers import (
+    BACKEND,
+    FINEST,
+    B,
+    U,
+    assert_close,
+    case,
+    every_preset,
+    gradients,
+    run_and_differentiate,
+)
 from keras import ops
 
 import keras_gated as kg
@@ -55,7 +65,7 @@ class Summed(keras.layers.Layer):
         return outputs + sum(last[1:], start=last[0])[:, None]
 
 
-@pytest.mark.parametrize("name", list(kg.presets))
+@every_preset
 def test_gradient_under_masks_equals_that_of_keras_loop(name):
     this, layers = both(name, return_state=True)
     scales = np.random.default_rng(1).normal(size=(5, B, U))

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers import OTHERS, TYPICAL
 from test_lowering import OPERATOR
 
 import keras_gated as kg
@@ -35,7 +36,9 @@ def path(tmp_path) -> str:
 def randomized(model, seed=0, scale=0.5):
     """The model with random weights everywhere: zero biases and peepholes hide mistakes."""
     rng = np.random.default_rng(seed)
-    model.set_weights([scale * rng.standard_normal(w.shape) for w in model.get_weights()])
+    drawn = [scale * rng.standard_normal(w.shape) for w in model.get_weights()]
+    pairs = zip(drawn, model.weights, strict=True)
+    model.set_weights([np.abs(array) if "variance" in w.path else array for array, w in pairs])
     return model
 
 
@@ -87,11 +90,17 @@ def assert_same(model, path: str, *arrays):
 
 # Every preset -----------------------------------------------------------------------------------
 
-FAMILIES = sorted({preset.family for preset in kg.presets.values()})
-
-
-def of_family(family: str) -> list[str]:
-    return [name for name, preset in kg.presets.items() if preset.family == family]
+GROUPS = {f"typical {k}": TYPICAL[k::4] for k in range(4)}  # several in a model
+FAMILIES = {
+    family: [name for name in OTHERS if kg.presets[name].family == family]
+    for family in sorted({kg.presets[name].family for name in OTHERS})
+}
+MORE = [pytest.param(names, "auto", marks=pytest.mark.long) for names in FAMILIES.values()]
+every_preset = pytest.mark.parametrize(
+    ("names", "lowering"),
+    [*((names, "auto") for names in GROUPS.values()), (GROUPS["typical 1"], "scan"), *MORE],
+    ids=[*GROUPS, "typical 1 as scan", *FAMILIES],
+)
 
 
 def error_bound(y32, y64) -> np.ndarray:
@@ -118,15 +127,10 @@ class SideBySide(keras.Model):
 
 
 X_SPEC = keras.InputSpec(shape=(None, None, U), dtype="float32")
-MORE = [pytest.param(family, "scan", marks=pytest.mark.long) for family in FAMILIES[1:]]
 
 
-@pytest.mark.parametrize(
-    ("family", "lowering"),
-    [*((family, "auto") for family in FAMILIES), (FAMILIES[0], "scan"), *MORE],
-)
-def test_every_preset(family, lowering, path):
-    names = of_family(family)
+@every_preset
+def test_every_preset(names, lowering, path):
     # As many features as units: two presets need it.
     layers = [kg.GatedRNN(U, name, return_sequences=True, name=name) for name in names]
     model = randomized(SideBySide(layers, U))
@@ -145,14 +149,12 @@ def test_every_preset(family, lowering, path):
     assert len({found.shape for found in parity.outputs}) == 3
 
 
-@pytest.mark.parametrize(
-    ("family", "lowering"), [*((family, "auto") for family in FAMILIES), ("additive", "scan")]
-)
-def test_every_preset_under_masks(family, lowering, path):
+@every_preset
+def test_every_preset_under_masks(names, lowering, path):
     def made(dtype):
         layers = [
             kg.GatedRNN(U, name, return_sequences=True, return_state=True, dtype=dtype)
-            for name in of_family(family)
+            for name in names
         ]
         return randomized(SideBySide(layers, U, dtype))
 

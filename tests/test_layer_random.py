@@ -1,9 +1,10 @@
 """Random specifications and options: built, trained a step under XLA, saved, loaded, compared.
 
-The environment variable KERAS_GATED_RANDOM sets how many (12 unless given: XLA takes some seconds
+The environment variable KERAS_GATED_RANDOM sets how many (6 unless given: XLA takes some seconds
 for each). Six at a time are layers of one model, which is compiled and saved once.
 """
 
+import json
 import os
 
 import hypothesis
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 import keras_gated as kg
 
-TESTS, EACH, F, B = 2, 6, 3, 4
-EXAMPLES = -(-int(os.environ.get("KERAS_GATED_RANDOM", 12)) // (TESTS * EACH))
+TESTS, EACH, F, B = 1, 6, 3, 4
+EXAMPLES = -(-int(os.environ.get("KERAS_GATED_RANDOM", 6)) // (TESTS * EACH))
 KERNELS = st.sampled_from(["dense", "diagonal", None])
 ACTIVATIONS = st.sampled_from([None, "tanh", "sigmoid", "hard_sigmoid", "relu", "softsign", "gelu"])
 
@@ -68,6 +69,13 @@ options = {
     "time_parallel": st.sampled_from([False, "auto"]),
     "dropout": st.sampled_from([0.0, 0.0, 0.3]),
     "recurrent_dropout": st.sampled_from([0.0, 0.0, 0.3]),
+    "candidate_dropout": st.sampled_from([0.0, 0.0, 0.3]),
+    "zoneout": st.sampled_from([0.0, 0.0, 0.3]),
+    "weight_noise": st.sampled_from([0.0, 0.0, 0.1]),
+    "state_clip": st.sampled_from([None, None, 0.5]),
+    "layer_norm": st.sampled_from([False] * 3 + [True]),
+    "batch_norm": st.sampled_from([False] * 5 + [True]),
+    "projection_units": st.sampled_from([None] * 4 + [2]),
     "kernel_regularizer": st.sampled_from([None, "l2"]),
     "recurrent_constraint": st.sampled_from([None, keras.constraints.MaxNorm(0.5)]),
     "dtype": st.sampled_from(["float32", "float32", "mixed_bfloat16"]),
@@ -78,9 +86,11 @@ options = {
 def arguments_of_a_layer(spec: dict, given: dict) -> dict | None:
     """What GatedRNN takes, or None where the specification is none."""
     try:
-        return {"spec": kg.CellSpec(**spec), **given}
+        arguments = {"spec": kg.CellSpec(**spec), **given}
+        kg.GatedRNN(**arguments)
     except ValueError:
         return None
+    return arguments
 
 
 layers = st.builds(arguments_of_a_layer, specifications(), st.fixed_dictionaries(options))
@@ -123,13 +133,14 @@ def randomize(model, rng) -> None:
 
 
 @pytest.fixture
-def one_dropout(monkeypatch):
-    """Dropout drawn by XLA in eager steps too: TensorFlow has other numbers for the same seed."""
+def drawn_alike(monkeypatch):
+    """All drawn by XLA in eager steps too: TensorFlow has other numbers for the same seed."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        draw = keras.random.dropout
-        monkeypatch.setattr(keras.random, "dropout", tf.function(draw, jit_compile=True))
+        for name in ("dropout", "uniform", "normal"):
+            draw = tf.function(getattr(keras.random, name), jit_compile=True)
+            monkeypatch.setattr(keras.random, name, draw)
 
 
 def train(model, x, y, compiled: bool) -> None:
@@ -139,9 +150,14 @@ def train(model, x, y, compiled: bool) -> None:
     assert np.isfinite(model.train_on_batch(x, y)).all()
 
 
+def as_text(config: dict) -> str:
+    """A config as a file holds it: Bidirectional has tuples that come back as lists."""
+    return json.dumps(config, sort_keys=True)
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="torch compiles nothing by XLA")
 @pytest.mark.parametrize("seed", range(TESTS))
-@pytest.mark.usefixtures("one_dropout")
+@pytest.mark.usefixtures("drawn_alike")
 def test_any_layer(seed, tmp_path):
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -174,6 +190,6 @@ def test_any_layer(seed, tmp_path):
                     assert_close(a, b, kind, a.path)
             assert_close(found[at], expected[at], "reload", f"loaded {at}")
             again, layer = (m.get_layer(f"layer_{at}") for m in (loaded, model))
-            assert again.get_config() == layer.get_config()
+            assert as_text(again.get_config()) == as_text(layer.get_config())
 
     check()

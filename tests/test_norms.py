@@ -3,7 +3,21 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, FINEST, B, F, T, U, apart, assert_close, case, gradients, raises
+from helpers import (
+    BACKEND,
+    FINEST,
+    OTHERS,
+    TYPICAL,
+    B,
+    F,
+    T,
+    U,
+    apart,
+    assert_close,
+    case,
+    gradients,
+    raises,
+)
 from reference import run
 from reference.base import sigmoid
 from test_engine import MASK, compare
@@ -283,7 +297,7 @@ def allowed(name: str, **options) -> dict:
 DRAWN = {"dropout": 0.2, "recurrent_dropout": 0.2, "candidate_dropout": 0.2, "zoneout": 0.2}
 MORE = {"weight_noise": 0.05, "state_clip": 1.5, "batch_norm": True}
 SETS = [DRAWN | MORE, {"layer_norm": True, "projection_units": P, **DRAWN}]
-CHUNKS = [list(kg.presets)[k::11] for k in range(11)]
+CHUNKS = [TYPICAL[k::5] for k in range(5)] + [OTHERS[k::8] for k in range(8)]
 chunks = pytest.mark.parametrize(
     "names", [CHUNKS[0], *(pytest.param(c, marks=pytest.mark.long) for c in CHUNKS[1:])]
 )

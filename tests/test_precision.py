@@ -12,6 +12,7 @@ from helpers import (
     U,
     assert_close,
     case,
+    every_preset,
     gradients,
     run_and_differentiate,
 )
@@ -24,7 +25,7 @@ POLICIES = ["float32", "float64", "float16", "bfloat16", *MIXED]
 
 
 @mixed
-@pytest.mark.parametrize("name", list(kg.presets))
+@every_preset
 def test_numbers_are_near_those_of_the_witness(name, policy):
     """From which those in float32 differ a thousand times less."""
     this = case(name).until(5)

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from helpers import (
     FINEST,
+    OTHERS,
     QUICK,
     TOLERANCE,
+    TYPICAL,
     B,
     F,
     U,
@@ -20,6 +22,7 @@ from helpers import (
 from reference import WITNESSES, draw, run
 
 import keras_gated as kg
+from keras_gated.resolve import resolve
 
 NAMES = list(kg.presets)
 every = pytest.mark.parametrize("name", NAMES)
@@ -42,6 +45,31 @@ arguments = pytest.mark.parametrize(("name", "given"), ARGUMENTS)
 def test_presets_and_witnesses_have_the_same_names():
     assert set(NAMES) == set(WITNESSES)
     assert [name for name in NAMES if WITNESSES[name].square] == list(SQUARE)
+
+
+def parts_of(names) -> set:
+    """What the cells are made of: (what, which kind)."""
+    found = set()
+    for name in names:
+        form = resolve(kg.presets[name].spec)
+        kinds = [(key, getattr(form, key)) for key in ("memory", "reset", "window", "states")]
+        kinds += [
+            (key, getattr(form, f"{key}_activation")) for key in ("output", "memory", "carry")
+        ]
+        kinds += [("projection", form.projection is None), ("linear", form.linear_memory)]
+        kinds += [(weight.name, len(weight.keys)) for weight in form.weights]
+        for block in form.blocks.values():
+            kinds += [(key, value) for key, value in vars(block).items() if "init" not in key]
+        for gate, value in form.gates.items():
+            tied = value.block is not None and value.block != gate
+            constant = value.constant if value.constant in (None, 0.0, 1.0) else "another"
+            kinds.append((gate, (constant, tied, value.complement, bool(value.offset))))
+        found |= {str(kind) for kind in kinds}
+    return found
+
+
+def test_the_typical_presets_have_every_kind_of_part():
+    assert parts_of(TYPICAL) == parts_of(kg.presets) and len(TYPICAL) < len(OTHERS)
 
 
 @every

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, F, T, U, assert_close, case
+from helpers import BACKEND, F, T, U, assert_close, case, every_preset
 
 import keras_gated as kg
 
@@ -23,7 +23,7 @@ TRAINED = [
 ]
 
 
-@pytest.mark.parametrize("name", list(kg.presets))
+@every_preset
 def test_compiled_equals_eager(name):
     this = case(name)
     layer = this.layer(return_state=True)
