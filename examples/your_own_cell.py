@@ -29,7 +29,7 @@ from keras import ops
 
 import keras_gated as kg
 
-UNITS, TIME, EXAMPLES, BATCH, EPOCHS = 16, 20, 2048, 64, 8
+UNITS, TIME, EXAMPLES, BATCH, EPOCHS = 16, 20, 2048, 64, 5
 QUICK = "config", "states", "masks", "trainable", "precision"
 
 

@@ -20,9 +20,9 @@ from keras_gated.conformance.report import (
 from keras_gated.conformance.subject import Subject
 
 CHECKS: dict[str, Callable[[Subject], str]] = {
-    "config": keeping.config,
     "shapes": in_time.shapes,
     "deterministic": in_time.deterministic,
+    "config": keeping.config,
     "states": in_time.states,
     "rows": in_time.rows,
     "causal": in_time.causal,
@@ -36,6 +36,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "saving": keeping.saving,
     "onnx": keeping.onnx,
 }
+FIRST = ("shapes", "deterministic")  # where one fails, what comes after it says nothing
 LEAST = {"input_dim": 1, "batch_size": 2, "time": 3}
 
 
@@ -56,9 +57,10 @@ def check_cell(
     inputs and non-zero states; the cell itself is neither run nor changed. Copies are in float32
     unless a check says otherwise. The checks:
 
-    - "config": `get_config` and `from_config` make an equal cell.
     - "shapes": of outputs and states, and their type, at each step.
-    - "deterministic": two calls with training=False give the same.
+    - "deterministic": two calls with training=False give the same. Where this check or the one
+      before fails, those after it are skipped.
+    - "config": `get_config` and `from_config` make an equal cell.
     - "states": initial states are read; two halves with the states passed on are the whole.
     - "rows": rows of a batch do not know of one another.
     - "causal": what comes last does not change what comes before.
@@ -98,7 +100,7 @@ def check_cell(
     _check_arguments(sizes, seed, tolerance)
     names = _chosen(checks)
     subject = Subject(cell, input_dim, batch_size, time, seed, tolerance)
-    rows = tuple(_made(name, subject) for name in names)
+    rows = _made(names, subject)
     outcomes = {row.outcome for row in rows}
     report = CellReport(
         cell=type(subject.example).__name__,
@@ -106,14 +108,26 @@ def check_cell(
         passed=PASSED in outcomes and FAILED not in outcomes,
         tolerance=tolerance,
         seed=seed,
-        checks=rows,
+        checks=tuple(rows),
     )
     if raise_on_failure and not report.passed:
         raise CellError(f"The cell does not do what is expected of one.\n{report}")
     return report
 
 
-def _made(name: str, subject: Subject) -> CellCheck:
+def _made(names: Sequence[str], subject: Subject) -> list[CellCheck]:
+    rows, wrong = [], None
+    for name in names:
+        if wrong:
+            row = CellCheck(name, SKIPPED, f"not made, since {wrong!r} failed")
+        else:
+            row = _one(name, subject)
+            wrong = name if name in FIRST and row.outcome == FAILED else None
+        rows.append(row)
+    return rows
+
+
+def _one(name: str, subject: Subject) -> CellCheck:
     """One check; whatever it raises is its finding."""
     try:
         return CellCheck(name, PASSED, CHECKS[name](subject))
@@ -127,12 +141,13 @@ def _made(name: str, subject: Subject) -> CellCheck:
 
 def _chosen(checks: Sequence[str] | None) -> list[str]:
     names = list(CHECKS) if checks is None else [checks] if isinstance(checks, str) else [*checks]
-    if not names or (unknown := [name for name in names if name not in CHECKS]):
+    unknown = [name for name in names if name not in CHECKS]
+    if unknown or not names:
         raise ValueError(
             f"Argument `checks` must be None or names among {', '.join(map(repr, CHECKS))}. "
-            f"Received: {unknown if names else checks!r}."
+            f"Received: checks={checks!r}."
         )
-    return names
+    return [name for name in CHECKS if name in names]
 
 
 def _check_arguments(sizes: dict[str, Any], seed: Any, tolerance: Any) -> None:

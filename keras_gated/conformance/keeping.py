@@ -103,5 +103,6 @@ def onnx(s: Subject) -> str:
         left = export_onnx(model, path, verify=False).layers[0]
         parity = check_onnx(model, path, tolerance=s.tolerance, seed=s.seed)
     if not parity.passed:
-        raise Failed(" ".join(parity.problems))
+        more = len(parity.problems) - 1
+        raise Failed(parity.problems[0] + (f" And {more} more problems." if more else ""))
     return f"{left.operator}, {agreed(parity.largest_difference)}: {left.reason}"

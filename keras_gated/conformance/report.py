@@ -1,5 +1,6 @@
 """What `check_cell` found: a row for each check."""
 
+import re
 import textwrap
 from dataclasses import dataclass
 
@@ -76,5 +77,6 @@ class CellReport:
 
 
 def told(error: Exception) -> str:
-    """Returns an exception in one line: its type and what it says first."""
-    return textwrap.shorten(f"{type(error).__name__}: {reason_of(error)}", 300)
+    """Returns an exception in one line: its type and what it says first, or what is at its root."""
+    root = re.findall(r"^Exception encountered: (.+)$", str(error), flags=re.MULTILINE)
+    return textwrap.shorten(f"{type(error).__name__}: {(root or [reason_of(error)])[-1]}", 300)
