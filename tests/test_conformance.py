@@ -275,7 +275,11 @@ FAULTS = [
         Counts,
         {"deterministic": "training=False differ: outputs by .*, first at row 0, time step 0"},
     ),
-    (Noisy, {"deterministic": "training=False differ: outputs by .*, first at row 0, time step 0"}),
+    only(
+        ("tensorflow", "torch"),  # JAX refuses it
+        Noisy,
+        {"deterministic": "training=False differ: outputs by .*, first at row 0, time step 0"},
+    ),
     (ForgetsState, {"states": r"the cell does not read states\[0\]"}),
     (
         MixesRows,
@@ -292,9 +296,7 @@ FAULTS = [
         WrongGradient,
         {"gradients": "the gradient by .*/kernel is .* along a random direction; central diff"},
     ),
-    only(
-        ("tensorflow", "jax"), EagerOnly, {"compiled": "does not run as (graph|jit): .*Error: .*"}
-    ),
+    only(("tensorflow",), EagerOnly, {"compiled": "does not run as graph: .*Error: .*"}),
     only(("tensorflow",), NotForXla, {"compiled": "does not run as XLA: .*Error: .*"}),
     only(("tensorflow",), NotInOnnx, {"onnx": "raises ExportError: .*have no ONNX form: Erfinv"}),
 ]
@@ -335,13 +337,13 @@ def test_a_state_in_python_is_found_by_other_checks_too(name, sentence):
 
 
 def test_what_cannot_be_checked_is_told():
-    report = kg.check_cell(NoConfig(3), **SIZES)
+    report = kg.check_cell(NoConfig(3), checks=EVERYWHERE, **SIZES)
     assert {check.text for check in report.checks if check.outcome == "skipped"} == {
         "the cell's config makes no copy: give a function that makes the cell"
     }
     assert not kg.check_cell(NoConfig(3), checks="masks", **SIZES).passed  # nothing was checked
-    noisy = kg.check_cell(Noisy, checks=("shapes", "deterministic", "onnx"), **SIZES)
-    assert noisy.checks[-1].text == "not made, since 'deterministic' failed"
+    wrong = kg.check_cell(WrongSize, checks=("onnx", "shapes"), **SIZES)
+    assert wrong.checks[-1].text == "not made, since 'shapes' failed"
 
 
 def test_a_failure_raises_if_asked():
@@ -408,7 +410,7 @@ def test_errors(arguments, text):
 def test_the_example_runs(tmp_path, capsys):
     report = your_own_cell.main(["--smoke", "--out", str(tmp_path)])
     assert report.passed and report.cell == "MultiplicativeLSTMCell"
-    assert {file.name for file in tmp_path.iterdir()} == {"own.onnx", "inside.onnx"}
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     printed = capsys.readouterr().out
     assert re.search(r"^own +Loop ", printed, re.M) and re.search(r"^inside +LSTM ", printed, re.M)
     assert str(report) in printed

@@ -10,7 +10,7 @@ from keras import ops
 from keras_gated.conformance.in_time import flat
 from keras_gated.conformance.numbers import difference
 from keras_gated.conformance.report import Failed, Skipped
-from keras_gated.conformance.running import gradients, over_time, run, tensors
+from keras_gated.conformance.running import gradients, has_float64, over_time, run, tensors
 from keras_gated.conformance.subject import Subject
 
 STEP = 1e-5  # of central differences, in float64: their own error is about 1e-10
@@ -43,8 +43,8 @@ def _fault(slope: np.ndarray | None) -> str | None:
 
 def derivatives(s: Subject) -> str:
     """Gradients by weights, inputs and initial states equal central differences, in float64."""
-    if keras.backend.standardize_dtype(ops.zeros(1, dtype="float64").dtype) != "float64":
-        raise Skipped("64 bits are off; on JAX jax_enable_x64 turns them on")
+    if not has_float64():
+        raise Skipped("JAX computes in 64 bits under jax_enable_x64 only")
     cell = s.cell("float64")
     kinds = {name: array.dtype.name for name, array in run(cell, s.x, s.states).items()}
     if set(kinds.values()) != {"float64"}:

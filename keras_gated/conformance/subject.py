@@ -35,6 +35,8 @@ class Subject:
     """
 
     def __init__(self, cell: Any, input_dim, batch_size: int, time: int, seed: int, tolerance):
+        if not callable(cell):
+            raise _no_cell(cell)
         self.given = cell if isinstance(cell, keras.Layer) else None
         self._source, self._made = cell, 0
         self.seed, self.tolerance = seed, tolerance
@@ -125,13 +127,17 @@ def assign(cell: Any, values: list[np.ndarray]) -> None:
         weight.assign(ops.convert_to_tensor(value, dtype=weight.dtype))
 
 
+def _no_cell(cell: Any) -> ValueError:
+    return ValueError(
+        "Argument `cell` must be a recurrent cell, a keras.Layer with `state_size` and "
+        f"call(inputs, states), or a function that makes one. Received: {cell!r}."
+    )
+
+
 def _sizes(cell: Any) -> list[int]:
     """The sizes of a cell's states."""
     if not isinstance(cell, keras.Layer) or not hasattr(cell, "state_size"):
-        raise ValueError(
-            "Argument `cell` must be a recurrent cell, a keras.Layer with `state_size` and "
-            f"call(inputs, states), or a function that makes one. Received: {cell!r}."
-        )
+        raise _no_cell(cell)
     sizes = cell.state_size
     sizes = [sizes] if isinstance(sizes, int) else list(sizes)
     if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
