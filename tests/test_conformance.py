@@ -45,7 +45,7 @@ GOOD = {
     "gru": lambda: kg.GatedCell(3, "gru"),
     "the example's": lambda: your_own_cell.MultiplicativeLSTMCell(3),
 }
-LEFT_OUT = {"tensorflow": set(), "jax": {"gradients", "onnx"}, "torch": {"compiled", "onnx"}}
+LEFT_OUT = {"tensorflow": set(), "jax": {"onnx"}, "torch": {"compiled", "onnx"}}
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -291,8 +291,7 @@ FAULTS = [
     (Stops, {"trainable": f"recurrent_kernel {NOTHING}"}),
     (Unread, {"trainable": f"peephole {NOTHING}"}),
     (Widens, {"precision": "state 0 is float32 and not float16 after time step 0 under mixed_flo"}),
-    only(
-        ("tensorflow", "torch"),
+    (
         WrongGradient,
         {"gradients": "the gradient by .*/kernel is .* along a random direction; central diff"},
     ),

@@ -69,7 +69,8 @@ def check_cell(
     - "compiled": eager = graph = XLA on TensorFlow, eager = jit on JAX; skipped on torch.
     - "bidirectional": `keras.layers.Bidirectional` = the two directions by hand.
     - "trainable": every trainable weight gets a gradient, finite and not zero throughout.
-    - "gradients": by weights, inputs and initial states = central differences, in float64.
+    - "gradients": by weights, inputs and initial states = central differences; in float64 on
+      TensorFlow, elsewhere, where Keras's operations round to float32, to a hundredth.
     - "precision": one type throughout under mixed_float16 and mixed_bfloat16.
     - "saving": a `.keras` file, loaded in safe mode, gives the same weights and numbers.
     - "onnx": a file of `export_onnx` passes `check_onnx`; skipped but on TensorFlow.

@@ -68,15 +68,6 @@ def _traced(call: Callable, **options) -> Callable:
     return traced
 
 
-def has_float64() -> bool:
-    """Returns whether the backend computes in 64 bits as it is set."""
-    if keras.backend.backend() != "jax":
-        return True
-    import jax
-
-    return bool(jax.config.jax_enable_x64)
-
-
 def gradients(cell: Any, loss: Callable, x, states) -> list[np.ndarray | None]:
     """Returns the gradient of loss(x, states) by the trainable weights, by x and by each state.
 
