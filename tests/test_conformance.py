@@ -1,7 +1,7 @@
 """`check_cell` passes good cells, and names what is wrong with others, each with a planted fault.
 
-A fault is a class below that changes one thing in `Plain`. `FAULTS` says which checks must fail
-for it, and no others may, and what they say.
+A fault is a class of `faulty_cells`. `FAULTS` says which checks must fail for it, and no others may,
+and what they say.
 """
 
 import random
@@ -12,15 +12,33 @@ import keras
 import numpy as np
 import pytest
 import your_own_cell
+from faulty_cells import (
+    Counts,
+    EagerOnly,
+    ForgetsArgument,
+    ForgetsNumber,
+    ForgetsState,
+    MixesRows,
+    NoConfig,
+    Noisy,
+    NotForXla,
+    NotInOnnx,
+    OneStateMore,
+    Plain,
+    Stops,
+    Unread,
+    Unregistered,
+    Widens,
+    WrongGradient,
+    WrongSize,
+)
 from helpers import raises
-from keras import ops
 
 import keras_gated as kg
 from keras_gated.conformance.check import CHECKS
 
 BACKEND = keras.backend.backend()
 SIZES = {"input_dim": 2, "batch_size": 3, "time": 4}
-register = keras.saving.register_keras_serializable("conformance_tests")
 tensorflow_only = pytest.mark.skipif(BACKEND != "tensorflow", reason="needs the TensorFlow backend")
 # Made for every fault; those that compile or export only where a fault should be found by them.
 EVERYWHERE = {
@@ -59,170 +77,6 @@ def test_a_good_cell_passes(name):
 
 
 # Faults -----------------------------------------------------------------------------------------
-
-
-class Plain(keras.Layer):
-    """h = tanh(W x + U h + b)."""
-
-    def __init__(self, units=3, **kwargs):
-        super().__init__(**kwargs)
-        self.units = self.state_size = units
-
-    def build(self, input_shape):
-        self.kernel = self.add_weight((input_shape[-1], self.units), name="kernel")
-        self.recurrent_kernel = self.add_weight((self.units, self.units), name="recurrent_kernel")
-        self.bias = self.add_weight((self.units,), "zeros", name="bias")
-
-    def step(self, inputs, h):
-        return ops.tanh(inputs @ self.kernel + h @ self.recurrent_kernel + self.bias)
-
-    def call(self, inputs, states):
-        h = self.step(inputs, states[0])
-        return h, [h]
-
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
-
-
-@register
-class ForgetsArgument(Plain):
-    def __init__(self, units=3, leak=1.0, **kwargs):
-        super().__init__(units, **kwargs)
-        self.leak = leak
-
-    def step(self, inputs, h):
-        return self.leak * super().step(inputs, h)
-
-
-@register
-class ForgetsNumber(Plain):
-    """What it draws when it is made is in no file."""
-
-    def __init__(self, units=3, **kwargs):
-        super().__init__(units, **kwargs)
-        self._scale = float(np.random.default_rng().uniform(0.2, 0.8))
-
-    def step(self, inputs, h):
-        return self._scale * super().step(inputs, h)
-
-
-@register
-class NoConfig(Plain):
-    def __init__(self, units, **kwargs):
-        super().__init__(units, **kwargs)
-
-    def get_config(self):
-        return keras.Layer.get_config(self)
-
-
-class Unregistered:
-    """Of no module, so no file can name it."""
-
-    def __new__(cls, units=3):
-        return type("Local", (Plain,), {"__module__": "nowhere"})(units)
-
-
-@register
-class WrongSize(Plain):
-    def call(self, inputs, states):
-        h = self.step(inputs, states[0][:, : self.units])
-        return h, [ops.concatenate([h, h], axis=-1)]
-
-
-@register
-class OneStateMore(Plain):
-    def call(self, inputs, states):
-        h = self.step(inputs, states[0])
-        return h, [h, h]
-
-
-@register
-class Counts(Plain):
-    """Python keeps a state that Keras knows nothing of."""
-
-    def call(self, inputs, states):
-        self.__dict__["calls"] = self.__dict__.get("calls", 0) + 1
-        h = self.step(inputs, states[0]) / self.__dict__["calls"]
-        return h, [h]
-
-
-@register
-class Noisy(Plain):
-    def step(self, inputs, h):
-        return super().step(inputs, h) + 0.1 * keras.random.normal(h.shape, dtype=h.dtype)
-
-
-@register
-class ForgetsState(Plain):
-    def step(self, inputs, h):
-        return super().step(inputs, ops.zeros_like(h) + ops.mean(self.recurrent_kernel))
-
-
-@register
-class MixesRows(Plain):
-    def step(self, inputs, h):
-        h = super().step(inputs, h)
-        return h - ops.mean(h, axis=0, keepdims=True)
-
-
-@register
-class EagerOnly(Plain):
-    def step(self, inputs, h):
-        return super().step(ops.convert_to_tensor(ops.convert_to_numpy(inputs)), h)
-
-
-@register
-class NotForXla(Plain):
-    def step(self, inputs, h):
-        import tensorflow as tf
-
-        there = tf.numpy_function(lambda a: a, [inputs], inputs.dtype)
-        return super().step(tf.ensure_shape(there, inputs.shape), h)
-
-
-@register
-class Stops(Plain):
-    def step(self, inputs, h):
-        kernel = ops.stop_gradient(self.recurrent_kernel)
-        return ops.tanh(inputs @ self.kernel + h @ kernel + self.bias)
-
-
-@register
-class Unread(Plain):
-    def build(self, input_shape):
-        super().build(input_shape)
-        self.peephole = self.add_weight((self.units,), name="peephole")
-
-
-@ops.custom_gradient
-def straight(z):
-    """tanh with the gradient of the identity."""
-
-    def grad(*args, upstream=None):
-        return args[0] if upstream is None else upstream
-
-    return ops.tanh(z), grad
-
-
-@register
-class WrongGradient(Plain):
-    def step(self, inputs, h):
-        return straight(inputs @ self.kernel + h @ self.recurrent_kernel + self.bias)
-
-
-@register
-class Widens(Plain):
-    """Its state is float32 whatever it computes in."""
-
-    def call(self, inputs, states):
-        h = self.step(inputs, states[0])
-        return h, [ops.cast(h, "float32")]
-
-
-@register
-class NotInOnnx(Plain):
-    def step(self, inputs, h):
-        return super().step(inputs, ops.erfinv(0.5 * h))
 
 
 def only(backends, *fault):
@@ -313,7 +167,7 @@ def test_a_fault_is_named_by_its_check(cell, failing):
 
 
 def test_without_a_fault_the_same_checks_pass():
-    report = kg.check_cell(register(Plain), checks=EVERYWHERE | {"bidirectional"}, **SIZES)
+    report = kg.check_cell(Plain, checks=EVERYWHERE | {"bidirectional"}, **SIZES)
     assert report.passed, str(report)
 
 
@@ -368,7 +222,7 @@ def test_the_tolerance_counts():
 
 
 def test_the_cell_and_the_defaults_stay_as_they_were():
-    cell = register(Plain)(3)
+    cell = Plain(3)
     state, policy = random.getstate(), keras.config.dtype_policy().name
     assert kg.check_cell(cell, checks=("config", "precision", "trainable"), **SIZES).passed
     assert not cell.built and cell.dtype_policy.name == "float32"

@@ -13,8 +13,8 @@ from keras_gated.conformance.report import Failed
 from keras_gated.conformance.running import gradients, over_time, run, tensors
 from keras_gated.conformance.subject import Subject
 
-# Central differences: type, step, and tolerance relative to max(1, |slope|). Their own error is about
-# 1e-9 in float64; off TensorFlow operations of Keras round to float32, where it is about 1e-4.
+# Central differences: type, step, and tolerance relative to max(1, |slope|). Their own error is
+# about 1e-9 in float64; off TensorFlow operations of Keras round to float32: there about 1e-4.
 FINE, COARSE = ("float64", 1e-5, 1e-6), ("float32", 3e-3, 1e-2)
 
 
