@@ -1,4 +1,4 @@
-"""A plain recurrent cell, and others with one thing wrong in each, for the tests of `check_cell`."""
+"""A plain recurrent cell, and others with one thing wrong in each, for tests of `check_cell`."""
 
 import keras
 import numpy as np

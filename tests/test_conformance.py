@@ -1,7 +1,7 @@
 """`check_cell` passes good cells, and names what is wrong with others, each with a planted fault.
 
-A fault is a class of `faulty_cells`. `FAULTS` says which checks must fail for it, and no others may,
-and what they say.
+A fault is a class of `faulty_cells`. `FAULTS` says which checks must fail for it, and no others
+may, and what they say.
 """
 
 import random

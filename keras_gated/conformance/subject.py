@@ -37,7 +37,7 @@ class Subject:
     def __init__(self, cell: Any, input_dim, batch_size: int, time: int, seed: int, tolerance):
         if not callable(cell):
             raise _no_cell(cell)
-        self.given = cell if isinstance(cell, keras.Layer) else None
+        self.given: Any = cell if isinstance(cell, keras.Layer) else None
         self._source, self._made = cell, 0
         self.seed, self.tolerance = seed, tolerance
         self.example = self.plain() if self.given is None else self.given
@@ -85,12 +85,12 @@ class Subject:
         """Returns random weights around the cell's initial ones, so that none is at zero."""
         rng, drawn = self.rng(purpose), []
         for weight in cell.weights:
-            value = ops.convert_to_numpy(weight)
+            value = np.asarray(ops.convert_to_numpy(weight))
             if value.dtype.kind == "f":
                 value = value + 0.3 * rng.standard_normal(value.shape)
                 if weight.constraint is not None:
                     kept = weight.constraint(ops.convert_to_tensor(value, dtype=weight.dtype))
-                    value = ops.convert_to_numpy(kept)
+                    value = np.asarray(ops.convert_to_numpy(kept))
             drawn.append(value)
         return drawn
 
