@@ -64,7 +64,7 @@ def saving(s: Subject) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
-        loaded = keras.saving.load_model(path)
+        loaded: Any = keras.saving.load_model(path)
     again = loaded.get_layer("checked").cell
     _survived(cell, again)
     x, states = tensors(cell, s.x, s.states)
@@ -77,7 +77,7 @@ def _survived(cell: Any, again: Any) -> None:
     if len(again.weights) != len(cell.weights):
         raise Failed(f"{len(again.weights)} weights of {len(cell.weights)} are in the loaded cell")
     for weight, other in zip(cell.weights, again.weights, strict=True):
-        if not np.array_equal(ops.convert_to_numpy(weight), ops.convert_to_numpy(other)):
+        if not np.array_equal(*map(np.asarray, map(ops.convert_to_numpy, (weight, other)))):
             raise Failed(f"weight {weight.path} is another after loading")
 
 

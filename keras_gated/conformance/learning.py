@@ -73,8 +73,10 @@ def _loss(s: Subject, cell: Any) -> Callable:
     upstream = [ops.convert_to_tensor(rng.standard_normal(z), dtype="float32") for z in shapes]
 
     def loss(x, states):
-        pairs = zip(call(x, states), upstream, strict=True)
-        return sum(ops.sum(result * ops.cast(up, result.dtype)) for result, up in pairs)
+        total: Any = 0.0
+        for result, up in zip(call(x, states), upstream, strict=True):
+            total += ops.sum(result * ops.cast(up, result.dtype))
+        return total
 
     return loss
 

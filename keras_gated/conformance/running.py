@@ -40,8 +40,8 @@ def named(results: Any) -> dict[str, np.ndarray]:
 def tensors(cell: Any, x: np.ndarray, states: Sequence[np.ndarray]) -> tuple[Any, list]:
     """Returns inputs and states as tensors of the type that a cell computes in."""
     kind = cell.compute_dtype
-    x, *states = (ops.convert_to_tensor(array, dtype=kind) for array in (x, *states))
-    return x, states
+    given = [ops.convert_to_tensor(array, dtype=kind) for array in (x, *states)]
+    return given[0], given[1:]
 
 
 def compilers() -> dict[str, Callable]:

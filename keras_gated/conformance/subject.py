@@ -59,7 +59,7 @@ class Subject:
             Skipped: if the config of the cell that was given makes none.
         """
         with self._defaults(policy):
-            cell = self._source() if self.given is None else self._copied(policy)
+            cell: Any = self._source() if self.given is None else self._copied(policy)
             if getattr(cell, "dtype_policy", None) and cell.dtype_policy.name != policy:
                 cell.dtype_policy = policy
         return cell
