@@ -77,7 +77,8 @@ def _survived(cell: Any, again: Any) -> None:
     if len(again.weights) != len(cell.weights):
         raise Failed(f"{len(again.weights)} weights of {len(cell.weights)} are in the loaded cell")
     for weight, other in zip(cell.weights, again.weights, strict=True):
-        if not np.array_equal(*map(np.asarray, map(ops.convert_to_numpy, (weight, other)))):
+        one, two = (np.asarray(ops.convert_to_numpy(each)) for each in (weight, other))
+        if not np.array_equal(one, two):
             raise Failed(f"weight {weight.path} is another after loading")
 
 
