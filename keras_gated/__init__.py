@@ -25,13 +25,16 @@ from keras_gated.torch_weights import from_torch
 
 __version__ = version("keras-gated")
 
-# What needs an extra is imported when it is first asked for.
+# What needs an extra, or is seldom needed, is imported when it is first asked for.
 _LATER = {
+    "CellError": "keras_gated.conformance.report",
+    "CellReport": "keras_gated.conformance.report",
     "ExportError": "keras_gated.export.errors",
     "ExportReport": "keras_gated.export.onnx_file",
     "ParityReport": "keras_gated.export.parity",
     "QuantizationReport": "keras_gated.export.quantizing",
     "StreamingSession": "keras_gated.export.session",
+    "check_cell": "keras_gated.conformance.check",
     "check_onnx": "keras_gated.export.check",
     "export_onnx": "keras_gated.export.onnx_file",
     "export_streaming": "keras_gated.export.streaming",
@@ -40,6 +43,8 @@ _LATER = {
 
 __all__ = [
     "Candidate",
+    "CellError",
+    "CellReport",
     "CellSpec",
     "Chrono",
     "Difference",
@@ -60,6 +65,7 @@ __all__ = [
     "Tied",
     "UniformGate",
     "bucket_lengths",
+    "check_cell",
     "check_onnx",
     "count_flops",
     "count_parameters",

@@ -21,7 +21,7 @@ ROOMS = """
     export traces callbacks conformance arguments cli
 """.split()
 # What is inside these may import one another.
-OPEN = ("recurrence", "export")
+OPEN = ("recurrence", "export", "conformance")
 BACKENDS = ("tensorflow", "jax", "torch")
 HEAVY = ("torch", "jax", "onnx", "onnxruntime", "tf2onnx", "matplotlib")
 FILES = sorted(HOME.rglob("*.py"))
