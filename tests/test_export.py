@@ -331,7 +331,7 @@ MASKED = [  # name, return_sequences, go_backwards, zero_output_for_mask
 ]
 
 
-@pytest.mark.parametrize("initial", [False, True])
+@pytest.mark.parametrize("initial", [pytest.param(False, marks=pytest.mark.long), True])
 def test_masks_of_every_kind(initial, path):
     layers = [
         kg.GatedRNN(
@@ -427,7 +427,7 @@ BOTH_WAYS = {  # the inner layer, merge_mode, zero_output_for_mask
 
 
 @pytest.mark.parametrize("initial", [False, True])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.long), True])
 def test_bidirectional_with_masks_and_states(masked, initial, path):
     x, mask = keras.Input((None, F), name="x"), keras.Input((None,), dtype="bool", name="mask")
     given = [keras.Input((U,), name=f"s{k}") for k in range(4)] if initial else []

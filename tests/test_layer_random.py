@@ -1,7 +1,7 @@
 """Random specifications and options: built, trained a step under XLA, saved, loaded, compared.
 
-The environment variable KERAS_GATED_RANDOM sets how many (6 unless given: XLA takes some seconds
-for each). Six at a time are layers of one model, which is compiled and saved once.
+The environment variable KERAS_GATED_RANDOM sets how many (2 unless given: XLA takes ten seconds
+for each). Up to six are layers of one model, which is compiled and saved once.
 """
 
 import json
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import keras_gated as kg
 
-EACH, F, B = 6, 3, 4
-CASES = int(os.environ.get("KERAS_GATED_RANDOM", 6))
+F, B = 3, 4
+CASES = int(os.environ.get("KERAS_GATED_RANDOM", 2))
+EACH = min(CASES, 6)
 TESTS = -(-CASES // 30)  # so that several processes have work
 EXAMPLES = -(-CASES // (TESTS * EACH))
 KERNELS = st.sampled_from(["dense", "diagonal", None])
@@ -76,7 +77,7 @@ options = {
     "weight_noise": st.sampled_from([0.0, 0.0, 0.1]),
     "state_clip": st.sampled_from([None, None, 0.5]),
     "layer_norm": st.sampled_from([False] * 3 + [True]),
-    "batch_norm": st.sampled_from([False] * 5 + [True]),
+    "batch_norm": st.sampled_from([False] * 3 + [True]),
     "projection_units": st.sampled_from([None] * 4 + [2]),
     "kernel_regularizer": st.sampled_from([None, "l2"]),
     "recurrent_constraint": st.sampled_from([None, keras.constraints.MaxNorm(0.5)]),
@@ -86,13 +87,20 @@ options = {
 
 
 def arguments_of_a_layer(spec: dict, given: dict) -> dict | None:
-    """What GatedRNN takes, or None where the specification is none."""
+    """What GatedRNN may take, or None where the specification is none."""
     try:
-        arguments = {"spec": kg.CellSpec(**spec), **given}
-        kg.GatedRNN(**arguments)
+        return {"spec": kg.CellSpec(**spec), **given}
     except ValueError:
         return None
-    return arguments
+
+
+def is_a_layer(case: dict) -> bool:
+    """Whether the options do not exclude each other."""
+    try:
+        kg.GatedRNN(**case["layer"])
+    except ValueError:
+        return False
+    return True
 
 
 layers = st.builds(arguments_of_a_layer, specifications(), st.fixed_dictionaries(options))
@@ -169,9 +177,11 @@ def test_any_layer(seed, tmp_path):
         phases=[hypothesis.Phase.generate],  # to make a failure smaller would take hours
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(st.lists(cases, min_size=EACH, max_size=EACH), st.integers(0, 99))
+    @hypothesis.given(st.lists(cases, min_size=3 * EACH, max_size=3 * EACH), st.integers(0, 99))
     def check(drawn, number):
         hypothesis.assume(drawn[0] != drawn[1])  # not the simplest of all, which always comes first
+        drawn = [case for case in drawn if is_a_layer(case)][:EACH]
+        hypothesis.assume(len(drawn) == EACH)
         keras.backend.clear_session()
         rng = np.random.default_rng(number)
         model = model_of(drawn)

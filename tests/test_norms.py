@@ -299,7 +299,9 @@ MORE = {"weight_noise": 0.05, "state_clip": 1.5, "batch_norm": True}
 SETS = [DRAWN | MORE, {"layer_norm": True, "projection_units": P, **DRAWN}]
 CHUNKS = [TYPICAL[k::5] for k in range(5)] + [OTHERS[k::8] for k in range(8)]
 chunks = pytest.mark.parametrize(
-    "names", [CHUNKS[0], *(pytest.param(c, marks=pytest.mark.long) for c in CHUNKS[1:])]
+    "names",
+    [["lstm", "min_gru"], *(pytest.param(chunk, marks=pytest.mark.long) for chunk in CHUNKS)],
+    ids="-".join,
 )
 
 

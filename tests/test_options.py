@@ -151,7 +151,7 @@ def test_noise_has_the_given_deviation():
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA by tf.function")
-@few
+@pytest.mark.parametrize("name", ["lstm_peephole", "fgr"])
 def test_a_training_step_under_xla(name):
     import tensorflow as tf
 

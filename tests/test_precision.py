@@ -115,6 +115,7 @@ def test_what_overflows_in_16_bits_does_not_in_the_memory():
     assert_close(*found, "mixed_float16", "sums up to 150000")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras scales no losses there without a GPU")
 def test_training_goes_as_in_float32():
     """With Keras's own scaling of the loss under mixed_float16."""
