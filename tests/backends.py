@@ -31,6 +31,8 @@ ABOUT = {
     "saving, loading, cloning": "test_saving",
     "not numbers, extreme sizes, threads, seeds, pickling": "test_robustness",
     "input windows": "test_window",
+    "zoneout, noise on weights, a bound on the memory": "test_options",
+    "normalisation, a projected output, dropout of the candidate": "test_norms",
     "any specification, compiled by XLA": "test_layer_random",
     "compiled by XLA, every named cell": "test_xla",
 }
