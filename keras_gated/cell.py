@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
 
 import keras
 import numpy as np
@@ -72,8 +73,8 @@ class GatedCell(CellWeights):
             state stays as it was for a time step, in training inside a `GatedRNN`; at inference
             the state is the expectation (Krueger et al. 2017, arXiv:1606.01305). The output is h
             as it stays.
-        weight_noise: float >= 0. Standard deviation of the noise added to the kernels in training,
-            drawn once per batch inside a `GatedRNN` (Graves 2011).
+        weight_noise: float >= 0. Standard deviation of the noise added to the dense kernels in
+            training, drawn once per batch inside a `GatedRNN` (Graves 2011).
         state_clip: float > 0 that the memory does not go beyond, in training and after, or None.
         layer_norm: bool. Whether each product with a dense kernel is normalised over all its
             columns and multiplied by a gain, and the memory cell, with gain and shift, where the
@@ -84,7 +85,7 @@ class GatedCell(CellWeights):
             Ravanelli et al. 2018, arXiv:1803.10225). Masked time steps do not count.
         projection_units: int > 0, or None. Size P of the output `h_t = W_p (o_t ⊙ φ(c_t))`, which
             the gates see too (Sak, Senior and Beaufays 2014, arXiv:1402.1128); for memory="cell".
-        seed: int, of all that is drawn.
+        seed: int, of all that is drawn. XLA draws other numbers for a seed than TensorFlow alone.
 
     Call arguments:
         inputs: float tensor (B, F), or (B, k F) for a cell with a window of k time steps: `x_t`
@@ -164,7 +165,8 @@ class GatedCell(CellWeights):
         self.dropout = min(1.0, max(0.0, dropout))  # as Keras does
         self.recurrent_dropout = min(1.0, max(0.0, recurrent_dropout))
         self.candidate_dropout = rate(candidate_dropout, "candidate_dropout")
-        self.zoneout, self.kept = zoneout, rates_of(zoneout, self.form.states)
+        self.kept = rates_of(zoneout, self.form.states)
+        self.zoneout = float(zoneout) if isinstance(zoneout, Real) else tuple(map(float, zoneout))
         self.weight_noise = not_negative(weight_noise, "weight_noise")
         self.state_clip = bound(state_clip, "state_clip")
         self.layer_norm, self.batch_norm = bool(layer_norm), bool(batch_norm)
@@ -181,8 +183,9 @@ class GatedCell(CellWeights):
         self._draws, self._noise = None, {}
 
     def _batch_norm(self):
-        dtype = self.dtype_policy
-        return keras.layers.BatchNormalization(center=False, dtype=dtype, name="batch_norm")
+        return keras.layers.BatchNormalization(
+            center=False, dtype=self.dtype_policy, trainable=self.trainable, name="batch_norm"
+        )
 
     # One step
 
@@ -219,7 +222,9 @@ class GatedCell(CellWeights):
 
     def options(self, names: Iterable[str] = OPTIONS) -> dict:
         """Returns those of the options called `names` that act, with their values."""
-        return {k: getattr(self, k) for k in names if np.any(getattr(self, k) or 0)}
+        values = {name: getattr(self, name) for name in names}
+        nothing = {"dropout": 1.0, "recurrent_dropout": 1.0}  # as in Keras
+        return {k: v for k, v in values.items() if np.any(v or 0) and v != nothing.get(k)}
 
     def _check_alone(self) -> None:
         """Raises a ValueError if something is to be drawn where nobody draws it."""
@@ -245,13 +250,17 @@ class GatedCell(CellWeights):
     @property
     def beside(self) -> str | None:
         """What acts at inference in each step beside the formula, or None."""
-        return next((f"{k}={v}" for k, v in self.options(STEPWISE).items()), None)
+        return _first(self.options(STEPWISE))
+
+    @property
+    def step_by_step(self) -> str | None:
+        """An option for which time steps must come one after another, or None."""
+        return _first(self.options((*STEPWISE, *IN_KERAS_LOOP)))
 
     @property
     def linear(self) -> bool:
         """Whether all time steps can be computed at once."""
-        acting = self.options((*STEPWISE, *IN_KERAS_LOOP))
-        return self.form.linear_memory and not acting
+        return self.form.linear_memory and not self.step_by_step
 
     @property
     def loop_reason(self) -> str | None:
@@ -340,6 +349,10 @@ class GatedCell(CellWeights):
             **{name: getattr(self, name) for name in OPTIONS},
             "seed": self.seed,
         }
+
+
+def _first(options: dict) -> str | None:
+    return next((f"{name}={value}" for name, value in options.items()), None)
 
 
 SERIALIZED = (

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_gated import notation
 from keras_gated.export.lowering import lower
+from keras_gated.options import TAKEN_IN
 from keras_gated.parts import positive
 from keras_gated.registry import Preset, presets, specification
 from keras_gated.resolve import NormalForm, resolve
@@ -133,6 +134,7 @@ def describe(spec: Any, input_dim: int | None = None, units: int | None = None) 
         units: int > 0, or None. Size of the state, for the counts.
     """
     cell = getattr(spec, "cell", spec)
+    unrolled = getattr(spec, "unroll", False)
     layer, spec = (cell, cell.spec) if hasattr(cell, "loop_reason") else (None, spec)
     form = _form(spec)
     known = presets[spec] if isinstance(spec, str) else None
@@ -140,7 +142,7 @@ def describe(spec: Any, input_dim: int | None = None, units: int | None = None) 
     rows = [("States", ", ".join([*form.states, *window])), ("Weights", "; ".join(_weights(form)))]
     if input_dim is not None and units is not None:
         rows += _counts(spec, input_dim, units)
-    rows += _running(form, layer)
+    rows += _running(form, layer, unrolled)
     rows += _about(known) if known else []
     head = f"{known.name}: {known.title}" if known else "custom cell"
     body = "\n".join(f"  {line.text}" for line in notation.lines(form))
@@ -184,17 +186,20 @@ def _counts(spec: str | CellSpec, input_dim: int, units: int) -> list[tuple[str,
     return [("Parameters", parameters), ("FLOPs", flops)]
 
 
-def _running(form: NormalForm, cell: Any) -> list[tuple[str, str]]:
+def _running(form: NormalForm, cell: Any, unrolled: bool) -> list[tuple[str, str]]:
     """What a cell has beside the formula, what runs it over time, and what it is in ONNX."""
     lowering, rows = lower(form), []
     loop, beside = "the engine has no gate recurrence" if form.gate_recurrence else None, None
     if cell is not None:
         acting = ", ".join(f"{name}={value}" for name, value in cell.options().items())
-        rows, loop, beside = [("Options", acting or "none")], cell.loop_reason, cell.beside
+        rows, beside = [("Options", acting or "none")], cell.beside
+        loop = "unroll=True" if unrolled else cell.loop_reason
     if loop:
         rows.append(("Loop", f"Keras's own: {loop}"))
-    operator = None if beside else lowering.operator
-    return [*rows, ("ONNX", operator or f"Scan, since {beside or lowering.reason}")]
+    if beside or lowering.operator is None:
+        return [*rows, ("ONNX", f"Scan, since {beside or lowering.reason}")]
+    more = [TAKEN_IN[name] for name in cell.options(TAKEN_IN)] if cell is not None else []
+    return [*rows, ("ONNX", "; ".join([lowering.operator, *more]))]
 
 
 def _about(known: Preset) -> list[tuple[str, str]]:

@@ -39,8 +39,8 @@ class GatedRNN(keras.layers.RNN):
     `layer.activation`, `layer.kernel_initializer`, and so on.
     Differs from Keras: the loop over time has its gradient placed by hand. Forward-mode derivatives
     on JAX and second ones on torch are refused there. `unroll=True` runs in Keras's own loop, as
-    does a cell with gate recurrence, one that sees no input through a kernel, or one with an
-    activation that is not known to be elementwise.
+    does a cell with gate recurrence, layer normalisation or a projected output, one that sees no
+    input through a kernel, or one with an activation that is not known to be elementwise.
 
     Args:
         units: int > 0. Size U of each state.
@@ -69,12 +69,14 @@ class GatedRNN(keras.layers.RNN):
             inputs before the first.
         mask: bool tensor (B, T), False where a time step is to be skipped. One that the sequences
             carry (Embedding with mask_zero, Masking) is found, also beside other call arguments.
-        training: bool, whether dropout acts.
+        training: bool, whether dropout, zoneout and noise are drawn, and batch normalisation takes
+            the statistics of the batch.
         lengths: int tensor (B,): only the first so many time steps of each row count. Together
             with a mask both must hold. It is not passed on: give it to the next layer too.
 
     Returns:
         (B, T, U) with return_sequences, else (B, U); with return_state a list of it and the states.
+        With projection_units P the output and h have P in place of U.
 
     Raises:
         ValueError: if units <= 0, the preset is unknown, the input has not rank 3, or a diagonal
@@ -108,7 +110,8 @@ class GatedRNN(keras.layers.RNN):
         if time_parallel is True and not self.cell.linear:
             raise ValueError(
                 "Arguments `time_parallel=True` and "
-                f"`{self.cell.beside}` exclude each other: it acts step by step. Leave one out."
+                f"`{self.cell.step_by_step}` exclude each other: it acts step by step. Leave one "
+                "out."
             )
         if time_parallel is True and self.unroll:
             raise ValueError(

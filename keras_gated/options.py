@@ -1,6 +1,7 @@
 """What every cell can have beside its formula, and what excludes what."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from keras_gated.parts import positive
@@ -15,6 +16,11 @@ DRAWN = (
     "weight_noise",
     "batch_norm",
 )
+# What at inference is exact in a native ONNX operator, or beside it.
+TAKEN_IN = {
+    "batch_norm": "batch_norm in its weights",
+    "projection_units": "projection_units as one product behind it",
+}
 OPTIONS = (*DRAWN, "state_clip", "layer_norm", "projection_units")
 STEPWISE = ("zoneout", "state_clip", "layer_norm")  # at inference they change each time step
 IN_KERAS_LOOP = ("layer_norm", "projection_units")  # more than the engine's gradient knows
@@ -62,6 +68,11 @@ def check_together(form: NormalForm, given: dict[str, Any]) -> None:
             "Argument `layer_norm` needs a dense kernel or a memory cell to normalise. "
             "Received: layer_norm=True with a cell that has neither."
         )
+    if "weight_noise" in given and not any(weight.rows for weight in form.weights):
+        raise ValueError(
+            "Argument `weight_noise` needs a dense kernel to add noise to. "
+            f"Received: weight_noise={given['weight_noise']} with a cell that has none."
+        )
     if "projection_units" in given:
         _check_projection(form, given["projection_units"])
 
@@ -86,7 +97,7 @@ def _check_projection(form: NormalForm, size: int) -> None:
 def rates_of(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:
     """Returns the rate of each state, None where it is 0; a number is that of h and c."""
     count = min(2, len(states))
-    rates = [zoneout] * count if isinstance(zoneout, int | float) else zoneout
+    rates = [zoneout] * count if isinstance(zoneout, Real) else zoneout
     valid = isinstance(rates, Sequence) and len(rates) == count and all(map(_is_rate, rates))
     if not valid:
         raise ValueError(
@@ -97,21 +108,25 @@ def rates_of(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:
 
 
 def _is_rate(rate: Any) -> bool:
-    return isinstance(rate, int | float) and not isinstance(rate, bool) and 0.0 <= rate < 1.0
+    return _is_number(rate) and 0.0 <= rate < 1.0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def rate(value: Any, name: str) -> float:
     """Returns a share in [0, 1)."""
     if not _is_rate(value):
         raise ValueError(f"Argument `{name}` must be in [0, 1). Received: {name}={value!r}.")
-    return value
+    return float(value)
 
 
 def not_negative(value: Any, name: str) -> float:
     """Returns a number >= 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    if not (_is_number(value) and value >= 0):
         raise ValueError(f"Argument `{name}` must be a number >= 0. Received: {name}={value!r}.")
-    return value
+    return float(value)
 
 
 def positive_or_none(value: Any, name: str) -> int | None:
@@ -121,9 +136,8 @@ def positive_or_none(value: Any, name: str) -> int | None:
 
 def bound(value: Any, name: str) -> float | None:
     """Returns a number > 0, or None."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and value > 0):
+    if value is not None and not (_is_number(value) and value > 0):
         raise ValueError(
             f"Argument `{name}` must be a number > 0, or None. Received: {name}={value!r}."
         )
-    return value
+    return None if value is None else float(value)

@@ -241,6 +241,7 @@ def test_the_cell_and_the_defaults_stay_as_they_were():
         ({"cell": keras.layers.Dense(3)}, "Argument `cell` must be a recurrent cell...Dense"),
         ({"checks": ("mask",)}, "Argument `checks` must be None or names among 'shapes'...mask"),
         ({"checks": ()}, "Argument `checks` must be None or names among...checks=()"),
+        ({"cell": kg.GatedCell}, "Argument `cell` must be a cell...Give e.g. lambda: MyCell(8)."),
         ({"batch_size": 1}, "Argument `batch_size` must be an integer >= 2. Received: ...=1"),
         ({"time": 2.5}, "Argument `time` must be an integer >= 3. Received: time=2.5"),
         ({"input_dim": 0}, "Argument `input_dim` must be an integer >= 1. Received: ...=0"),
@@ -254,6 +255,11 @@ def test_the_cell_and_the_defaults_stay_as_they_were():
 )
 def test_errors(arguments, text):
     raises(lambda: kg.check_cell(**{"cell": Plain, **arguments}), text)
+
+
+def test_statistics_of_a_normalisation_stay_positive():
+    cell = kg.GatedCell(128, "lstm", batch_norm=True)
+    assert kg.check_cell(cell, seed=1, checks=("deterministic", "rows")).passed
 
 
 # The example ------------------------------------------------------------------------------------

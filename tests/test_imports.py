@@ -15,8 +15,8 @@ HOME = Path(keras_gated.__file__).parent
 # A module imports only from those before it. A new module needs a place here.
 ROOMS = """
     parts spec resolve activations registry catalogue
-    export.biases export.lowering notation description formula initializers
-    draws options saving cell_weights cell window recurrence layers
+    options export.biases export.lowering notation description formula initializers
+    draws saving cell_weights cell window recurrence layers
     batches counterparts convert torch_weights
     export traces callbacks conformance arguments cli
 """.split()

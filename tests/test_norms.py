@@ -22,6 +22,7 @@ from reference import run
 from reference.base import sigmoid
 from test_engine import MASK, compare
 from test_engine import T as SHORT
+from test_options import diagonal
 
 import keras_gated as kg
 from keras_gated.draws import Draws
@@ -238,6 +239,21 @@ def test_batch_norm_at_inference_takes_what_training_gathered():
     assert_close(y, run("li_gru", folded, X, states)[0], FINEST, "inference")
 
 
+def test_frozen_statistics_stay_frozen_in_every_copy(tmp_path):
+    layer = kg.GatedLSTM(U, batch_norm=True)
+    model = keras.Sequential([keras.Input((None, F)), layer])
+    model(X, training=True)
+    model.trainable = False
+    model.save(tmp_path / "model.keras")
+    copies = [keras.models.clone_model(model), keras.saving.load_model(tmp_path / "model.keras")]
+    for copy in copies:
+        copy.set_weights(model.get_weights())
+        assert not copy.layers[0].cell.normalizer.trainable
+        assert_close(copy(X, training=True), model(X, training=True), "reload", "frozen")
+        copy.layers[0].trainable = True
+        assert copy.layers[0].cell.normalizer.trainable
+
+
 def test_li_gru_has_the_paper_s_weights():
     layer = drawn("li_gru", batch_norm=True)
     trainable = sum(int(np.prod(w.shape)) for w in layer.trainable_weights)
@@ -303,6 +319,12 @@ chunks = pytest.mark.parametrize(
     [["lstm", "min_gru"], *(pytest.param(chunk, marks=pytest.mark.long) for chunk in CHUNKS)],
     ids="-".join,
 )
+
+
+def test_what_cells_have_of_the_options():
+    every = {name for given in SETS for name in given}
+    for name, lacks in {"lstm": set(), "gru": {"projection_units"}, "fgr": {"batch_norm"}}.items():
+        assert every - {key for given in SETS for key in allowed(name, **given)} == lacks
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="no compiler")
@@ -416,6 +438,9 @@ def test_describe_tells_what_runs_where():
     assert "ONNX          Scan, since zoneout=0.1" in text
     plain = kg.describe(kg.GatedCell(U, "gru", candidate_dropout=0.3))
     assert "Options       candidate_dropout=0.3\n" in plain and "Loop" not in plain
+    projected = kg.describe(kg.GatedLSTM(U, projection_units=P, unroll=True))
+    assert "Loop          Keras's own: unroll=True\n" in projected
+    assert "ONNX          LSTM; projection_units as one product behind it" in projected
     assert "ONNX          GRU" in plain and kg.describe("gru").count("Options") == 0
 
 
@@ -472,19 +497,15 @@ ERRORS = {
         "Arguments `time_parallel=True` and `layer_norm=True` exclude each other: it acts step by "
         "step. Leave one out.",
     ),
+    "a projection at once": (
+        lambda: kg.GatedRNN(U, "levy_srnn_hidden", projection_units=P, time_parallel=True),
+        "Arguments `time_parallel=True` and `projection_units=2` exclude each other",
+    ),
     "batch norm of a cell alone": (
         lambda: keras.layers.RNN(kg.GatedCell(U, "gru", batch_norm=True))(X, training=True),
         "Arguments `batch_norm` of a GatedCell act in training only inside a keras_gated.GatedRNN",
     ),
 }
-
-
-def diagonal() -> kg.CellSpec:
-    """A cell without a dense kernel or a memory of its own."""
-    candidate = kg.Candidate(kernel="diagonal", recurrent_kernel="diagonal")
-    return kg.CellSpec(
-        memory="hidden", forget_gate=0.5, input_gate=0.5, output_gate=False, candidate=candidate
-    )
 
 
 @pytest.mark.parametrize("key", ERRORS)

@@ -138,6 +138,28 @@ def test_noise_on_the_kernels_is_drawn_anew_and_in_training_alone():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("given", [{}, {"layer_norm": True}], ids=["engine", "loop"])
+def test_noise_is_drawn_once_for_all_time_steps(given, monkeypatch):
+    drawn, draw = [], keras.random.normal
+    monkeypatch.setattr(keras.random, "normal", lambda *a, **k: drawn.append(a) or draw(*a, **k))
+    this = case("lstm", FINEST)
+    layer = kg.GatedLSTM(U, weight_noise=0.2, **given)
+    drawn.clear()
+    layer(this.x, training=True)
+    assert len(drawn) == 2  # kernel and recurrent kernel
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = {
+        "zoneout": np.float32(0.25),
+        "weight_noise": np.float64(0.1),
+        "state_clip": np.int64(2),
+    }
+    layer = kg.GatedLSTM(U, **given, candidate_dropout=np.float16(0.5))
+    assert layer.cell.options() == given | {"candidate_dropout": 0.5}
+    assert all(type(value) is float for value in layer.cell.options().values())
+
+
 def test_noise_has_the_given_deviation():
     cell = kg.GatedCell(60, "lstm", weight_noise=0.075, seed=2)
     cell.build((None, 50))
@@ -197,6 +219,14 @@ def test_what_acts_at_inference_leaves_as_a_scan(options, reason, tmp_path):
             kg.export_onnx(model, tmp_path / "model.onnx", lowering="native")
 
 
+def diagonal() -> kg.CellSpec:
+    """A cell without a dense kernel or a memory of its own."""
+    candidate = kg.Candidate(kernel="diagonal", recurrent_kernel="diagonal")
+    return kg.CellSpec(
+        memory="hidden", forget_gate=0.5, input_gate=0.5, output_gate=False, candidate=candidate
+    )
+
+
 ERRORS = {
     "zoneout of 1": (
         lambda: kg.GatedLSTM(U, zoneout=1.0),
@@ -207,6 +237,15 @@ ERRORS = {
     "negative noise": (
         lambda: kg.GatedLSTM(U, weight_noise=-0.1),
         "Argument `weight_noise` must be a number >= 0. Received: weight_noise=-0.1.",
+    ),
+    "no number": (
+        lambda: kg.GatedLSTM(U, weight_noise=float("nan")),
+        "Argument `weight_noise` must be a number >= 0. Received: weight_noise=nan.",
+    ),
+    "no kernel for noise": (
+        lambda: kg.GatedRNN(U, diagonal(), weight_noise=0.1),
+        "Argument `weight_noise` needs a dense kernel to add noise to. Received: weight_noise=0.1 "
+        "with a cell that has none.",
     ),
     "a bound of 0": (
         lambda: kg.GatedLSTM(U, state_clip=0.0),

@@ -40,7 +40,7 @@ class Subject:
         self.given: Any = cell if isinstance(cell, keras.Layer) else None
         self._source, self._made = cell, 0
         self.seed, self.tolerance = seed, tolerance
-        self.example = self.plain() if self.given is None else self.given
+        self.example = self._first_made() if self.given is None else self.given
         self.sizes = _sizes(self.example)
         self.input_dim = input_dim or _features(self.example)
         rng = self.rng("inputs")
@@ -51,6 +51,15 @@ class Subject:
     def rng(self, purpose: str) -> np.random.Generator:
         """Returns random numbers that are the same for each call with one purpose."""
         return np.random.default_rng([self.seed, *purpose.encode()])
+
+    def _first_made(self) -> Any:
+        try:
+            return self.plain()
+        except TypeError as error:
+            raise ValueError(
+                "Argument `cell` must be a cell, or a function without arguments that makes one. "
+                f"Received: {self._source!r}, which raises {error}. Give e.g. lambda: MyCell(8)."
+            ) from error
 
     def plain(self, policy: str = "float32") -> Any:
         """Returns a copy that is not built.
@@ -87,7 +96,9 @@ class Subject:
         for weight in cell.weights:
             value = np.asarray(ops.convert_to_numpy(weight))
             if value.dtype.kind == "f":
-                value = value + 0.3 * rng.standard_normal(value.shape)
+                noise = 0.3 * rng.standard_normal(value.shape)
+                variance = not weight.trainable and (value > 0).all()  # or the like: stays > 0
+                value = value * np.exp(noise) if variance else value + noise
                 if weight.constraint is not None:
                     kept = weight.constraint(ops.convert_to_tensor(value, dtype=weight.dtype))
                     value = np.asarray(ops.convert_to_numpy(kept))

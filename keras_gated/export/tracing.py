@@ -19,6 +19,7 @@ from keras_gated.export.native import Call
 from keras_gated.export.operands import block_arrays, is_zeros, operator_input
 from keras_gated.export.packing import Arrays, pack
 from keras_gated.export.scan import Scan, scan
+from keras_gated.options import TAKEN_IN
 from keras_gated.recurrence.fused import run_fused
 
 UNSEEN = Choice(
@@ -122,8 +123,8 @@ class Tracer:
         choice = choose(cell.form, cell.units, wanted, self.expected_batch, cell.beside)
         if choice.lowering and (reason := _not_native(cell, sequences, states)):
             return replace(choose(cell.form, cell.units, "scan"), reason=reason)
-        taken_in = _taken_in(cell) if choice.lowering else []
-        return replace(choice, reason="; ".join([choice.reason, *taken_in]))
+        more = [TAKEN_IN[name] for name in cell.options(TAKEN_IN)] if choice.lowering else []
+        return replace(choice, reason="; ".join([choice.reason, *more]))
 
     def _names(self, layer) -> tuple[str, ...]:
         """Names by which a layer or a `foreign.Run` may be meant, its place in the model first."""
@@ -254,12 +255,3 @@ def _not_native(cell: GatedCell, sequences, states: list) -> str | None:
     if cell.projection_units and not all(map(is_zeros, states)):
         return "no operator takes an initial state from behind projection_units"
     return None
-
-
-def _taken_in(cell: GatedCell) -> list[str]:
-    """What of a cell's options is exact in an operator's weights or behind it."""
-    said = {
-        "batch_norm": "batch_norm in its weights",
-        "projection_units": "projection_units as one product behind it",
-    }
-    return [said[name] for name in cell.options(said)]
