@@ -95,10 +95,16 @@ FAMILIES = {
     family: [name for name in OTHERS if kg.presets[name].family == family]
     for family in sorted({kg.presets[name].family for name in OTHERS})
 }
-MORE = [pytest.param(names, "auto", marks=pytest.mark.long) for names in FAMILIES.values()]
+MORE = [
+    pytest.param(names, lowering, marks=pytest.mark.long)
+    for names, lowering in [
+        (GROUPS["typical 1"], "scan"),
+        *((n, "auto") for n in FAMILIES.values()),
+    ]
+]
 every_preset = pytest.mark.parametrize(
     ("names", "lowering"),
-    [*((names, "auto") for names in GROUPS.values()), (GROUPS["typical 1"], "scan"), *MORE],
+    [*((names, "auto") for names in GROUPS.values()), *MORE],
     ids=[*GROUPS, "typical 1 as scan", *FAMILIES],
 )
 

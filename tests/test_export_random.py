@@ -1,6 +1,6 @@
 """Random specifications, options and shapes through onnxruntime: none may differ.
 
-The environment variable KERAS_GATED_RANDOM sets how many (4 unless given); each seed is a test
+The environment variable KERAS_GATED_RANDOM sets how many (2 unless given); each seed is a test
 of two specifications.
 """
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export runs on Keras's TensorFlow backend"
 )
 EACH, F, MOST_UNITS = 2, 3, 8
-SEEDS = -(-int(os.environ.get("KERAS_GATED_RANDOM", 4)) // EACH)
+SEEDS = -(-int(os.environ.get("KERAS_GATED_RANDOM", 2)) // EACH)
 STEPWISE = {"zoneout", "state_clip", "layer_norm", "projection_units"}  # not always native
 BOUNDED = ("tanh", "sigmoid", "hard_sigmoid", "softsign")
 

@@ -134,6 +134,7 @@ def test_what_would_be_a_gru_or_rnn_is_an_int8_scan(name, path):
     assert_close(report)
 
 
+@pytest.mark.long
 def test_many_layers(path):
     """Masks, both directions, states, a shared layer, an embedding, Keras's own layers, a stack."""
     ids = keras.Input((None,), dtype="int32", name="ids")

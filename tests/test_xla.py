@@ -11,10 +11,11 @@ tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras compiles otherwise here")
 # One of each kind of part, several in a model: compiling a training step takes seconds.
 TRAINED = [
-    ["lstm_peephole", "gru", "fgr"],
+    ["fgr"],
     *(
         pytest.param(names, marks=pytest.mark.long)
         for names in (
+            ["lstm_peephole", "gru"],
             ["lstm", "slim_lstm4a", "mut1", "gru_cho", "janet"],
             ["minimal_rnn", "qrnn_fo", "mut3"],
             ["gru3", "slim_lstm11", "brc", "star", "elman"],
