@@ -19,8 +19,7 @@ import keras_gated as kg
 F, B = 3, 4
 CASES = int(os.environ.get("KERAS_GATED_RANDOM", 2))
 EACH = min(CASES, 6)
-TESTS = -(-CASES // 30)  # so that several processes have work
-EXAMPLES = -(-CASES // (TESTS * EACH))
+TESTS = -(-CASES // EACH)
 KERNELS = st.sampled_from(["dense", "diagonal", None])
 ACTIVATIONS = st.sampled_from([None, "tanh", "sigmoid", "hard_sigmoid", "relu", "softsign", "gelu"])
 
@@ -172,7 +171,7 @@ def as_text(config: dict) -> str:
 def test_any_layer(seed, tmp_path):
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=EXAMPLES,
+        max_examples=1,
         deadline=None,
         database=None,
         phases=[hypothesis.Phase.generate],  # to make a failure smaller would take hours
