@@ -15,6 +15,7 @@ from keras_gated.formula import Formula, cast_like, multiplied, split
 from keras_gated.options import (
     DRAWN,
     IN_KERAS_LOOP,
+    NO_GATE_RECURRENCE,
     OPTIONS,
     STEPWISE,
     bound,
@@ -266,7 +267,7 @@ class GatedCell(CellWeights):
     def loop_reason(self) -> str | None:
         """Why Keras's own loop runs the cell over time; None if the engine does."""
         if self.form.gate_recurrence:
-            return "the engine has no gate recurrence"
+            return NO_GATE_RECURRENCE
         if not any(block.kernel for block in self.form.blocks.values()):
             return "no block sees the input through a kernel"
         if not self.formula.elementwise:

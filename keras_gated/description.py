@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_gated import notation
 from keras_gated.export.lowering import lower
-from keras_gated.options import TAKEN_IN
+from keras_gated.options import NO_GATE_RECURRENCE, TAKEN_IN
 from keras_gated.parts import positive
 from keras_gated.registry import Preset, presets, specification
 from keras_gated.resolve import NormalForm, resolve
@@ -189,7 +189,7 @@ def _counts(spec: str | CellSpec, input_dim: int, units: int) -> list[tuple[str,
 def _running(form: NormalForm, cell: Any, unrolled: bool) -> list[tuple[str, str]]:
     """What a cell has beside the formula, what runs it over time, and what it is in ONNX."""
     lowering, rows = lower(form), []
-    loop, beside = "the engine has no gate recurrence" if form.gate_recurrence else None, None
+    loop, beside = NO_GATE_RECURRENCE if form.gate_recurrence else None, None
     if cell is not None:
         acting = ", ".join(f"{name}={value}" for name, value in cell.options().items())
         rows, beside = [("Options", acting or "none")], cell.beside

@@ -23,6 +23,7 @@ TAKEN_IN = {
 }
 OPTIONS = (*DRAWN, "state_clip", "layer_norm", "projection_units")
 STEPWISE = ("zoneout", "state_clip", "layer_norm")  # at inference they change each time step
+NO_GATE_RECURRENCE = "the engine has no gate recurrence"
 IN_KERAS_LOOP = ("layer_norm", "projection_units")  # more than the engine's gradient knows
 
 

@@ -49,7 +49,7 @@ def _source(name: str, names: dict) -> str:
 
 def _guard_of(node: Any, writers: dict) -> list:
     """Returns the three nodes of a guard whose last is `node`, or none."""
-    if node.op_type != "Reshape":
+    if node.op_type != "Reshape" or not node.name.endswith("/not_empty"):
         return []
     largest = writers.get(node.input[1])
     if largest is None or largest.op_type != "Max":
