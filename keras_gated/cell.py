@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_gated.activations import lookup
 from keras_gated.cell_weights import CellWeights, is_matrix
+from keras_gated.chance import normal
 from keras_gated.draws import Draws, is_series, zoned
 from keras_gated.formula import Formula, cast_like, multiplied, split
 from keras_gated.options import (
@@ -291,13 +292,12 @@ class GatedCell(CellWeights):
 
     def _drawn_noise(self) -> dict:
         return {
-            weight.name: keras.random.normal(
-                variable.shape, stddev=self.weight_noise, dtype=self.compute_dtype,
-                seed=self.seed_generator,
+            weight.name: normal(
+                variable.shape, self.seed_generator, self.weight_noise, self.compute_dtype
             )
             for weight, variable in self._laid_out()
             if is_matrix(weight)
-        }  # fmt: skip
+        }
 
     def get_initial_state(self, batch_size=None):
         """Returns zeros (B, U) for each state."""

@@ -2,8 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from keras import ops, random
+from keras import ops
 
+from keras_gated.chance import happens
 from keras_gated.formula import Masks, cast_like
 
 
@@ -74,7 +75,9 @@ def draws(cell, sequences, states: list, training) -> tuple[Any, Draws]:
 
 def _dropped(ones, rate: float, seed):
     """A mask in the form of `ones`; None where nothing is dropped, as with 1.0 in Keras."""
-    return random.dropout(ones, rate, seed=seed) if 0.0 < rate < 1.0 else None
+    if not 0.0 < rate < 1.0:
+        return None
+    return ones * happens(ops.shape(ones), seed, 1.0 - rate, ones.dtype) / (1.0 - rate)
 
 
 def _over_time(sequences, state):
@@ -84,5 +87,4 @@ def _over_time(sequences, state):
 
 def _stays(like, rate: float, seed):
     """1 with the probability `rate`, else 0."""
-    drawn = random.uniform(ops.shape(like), dtype=like.dtype, seed=seed)
-    return ops.cast(drawn < rate, like.dtype)
+    return happens(ops.shape(like), seed, rate, like.dtype)

@@ -147,9 +147,9 @@ def drawn_alike(monkeypatch):
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        for name in ("dropout", "uniform", "normal"):
-            draw = tf.function(getattr(keras.random, name), jit_compile=True)
-            monkeypatch.setattr(keras.random, name, draw)
+        for name in ("stateless_uniform", "stateless_normal"):
+            draw = tf.function(getattr(tf.random, name), jit_compile=True)
+            monkeypatch.setattr(tf.random, name, draw)
 
 
 def train(model, x, y, compiled: bool) -> None:

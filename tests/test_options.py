@@ -22,6 +22,7 @@ from test_engine import MASK, compare
 from test_engine import T as SHORT
 
 import keras_gated as kg
+from keras_gated import cell, chance
 from keras_gated.recurrence import run_by
 
 RATES = {1: (0.3,), 2: (0.2, 0.6)}  # of each state
@@ -140,13 +141,34 @@ def test_noise_on_the_kernels_is_drawn_anew_and_in_training_alone():
 
 @pytest.mark.parametrize("given", [{}, {"layer_norm": True}], ids=["engine", "loop"])
 def test_noise_is_drawn_once_for_all_time_steps(given, monkeypatch):
-    drawn, draw = [], keras.random.normal
-    monkeypatch.setattr(keras.random, "normal", lambda *a, **k: drawn.append(a) or draw(*a, **k))
+    drawn, draw = [], cell.normal
+    monkeypatch.setattr(cell, "normal", lambda *a: drawn.append(a) or draw(*a))
     this = case("lstm", FINEST)
     layer = kg.GatedLSTM(U, weight_noise=0.2, **given)
     drawn.clear()
     layer(this.x, training=True)
     assert len(drawn) == 2  # kernel and recurrent kernel
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "xla"])
+def test_what_is_drawn_has_the_share_and_the_spread_asked_for(compiled):
+    if compiled and BACKEND != "tensorflow":
+        pytest.skip("Keras's own generators")
+    n, seed = 40_000, keras.random.SeedGenerator(5)
+
+    def draw():
+        numbers = chance.normal((n,), seed, 0.3, "float32")
+        return numbers, chance.happens((n,), seed, 0.2, "float32")
+
+    if compiled:
+        import tensorflow as tf
+
+        draw = tf.function(draw, jit_compile=True)
+    numbers, ones = (keras.ops.convert_to_numpy(x) for x in draw())
+    assert abs(numbers.mean()) < 4 * 0.3 / n**0.5
+    assert abs(numbers.std() - 0.3) < 4 * 0.3 / (2 * n) ** 0.5
+    assert abs(ones.mean() - 0.2) < 4 * (0.2 * 0.8 / n) ** 0.5 and set(ones) == {0.0, 1.0}
+    assert abs(np.corrcoef(numbers, ones)[0, 1]) < 4 / n**0.5
 
 
 def test_numbers_of_numpy_are_numbers():
