@@ -1,0 +1,19 @@
+"""Runs that compare cells: what is learned, one run, many runs at once, what came of them.
+
+    task.py       what is learned and how it is scored          music.py, speech.py, memory.py
+    training.py   one run: a cell, a task, a seed, a rate
+    engines.py    many runs: in this process, on all cores, on a cluster with Ray
+    results.py    the file in which every finished run is a line
+    carry_out.py  what is not done yet, with a bar
+    ranks.py      what several seeds say    report.py, figures.py   tables and figures
+
+Named before Keras is imported: the backend; and one thread a run, on which the order of sums, and
+so every number, depends no more on the machine.
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")

@@ -1,0 +1,55 @@
+"""Carries out the runs that are not in the file of results yet, with a bar and the time left."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeLeftColumn
+
+from study.engines import ENGINES
+from study.results import Results
+from study.training import Run
+
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("left"),
+    TimeLeftColumn(elapsed_when_finished=True),
+)
+
+
+def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
+    """What every script takes that carries out runs."""
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder to write to")
+    parser.add_argument("--seeds", type=int, default=seeds, help="runs of each cell")
+    parser.add_argument("--engine", choices=ENGINES, default="cores", help="where runs run")
+    parser.add_argument("--workers", type=int, help="processes of --engine cores; all cores")
+    parser.add_argument("--address", help="of a running Ray cluster; else one is started here")
+    parser.add_argument("--smoke", action="store_true", help="few sequences, epochs; no XLA")
+    parser.add_argument("--search", action="store_true", help="look for the learning rates")
+
+
+def carry_out(runs: Sequence[Run], results: Results, options, data: Path | None = None) -> None:
+    """Runs what is missing; ends the program with status 1 if a run failed."""
+    missing, failed = results.missing(runs), 0
+    console = Console(stderr=True)
+    engine = ENGINES[options.engine]
+    with Progress(*COLUMNS, console=console) as progress:
+        bar = progress.add_task("runs", total=len(missing))
+        ended = engine(missing, data, workers=options.workers, address=options.address)
+        for run, result in ended:
+            label = f"{run.task} {run.cell} seed {run.seed} rate {run.learning_rate:g}"
+            if isinstance(result, Exception):
+                failed += 1
+                console.print(f"[red]{label}: {result!r}", highlight=False)
+            else:
+                results.add(result)
+                console.print(f"{label}: test {result['test']:.3f}", highlight=False)
+            progress.advance(bar)
+    if failed:
+        sys.exit(f"{failed} of {len(missing)} runs failed; the same command runs them again.")

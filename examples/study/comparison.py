@@ -1,0 +1,117 @@
+"""Cells of equal size, the same tasks, several seeds: the plan that the scripts share."""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from study import figures, report, tasks
+from study.carry_out import carry_out
+from study.results import Results
+from study.task import Task
+from study.training import Run, draw_rates
+
+SMOKE = {"epochs": 2, "patience": 2, "buckets": 1, "small": 8, "compiled": False}
+SEARCH_SEED = 1000  # no other run has it
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Args:
+        title: of the page.
+        cells: preset -> how it is called.
+        vanilla: the preset that the others are held against.
+        units: (task, preset) -> units.
+        settings: task -> settings of its runs, as `Run` has them.
+        rates: (task, preset) -> learning rate, where the settings have none.
+        data: folder of the tasks that read files.
+    """
+
+    title: str
+    cells: dict[str, str]
+    vanilla: str
+    units: dict[tuple[str, str], int]
+    settings: dict[str, dict]
+    rates: dict[tuple[str, str], float]
+    data: Path | None = None
+
+    def run(self, task: str, cell: str, seed: int, smoke: bool, **changed) -> Run:
+        given = {"learning_rate": self.rates.get((task, cell)), **self.settings[task], **changed}
+        given |= SMOKE if smoke else {}
+        return Run(task, cell, self.units[task, cell], seed, **given)
+
+    def runs(self, seeds: int, smoke: bool = False) -> list[Run]:
+        """The seeds of a cell follow one another: they share what XLA compiled."""
+        pairs = ((task, cell) for task in self.settings for cell in self.cells)
+        return [self.run(*pair, seed, smoke) for pair in pairs for seed in range(seeds)]
+
+    def search_runs(self, draws: int, epochs: int, smoke: bool = False) -> list[Run]:
+        """Every cell and task with every rate drawn."""
+        pairs = ((task, cell) for task in self.settings for cell in self.cells)
+        changes = [{"learning_rate": rate, "epochs": epochs} for rate in draw_rates(draws)]
+        return [
+            self.run(*pair, SEARCH_SEED, smoke, **change) for pair in pairs for change in changes
+        ]
+
+    def tasks(self, smoke: bool = False) -> dict[str, Task]:
+        small = SMOKE["small"] if smoke else None
+        return {name: tasks.load(name, self.data, small) for name in self.settings}
+
+
+def search(plan: Comparison, options: argparse.Namespace, draws: int, epochs: int) -> None:
+    """Prints the rate with the best validation score for each task and cell; writes rates.json."""
+    results = Results(options.out / "search.jsonl")
+    runs = plan.search_runs(draws, epochs, options.smoke)
+    carry_out(runs, results, options, plan.data)
+    rows, rates = [], {}
+    for (task, cell), group in report.grouped(results.of(runs)).items():
+        best, *others = sorted(group, key=lambda result: result["valid"])
+        rate = rates.setdefault(task, {})[cell] = best["run"]["learning_rate"]
+        second = [f"{r['valid']:.2f} at {r['run']['learning_rate']:g}" for r in others[:1]]
+        rows.append([task, plan.cells[cell], f"{rate:g}", f"{best['valid']:.2f}", *second])
+    heads = ["set", "cell", "rate", "valid", "second best"]
+    Console().print(report.Sheet(f"best of {draws} rates", heads, rows).rich())
+    report.write(options.out / "rates.json", json.dumps(rates, indent=1) + "\n")
+
+
+def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
+    """Carries out what is missing, prints the tables, writes page.md and the figures.
+
+    Args:
+        plan: what is compared.
+        options: as `carry_out.add_options` has them.
+        more: further sheets for the page.
+    """
+    results = Results(options.out / "results.jsonl")
+    runs = plan.runs(options.seeds, options.smoke)
+    carry_out(runs, results, options, plan.data)
+    found, loaded = results.of(runs), plan.tasks(options.smoke)
+    groups = report.grouped(found)
+    units = ", ".join(dict.fromkeys(task.unit for task in loaded.values()))
+    title = f"{units}; median and range of {options.seeds} seeds, less is better"
+    sheets = [
+        report.scores(title, groups, loaded, plan.cells),
+        report.significance(groups, plan.vanilla, plan.cells),
+        report.sizes(groups, {n: task.input_dim for n, task in loaded.items()}, plan.cells),
+        *more,
+    ]
+    for sheet in sheets:
+        Console().print(sheet.rich())
+    figures.learning_curves(groups, plan.cells, options.out / "curves.png", units)
+    figures.rank_plot(groups, plan.cells, options.out / "ranks.png")
+    pictures = ["![Learning curves](curves.png)", "![Ranks](ranks.png)"]
+    told = report.about(sum(result["seconds"] for result in found), options.seeds)
+    report.write_page(options.out / "page.md", plan.title, told, sheets, pictures)
+
+
+def chosen_rates(folder: Path, default: dict[tuple[str, str], float]) -> dict:
+    """(task, preset) -> the rate that a search left in the folder, else the given one."""
+    path = folder / "rates.json"
+    if not path.exists():
+        return default
+    found = json.loads(path.read_text("utf-8"))
+    return default | {(task, cell): r for task, of in found.items() for cell, r in of.items()}

@@ -1,0 +1,65 @@
+"""Many runs: one after another, on all cores of this machine, or on a cluster with Ray.
+
+An engine takes runs and yields, as they end, (run, result) or (run, the error that stopped it). A
+run's numbers depend on its settings alone, so all engines give the same.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from study.training import Run, train
+
+Ended = Iterator[tuple[Run, dict | Exception]]
+
+
+def one_by_one(runs: Iterable[Run], data: Path | None, **_) -> Ended:
+    for run in runs:
+        try:
+            yield run, train(run, data)
+        except Exception as error:  # one run that fails must not cost the others
+            yield run, error
+
+
+def on_cores(runs: Iterable[Run], data: Path | None, workers: int | None = None, **_) -> Ended:
+    """In processes of their own, started afresh: a forked TensorFlow hangs."""
+    pool = ProcessPoolExecutor(workers or os.cpu_count(), multiprocessing.get_context("spawn"))
+    try:
+        started = {pool.submit(train, run, data): run for run in runs}
+        for future in as_completed(started):
+            yield started[future], future.exception() or future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def on_ray(
+    runs: Iterable[Run], data: Path | None, address: str | None = None, **_
+) -> Ended:  # pragma: no cover - in processes of Ray's
+    """One core a run, on the nodes of a running cluster, or of one started here.
+
+    Every node needs the package installed, and `data` at the same path; these modules are sent.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'The engine "ray" needs the package ray, which is not installed. '
+            'Install it with: pip install "keras-gated[cluster]"'
+        ) from error
+    if not ray.is_initialized():
+        sent = {"working_dir": str(Path(__file__).parents[1])}
+        ray.init(address, runtime_env=sent, log_to_driver=False)
+    remote = ray.remote(num_cpus=1, max_retries=2)(train)
+    started = {remote.remote(run, data): run for run in runs}
+    while started:
+        (ended,), _ = ray.wait(list(started))
+        run = started.pop(ended)
+        try:
+            yield run, ray.get(ended)
+        except ray.exceptions.RayError as error:
+            yield run, error
+
+
+ENGINES = {"here": one_by_one, "cores": on_cores, "ray": on_ray}

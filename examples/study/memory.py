@@ -1,0 +1,198 @@
+"""Tasks that need memory: two made by a seed, and two small sets that come with Python packages.
+
+    adding    the sum of two marked numbers                     Hochreiter and Schmidhuber (1997)
+    copying   ten symbols, told again after a wait              in the form of Bai et al. (2018)
+    digits    which digit, of 64 pixels one after the other     scikit-learn's `load_digits`
+    vowels    which of nine men speaks, 7 to 29 steps of 12     JapaneseVowels, Kudo et al. (1999)
+
+The first two have scores that are known exactly without training: what a model reaches that
+remembers nothing. Every function takes a folder as all tasks do, and reads none.
+"""
+
+import importlib.util
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+
+from study.task import Part, Task
+
+SIZES = 10_000, 1_000, 1_000  # sequences to train, validate and test that are made
+SYMBOLS, COPIED = 8, 10  # `copying` tells 10 symbols of 8; class 0 is a blank, class 9 the signal
+PARTS = "train", "valid", "test"
+
+
+def squared_error(targets, predictions):
+    """(N,) of (N, 1)."""
+    return ops.mean(ops.square(targets - predictions), axis=-1)
+
+
+def nats(targets, logits):
+    """Cross-entropy of one class in K: targets (...) are its number, logits (..., K)."""
+    return ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+
+
+classification = partial(Task, score=nats, accuracy=True)
+
+
+# ----------------------------------------------------------------------------------- made by a seed
+
+
+def adding(folder: Path | None = None, length: int = 100, seed: int = 0, sizes=SIZES) -> Task:
+    """The sum of two numbers out of `length`, both marked at random places anywhere.
+
+    Sequences (length, 2): numbers uniform in (0, 1), and a mark: 1 at two steps, 0 at the others.
+    Targets (N, 1). The floors are expectations, not counted on the test set.
+    """
+    rng = np.random.default_rng(seed)
+    parts = {part: additions(rng, count, length) for part, count in zip(PARTS, sizes, strict=True)}
+    known = {
+        "always 0": 7 / 6,
+        "always 1": 1 / 6,  # the variance of a sum of two; 1/12 each
+        "one of the two remembered": 1 / 12,
+    }
+    unit = "mean squared error"
+    return Task("adding", **parts, outputs=1, score=squared_error, unit=unit, floors=known.copy)
+
+
+def additions(rng: np.random.Generator, count: int, length: int) -> Part:
+    x = np.zeros((count, length, 2), np.float32)
+    x[:, :, 0] = rng.random((count, length))
+    places = rng.random((count, length)).argsort(axis=1)[:, :2]  # two different ones
+    np.put_along_axis(x[:, :, 1], places, 1.0, axis=1)
+    return Part(x, x.prod(axis=2).sum(axis=1, keepdims=True))
+
+
+def copying(folder: Path | None = None, length: int = 100, seed: int = 0, sizes=SIZES) -> Task:
+    """Ten symbols are shown, `length` steps later they are to be told again.
+
+    Sequences (length + 20, 10), one-hot: 10 symbols of 1 to 8, length - 1 blanks (0), 11 signals
+    (9). Targets (length + 20,): blanks, and the symbols at the last 10 steps. The floors are
+    expectations, not counted on the test set.
+    """
+    rng = np.random.default_rng(seed)
+    parts = {part: copies(rng, count, length) for part, count in zip(PARTS, sizes, strict=True)}
+    share = COPIED / (length + 2 * COPIED)  # of the steps that tell a symbol
+    symbols, blanks = -share * math.log(share / SYMBOLS), -(1 - share) * math.log(1 - share)
+    known = {
+        "all classes alike": math.log(SYMBOLS + 2),
+        "classes by their share": symbols + blanks,
+        "all but the symbols known": share * math.log(SYMBOLS),
+    }
+    unit = "nats per time step"
+    return classification("copying", **parts, outputs=SYMBOLS + 2, unit=unit, floors=known.copy)
+
+
+def copies(rng: np.random.Generator, count: int, length: int) -> Part:
+    symbols = rng.integers(1, SYMBOLS + 1, (count, COPIED))
+    x = np.zeros((count, length + 2 * COPIED), int)
+    y = np.zeros_like(x)
+    x[:, :COPIED], x[:, -COPIED - 1 :], y[:, -COPIED:] = symbols, SYMBOLS + 1, symbols
+    return Part(np.eye(SYMBOLS + 2, dtype=np.float32)[x], list(y))
+
+
+# ------------------------------------------------------------------------- from installed packages
+
+
+def digits(folder: Path | None = None, seed: int = 0) -> Task:
+    """Handwritten digits, 8 x 8 pixels, as sequences (64, 1), row by row, from 0 to 1.
+
+    Of each digit, three fifths train, one validates, one tests.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype(np.float32)[:, :, None]
+    draw = partial(train_test_split, random_state=seed)
+    x, x_rest, y, y_rest = draw(x, y, test_size=0.4, stratify=y)
+    x_valid, x_test, y_valid, y_test = draw(x_rest, y_rest, test_size=0.5, stratify=y_rest)
+    parts = Part(x, y), Part(x_valid, y_valid), Part(x_test, y_test)
+    return probed("digits", parts, outputs=10)
+
+
+def vowels(folder: Path | None = None, seed: int = 0) -> Task:
+    """Which of nine men speaks the vowels of 'ae': 12 coefficients of linear prediction a step.
+
+    Sequences (T, 12), T from 7 to 29, every coefficient with mean 0 and deviation 1 over the steps
+    of the training sequences. The test set is as given; of the training set one fifth validates.
+    """
+    from sklearn.model_selection import train_test_split
+
+    x, y = read_ts(vowels_folder() / "JapaneseVowels_TRAIN.ts")
+    x_test, y_test = read_ts(vowels_folder() / "JapaneseVowels_TEST.ts")
+    x, x_valid, y, y_valid = train_test_split(x, y, test_size=0.2, stratify=y, random_state=seed)
+    steps = np.concatenate(x)
+    mean, deviation = steps.mean(axis=0), steps.std(axis=0)
+    parts = [
+        Part([((one - mean) / deviation).astype(np.float32) for one in sequences], labels)
+        for sequences, labels in ((x, y), (x_valid, y_valid), (x_test, y_test))
+    ]
+    return probed("vowels", parts, outputs=9)
+
+
+def vowels_folder() -> Path:
+    """Inside the installed sktime wheel, which is never imported: its files are all it takes."""
+    spec = importlib.util.find_spec("sktime")
+    if spec is None:
+        raise ModuleNotFoundError(
+            "The vowels come with the package sktime, which is not installed. "
+            "Its files suffice, install it with: pip install --no-deps sktime"
+        )
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "JapaneseVowels"
+
+
+def read_ts(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """Sequences (T, F) and their classes, from 0, of a .ts file whose classes count from 1.
+
+    A line behind @data is a sequence: its features, and then its class, with colons between.
+    """
+    sequences, labels = [], []
+    for line in path.read_text(encoding="utf-8").partition("@data")[2].split():
+        *features, label = line.split(":")
+        sequences.append(np.array([feature.split(",") for feature in features], float).T)
+        labels.append(int(label) - 1)
+    return sequences, np.array(labels)
+
+
+# ----------------------------------------------------------------- what a model without memory can
+
+VIEWS = {  # task -> name of a floor -> what a logistic regression is given of a sequence (T, F)
+    "digits": {"all pixels at once": np.ravel, "last row": lambda x: x[-8:, 0]},
+    "vowels": {
+        "mean and deviation": lambda x: np.concatenate([x.mean(axis=0), x.std(axis=0)]),
+        "last step": lambda x: x[-1],
+    },
+}
+
+
+def probed(name: str, parts, outputs: int) -> Task:
+    named = dict(zip(PARTS, parts, strict=True))
+    floors = partial(floor_nats, name, named["train"], named["test"])
+    return classification(name, **named, outputs=outputs, unit="nats", floors=floors)
+
+
+def floor_nats(name: str, train: Part, test: Part) -> dict[str, float]:
+    """Cross-entropy on `test` of a logistic regression for each of the task's views."""
+    told = logistic(name, train, test)
+    rows = np.arange(len(test.targets))
+    return {view: float(-np.log(p[rows, test.targets]).mean()) for view, p in told.items()}
+
+
+def floor_accuracies(name: str, train: Part, test: Part) -> dict[str, float]:
+    """The share of right answers of the same."""
+    told = logistic(name, train, test)
+    return {view: float((p.argmax(axis=1) == test.targets).mean()) for view, p in told.items()}
+
+
+def logistic(name: str, train: Part, test: Part) -> dict[str, np.ndarray]:
+    """View -> probabilities (N, classes) on `test`, fitted to `train`, L2 penalty 1."""
+    from sklearn.linear_model import LogisticRegression
+
+    told = {}
+    for view, see in VIEWS[name].items():
+        x, x_test = (np.stack([see(one) for one in part.sequences]) for part in (train, test))
+        told[view] = LogisticRegression(max_iter=2_000).fit(x, train.targets).predict_proba(x_test)
+    return told

@@ -1,0 +1,140 @@
+"""What came of the runs, as tables on the screen and as a page."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from rich.table import Table
+
+import keras_gated as kg
+from study.ranks import holm, rank_test
+from study.task import Task
+
+PACKAGES = "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "music21", "sktime"
+Groups = dict[tuple[str, str], list[dict]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table that a terminal and a page can show."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+
+    def rich(self) -> Table:
+        table = Table(*self.heads[:2], title=self.title)
+        for head in self.heads[2:]:
+            table.add_column(head, justify="right")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        marks = ["---", "---", *["---:"] * (len(self.heads) - 2)]
+        lines = (f"| {' | '.join(line)} |" for line in [self.heads, marks, *self.rows])
+        return "\n".join([f"**{self.title}**", "", *lines])
+
+
+def grouped(results: list[dict]) -> Groups:
+    """(task, cell) -> its results, in the order of the seeds."""
+    groups = defaultdict(list)
+    for result in sorted(results, key=lambda result: result["run"]["seed"]):
+        groups[result["run"]["task"], result["run"]["cell"]].append(result)
+    return groups
+
+
+def values(group: list[dict], key: str) -> list[float]:
+    return [result[key] for result in group]
+
+
+def scores(title: str, groups: Groups, tasks: dict[str, Task], labels: dict[str, str]) -> Sheet:
+    """Median scores over the seeds; the floors of each task below."""
+    rows = []
+    for name, task in tasks.items():
+        for (of, cell), group in groups.items():
+            if of == name:
+                rows.append([name, labels.get(cell, cell), *_row(group)])
+        for floor, value in task.floors().items():
+            rows.append([name, f"no memory: {floor}", "", "", "", f"{value:.2f}", "", ""])
+    heads = ["set", "cell", "units", "train", "valid", "test", "range", "updates"]
+    return Sheet(title, heads, rows)
+
+
+def _row(group: list[dict]) -> list[str]:
+    first, tests = group[0], values(group, "test")
+    updates = [r["best_epoch"] * r["updates_per_epoch"] for r in group]
+    return [
+        str(first["run"]["units"]),
+        *(f"{median(values(group, part)):.2f}" for part in ("train", "valid", "test")),
+        f"{min(tests):.2f} to {max(tests):.2f}",
+        f"{median(updates):,.0f}",
+    ]
+
+
+def significance(groups: Groups, vanilla: str, labels: dict[str, str]) -> Sheet:
+    """Each cell against the vanilla one: difference of the medians, rank test, on test scores."""
+    rows = []
+    for name in dict.fromkeys(task for task, _ in groups):
+        base = values(groups[name, vanilla], "test")
+        others = [cell for task, cell in groups if task == name and cell != vanilla]
+        tests = {cell: values(groups[name, cell], "test") for cell in others}
+        ps = [rank_test(test, base) for test in tests.values()]
+        for (cell, test), p, corrected in zip(tests.items(), ps, holm(ps), strict=True):
+            difference = f"{median(test) - median(base):+.3f}"
+            rows.append([name, labels.get(cell, cell), difference, f"{p:.3f}", f"{corrected:.3f}"])
+    heads = ["set", "cell", "test, median", "p", "p, Holm"]
+    return Sheet(f"against {labels.get(vanilla, vanilla)}", heads, rows)
+
+
+def sizes(groups: Groups, input_dims: dict[str, int], labels: dict[str, str]) -> Sheet:
+    """Weights, operations and the ONNX operator of each cell, and the time of an update."""
+    rows = []
+    for (task, cell), group in groups.items():
+        units = group[0]["run"]["units"]
+        told = kg.describe(cell, input_dim=input_dims[task], units=units).splitlines()
+        facts = {line[:14].strip(): line[14:].partition(" ")[0] for line in told}
+        times = [1e3 * r["seconds_per_epoch"] / r["updates_per_epoch"] for r in group]
+        told = [facts[key] for key in ("Parameters", "FLOPs", "ONNX")]
+        rows.append([task, labels.get(cell, cell), str(units), *told, f"{median(times):.1f}"])
+    heads = ["set", "cell", "units", "weights", "FLOPs", "ONNX", "ms"]
+    return Sheet("weights, FLOPs of a time step, ONNX operator, time of an update", heads, rows)
+
+
+def about(seconds: float, seeds: int) -> str:
+    """What was run, when, where and with what: no number is shown without it."""
+    found = {name: _version(name) for name in PACKAGES}
+    versions = ", ".join(f"{name} {version}" for name, version in found.items() if version)
+    words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]
+    command = " ".join(["python", f"examples/{Path(sys.argv[0]).name}", *words])
+    return (
+        f"`{command}`, {time.strftime('%Y-%m-%d')}; {os.cpu_count()} processors, "
+        f"{platform.machine()}; seeds 0 to {seeds - 1}; python {platform.python_version()}, "
+        f"{versions}. Training and validation took {seconds / 60:.0f} minutes of one processor."
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def write_page(path: Path, title: str, told: str, sheets: list[Sheet], pictures: list[str]):
+    parts = [f"# {title}", told, *(sheet.markdown() for sheet in sheets), *pictures]
+    write(path, "\n\n".join(parts) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Writes beside the file and renames: no file is ever half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

@@ -1,0 +1,61 @@
+"""The file of results: every finished run is a line, so that a kill loses the unfinished alone."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from study.training import Run
+
+
+class Results:
+    """Lines of JSON, one for each finished run, in the order in which they ended.
+
+    Args:
+        path: of the file; it need not exist.
+
+    A line that a kill cut off is left out, and its run is run again.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.found = {name_of(line["run"]): line for line in self._lines()}
+
+    def _lines(self) -> Iterable[dict]:
+        for text in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():
+            try:
+                yield json.loads(text)
+            except json.JSONDecodeError:
+                continue
+
+    def missing(self, runs: Iterable[Run]) -> list[Run]:
+        """Those that have no line yet, each once."""
+        named = {name_of(asdict(run)): run for run in runs}
+        return [run for name, run in named.items() if name not in self.found]
+
+    def of(self, runs: Iterable[Run]) -> list[dict]:
+        """The lines of these runs, in their order, as far as there are any."""
+        names = [name_of(asdict(run)) for run in runs]
+        return [self.found[name] for name in names if name in self.found]
+
+    def add(self, result: dict) -> None:
+        """Writes a finished run to the disk before it counts."""
+        self.found[name_of(result["run"])] = result
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a+b") as file:
+            begins = file.tell() == 0 or self._ends_a_line(file)
+            file.write(b"" if begins else b"\n")
+            file.write(json.dumps(result).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    @staticmethod
+    def _ends_a_line(file) -> bool:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def name_of(run: dict) -> str:
+    """What tells a run from another: all its settings."""
+    return json.dumps(run, sort_keys=True)

@@ -1,0 +1,186 @@
+"""One run: a cell learns a task, is stopped by the validation set and scored on the test set."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import callbacks
+
+import keras_gated as kg
+from study import tasks
+from study.task import PooledScore, Score, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """All that a run's numbers depend on.
+
+    Args:
+        task: name in `tasks.TASKS`; `data` is the folder it is read from, if it is.
+        cell: name of a preset.
+        units: of the one recurrent layer.
+        seed: of weights, order, noise.
+        learning_rate: of RMSProp with momentum 0.9 (`optimizer="rmsprop"`) or Adam ("adam").
+        last_rate: the share of the learning rate that is left in the last epoch; it falls linearly.
+        weight_noise: standard deviation of the noise on the kernels in training.
+        epochs: at most; `patience`: epochs without a better validation score before it stops.
+        batch_size: sequences an update; `buckets`: lengths they are padded to.
+        small: number of sequences kept of each part, None for all.
+        compiled: whether XLA compiles the training step.
+    """
+
+    task: str
+    cell: str
+    units: int
+    seed: int
+    learning_rate: float
+    optimizer: str = "rmsprop"
+    last_rate: float = 1.0
+    weight_noise: float = 0.0
+    epochs: int = 200
+    patience: int = 20
+    batch_size: int = 8
+    buckets: int = 4
+    small: int | None = None
+    compiled: bool = True
+
+
+def draw_rates(count: int, seed: int = 0) -> list[float]:
+    """Learning rates exp(u), u uniform in (-12, -6): the paper's draw, natural logarithm."""
+    drawn = np.exp(np.random.default_rng(seed).uniform(-12.0, -6.0, count))
+    return [float(f"{rate:.3g}") for rate in drawn]
+
+
+def build(task: Task, run: Run) -> keras.Model:
+    """The cell, and one dense layer that reads it."""
+    inputs, lengths = keras.Input((None, task.input_dim)), keras.Input((), dtype="int32")
+    layer = kg.GatedRNN(
+        run.units,
+        run.cell,
+        return_sequences=task.each_step,
+        weight_noise=run.weight_noise,
+        name="cell",
+    )
+    outputs = keras.layers.Dense(task.outputs)(layer(inputs, lengths=lengths))
+    return keras.Model([inputs, lengths], outputs)
+
+
+def compiled(task: Task, run: Run) -> keras.Model:
+    """The model with its loss and an optimizer that scales gradients to a norm of 1 at most."""
+    model = build(task, run)
+    metrics = [PooledScore(task.score)]
+    metrics += [keras.metrics.SparseCategoricalAccuracy("accuracy")] if task.accuracy else []
+    options = {"rho": 0.95, "momentum": 0.9} if run.optimizer == "rmsprop" else {}
+    optimizer = {"rmsprop": keras.optimizers.RMSprop, "adam": keras.optimizers.Adam}[run.optimizer]
+    model.compile(
+        optimizer(run.learning_rate, global_clipnorm=1.0, **options),
+        Score(task.score),
+        weighted_metrics=metrics,
+        jit_compile=run.compiled,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@lru_cache(maxsize=2)
+def kept(task: Task, run: Run) -> keras.Model:
+    """A compiled model for all runs that differ in seed and rate alone: XLA takes its time."""
+    keras.backend.clear_session()
+    return compiled(task, run)
+
+
+def begin(task: Task, run: Run) -> keras.Model:
+    """A model as if it were new: weights, seeds and optimizer as this run begins."""
+    model = kept(task, dataclasses.replace(run, seed=0, learning_rate=1.0))
+    keras.utils.set_random_seed(run.seed)
+    new = build(task, run)
+    for variable, first in zip(model.variables, new.variables, strict=True):
+        variable.assign(first)
+    for variable in model.optimizer.variables:
+        variable.assign(keras.ops.zeros_like(variable))
+    model.optimizer.learning_rate = run.learning_rate
+    return model
+
+
+def train(run: Run, data: Path | None = None, tell: Callable | None = None) -> dict:
+    """Trains from the seed; returns what is kept of the run, all of it plain numbers.
+
+    `tell(epoch, validation score)` is called after each epoch.
+    """
+    started = time.perf_counter()
+    task = tasks.load(run.task, data, run.small)
+    model, buckets = begin(task, run), task.buckets(run.buckets)
+    batches = task.train.batches(run.batch_size, buckets, shuffle=True, seed=run.seed)
+    curve = Curve(tell)
+    stop = callbacks.EarlyStopping(
+        "val_score", mode="min", patience=run.patience, restore_best_weights=True
+    )
+    model.fit(
+        batches,
+        epochs=run.epochs,
+        validation_data=task.valid.batches(run.batch_size, buckets),
+        callbacks=[rate_of(run), curve, stop, callbacks.TerminateOnNaN()],
+        verbose=0,
+    )
+    return {
+        "run": dataclasses.asdict(run),
+        **scores(model, task, run),
+        **curve.summary(len(batches)),
+        "parameters": model.get_layer("cell").count_params(),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def rate_of(run: Run) -> callbacks.Callback:
+    """The learning rate of each epoch."""
+    fall = (1.0 - run.last_rate) / max(1, run.epochs - 1)
+    return callbacks.LearningRateScheduler(lambda at, _: run.learning_rate * (1.0 - fall * at))
+
+
+def scores(model, task: Task, run: Run) -> dict:
+    """The score on all three parts, pooled over all that was not added for padding."""
+    found = {}
+    for name in ("train", "valid", "test"):
+        batches = getattr(task, name).batches(run.batch_size, task.buckets(run.buckets))
+        told = model.evaluate(batches, verbose=0, return_dict=True)
+        found[name] = round(told["score"], 5)
+        if task.accuracy:
+            found[f"{name}_accuracy"] = round(told["accuracy"], 5)
+    return found
+
+
+class Curve(callbacks.Callback):
+    """The scores after each epoch, and how long its updates took."""
+
+    def __init__(self, tell: Callable | None = None):
+        super().__init__()
+        self.train, self.valid, self.seconds, self.tell = [], [], [], tell
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_test_begin(self, logs=None):
+        if len(self.seconds) == len(self.valid):  # validation ends an epoch's updates
+            self.seconds.append(time.perf_counter() - self.start)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.train.append(round(logs["score"], 4))
+        self.valid.append(round(logs["val_score"], 4))
+        if self.tell:
+            self.tell(epoch + 1, self.valid[-1])
+
+    def summary(self, updates: int) -> dict:
+        """`seconds` of an epoch is the median but for the first, which compiles."""
+        return {
+            "epochs": len(self.valid),
+            "best_epoch": int(np.nanargmin([*self.valid, np.inf])) + 1,
+            "updates_per_epoch": updates,
+            "seconds_per_epoch": round(statistics.median(self.seconds[1:] or self.seconds), 4),
+            "train_curve": self.train,
+            "valid_curve": self.valid,
+        }

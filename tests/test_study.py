@@ -1,0 +1,266 @@
+"""How studies are run: a run is its settings, nothing is lost, the tables tell what was found."""
+
+import importlib.util
+import json
+import pickle
+from argparse import Namespace
+from dataclasses import asdict, replace
+from statistics import median
+
+import keras
+import numpy as np
+import pytest
+import study.tasks
+from study import carry_out, comparison, engines, music, ranks, report, results, training
+from study.task import Part, Task
+from study.training import Run
+
+import keras_gated as kg
+
+RUN = Run("tones", "gru", 5, seed=3, learning_rate=5e-3, epochs=3, buckets=2, compiled=False)
+
+
+def tones(folder=None) -> Task:
+    """Frames of 88 keys of which the next is the last, shifted; pieces of unlike length."""
+    rng = np.random.default_rng(0)
+    rolls = [np.eye(88, dtype="float32")[np.arange(n) + rng.integers(40)] for n in range(5, 29)]
+    parts = [music.next_frames(rolls[at::3]) for at in range(3)]
+    return Task("tones", *parts, 88, music.nats, "nats per time step", lambda: {"chance": 61.0})
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    monkeypatch.setitem(study.tasks.TASKS, "tones", tones)
+    study.tasks.load.cache_clear()
+    yield
+    study.tasks.load.cache_clear()
+    training.kept.cache_clear()
+
+
+def numbers(result: dict) -> dict:
+    return {key: value for key, value in result.items() if "seconds" not in key}
+
+
+# ------------------------------------------------------------------------------------------- a run
+
+
+def test_a_run_is_its_settings_whatever_ran_before():
+    first = training.train(RUN)
+    others = replace(RUN, seed=4), replace(RUN, learning_rate=1e-3), replace(RUN, weight_noise=0.1)
+    apart = [training.train(run)["test"] for run in others]
+    assert numbers(training.train(RUN)) == numbers(first)
+    training.kept.cache_clear()
+    assert numbers(training.train(RUN)) == numbers(first)
+    assert len({first["test"], *apart}) == 4
+
+
+def test_the_score_is_the_mean_over_all_time_steps_of_all_pieces():
+    task = study.tasks.load("tones")
+    model = training.compiled(task, RUN)
+    total = steps = 0.0
+    for x, y in zip(task.test.sequences, task.test.targets, strict=True):
+        logits = np.float64(model.predict([x[None], np.array([len(x)])], verbose=0)[0])
+        total += (np.logaddexp(0.0, logits) - y * logits).sum()
+        steps += len(x)
+    assert training.scores(model, task, RUN)["test"] == pytest.approx(total / steps, rel=1e-5)
+
+
+def test_a_run_goes_back_to_the_weights_that_were_best_on_the_validation_set():
+    found = training.train(replace(RUN, epochs=12, patience=3, learning_rate=0.05))
+    assert found["valid"] == pytest.approx(min(found["valid_curve"]), abs=1e-4)
+    assert found["best_epoch"] == 1 + int(np.argmin(found["valid_curve"]))
+    assert found["epochs"] == min(12, found["best_epoch"] + 3)
+
+
+def test_what_a_run_tells_of_itself():
+    found = training.train(RUN)
+    assert found["run"] == asdict(RUN) and json.loads(json.dumps(found)) == found
+    assert found["parameters"] == kg.count_parameters("gru", input_dim=88, units=5)
+    assert found["updates_per_epoch"] == len(tones().train.batches(8, tones().buckets(2)))
+    assert found["test"] < 61.1 and found["seconds"] > 0
+
+
+def test_the_rate_falls_to_the_share_asked_for():
+    run = replace(RUN, last_rate=0.01, epochs=100)
+    rates = [training.rate_of(run).schedule(at, None) for at in (0, 33, 99)]
+    assert rates == pytest.approx([5e-3, 5e-3 * 0.67, 5e-5])
+    assert training.rate_of(RUN).schedule(2, None) == 5e-3
+    fell, stayed = (training.train(replace(RUN, last_rate=share))["test"] for share in (0.01, 1.0))
+    assert fell != stayed
+
+
+def test_rates_are_drawn_as_the_paper_drew_them():
+    drawn = np.log(training.draw_rates(4000))
+    assert training.draw_rates(10) == training.draw_rates(10)
+    assert abs(drawn.mean() + 9) < 4 * 3**0.5 / 4000**0.5
+    assert -12.01 < drawn.min() < -11.9 and -6.1 < drawn.max() < -5.99
+
+
+# ---------------------------------------------------------------------------------------- many runs
+
+
+def test_a_kill_loses_the_unfinished_run_alone(tmp_path):
+    file = tmp_path / "results.jsonl"
+    one, two = ({"run": asdict(replace(RUN, seed=seed)), "test": seed} for seed in (1, 2))
+    results.Results(file).add(one)
+    with open(file, "a") as open_file:
+        open_file.write(json.dumps(two)[:40])  # the disk was full, the lights went out
+    again = results.Results(file)
+    runs = [replace(RUN, seed=seed) for seed in (1, 2, 2)]
+    assert again.missing(runs) == runs[1:2]
+    again.add(two)
+    last = results.Results(file)
+    assert last.missing(runs) == [] and last.of(runs[:2]) == [one, two]
+
+
+def options(**given) -> Namespace:
+    return Namespace(**{"engine": "here", "workers": 1, "address": None, **given})
+
+
+def test_what_is_done_is_not_done_again_and_what_fails_costs_no_other(tmp_path, monkeypatch):
+    tried = []
+
+    def train(run, data):
+        tried.append(run.seed)
+        if run.seed == 1 and tried.count(1) == 1:
+            raise RuntimeError("planted")
+        return {"run": asdict(run), "test": 1.0}
+
+    monkeypatch.setattr(engines, "train", train)
+    runs = [replace(RUN, seed=seed) for seed in range(3)]
+    with pytest.raises(SystemExit, match="1 of 3 runs failed; the same command runs them again"):
+        carry_out.carry_out(runs, results.Results(tmp_path / "r.jsonl"), options())
+    carry_out.carry_out(runs, results.Results(tmp_path / "r.jsonl"), options())
+    assert tried == [0, 1, 2, 1]
+
+
+def engine_gives(name: str, **given) -> list[dict]:
+    """Two runs of a task that every process knows, by seed."""
+    runs = [replace(RUN, task="digits", small=30, seed=seed) for seed in range(2)]
+    ended = dict(engines.ENGINES[name](runs, None, **given))
+    for result in ended.values():
+        if isinstance(result, Exception):
+            raise result
+    return [numbers(ended[run]) for run in runs]
+
+
+@pytest.mark.long
+def test_all_cores_give_the_same_numbers():
+    assert engine_gives("cores", workers=2) == engine_gives("here")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="ray is not installed")
+def test_a_cluster_of_two_nodes_gives_the_same_numbers():
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    try:
+        given = engine_gives("ray", address=cluster.address)
+        assert len({node["NodeID"] for node in ray.nodes() if node["Alive"]}) == 2
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert given == engine_gives("here")
+
+
+# ------------------------------------------------------------------------------- what is made of it
+
+
+def test_rank_test_and_correction_against_numbers_by_hand():
+    assert ranks.rank_test([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == pytest.approx(2 / 252)
+    assert ranks.rank_test([1, 4], [2, 3]) == pytest.approx(1.0)
+    assert ranks.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert ranks.holm([0.6, 0.9]) == [1.0, 1.0]
+    assert ranks.ranks_of({"a": [1.0, 5.0], "b": [2.0, 4.0]}) == {"a": [1, 2], "b": [2, 1]}
+
+
+def test_a_comparison_from_runs_to_page(tmp_path, monkeypatch, capsys):
+    cells = {"elman": "tanh", "gru": "GRU"}
+    units = {("tones", cell): 4 for cell in cells}
+    given = {"optimizer": "adam", "epochs": 2, "compiled": False}
+    rates = comparison.chosen_rates(tmp_path, {("tones", cell): 0.01 for cell in cells})
+    plan = comparison.Comparison("Tones", cells, "elman", units, {"tones": given}, rates)
+    comparison.compare(plan, options(out=tmp_path, seeds=3, smoke=False))
+    found = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    tests = [line["test"] for line in found if line["run"]["cell"] == "gru"]
+    page = (tmp_path / "page.md").read_text()
+    row = f"{median(tests):.2f} | {min(tests):.2f} to {max(tests):.2f}"
+    assert len(found) == 6 and row in page and "| tones | no memory: chance |" in page
+    assert "seeds 0 to 2" in page and f"keras {keras.__version__}" in page
+    assert str(tmp_path) not in page
+    for figure in ("curves.png", "ranks.png"):
+        assert (tmp_path / figure).stat().st_size > 5000 and figure in page
+    assert "GRU" in capsys.readouterr().out
+    monkeypatch.setattr(engines, "train", lambda *_: pytest.fail("run twice"))
+    comparison.compare(plan, options(out=tmp_path, seeds=3, smoke=False))
+
+
+def test_a_search_keeps_the_rate_that_is_best_on_the_validation_set(tmp_path):
+    units, given = {("tones", "gru"): 4}, {"compiled": False}
+    plan = comparison.Comparison("Tones", {"gru": "GRU"}, "gru", units, {"tones": given}, {})
+    comparison.search(plan, options(out=tmp_path, smoke=False), draws=3, epochs=2)
+    found = [json.loads(line) for line in (tmp_path / "search.jsonl").read_text().splitlines()]
+    best = min(found, key=lambda line: line["valid"])["run"]
+    assert {line["run"]["learning_rate"] for line in found} == set(training.draw_rates(3))
+    assert {line["run"]["seed"] for line in found} == {comparison.SEARCH_SEED}
+    assert comparison.chosen_rates(tmp_path, {}) == {("tones", "gru"): best["learning_rate"]}
+
+
+# ------------------------------------------------------------------------------------------- music
+
+
+def test_music_is_read_from_both_kinds_of_file(tmp_path):
+    from scipy.io import savemat
+
+    pieces = [[(21, 60, 108), (), (64,)], [(60,), (61, 62)]]
+    rolls = np.empty((1, 2), object)
+    rolls[0, :] = [music.roll_of(piece).astype("uint8") for piece in pieces]
+    savemat(tmp_path / "JSB_Chorales.mat", {f"{part}data": rolls for part in music.PARTS})
+    kept = {part: pieces for part in music.PARTS}
+    (tmp_path / "Nottingham.pickle").write_bytes(pickle.dumps(kept, protocol=2))
+    one, two = (music.read_rolls(name, tmp_path) for name in ("jsb", "nottingham"))
+    for part in music.PARTS:
+        for a, b in zip(one[part], two[part], strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == np.float32
+    assert np.flatnonzero(one["test"][0][0]).tolist() == [0, 39, 87]
+
+
+def test_a_file_that_could_run_something_is_refused(tmp_path):
+    (tmp_path / "Nottingham.pickle").write_bytes(pickle.dumps({"train": print}))
+    with pytest.raises(pickle.UnpicklingError, match="lists, tuples and numbers. Received: builti"):
+        music.read_rolls("nottingham", tmp_path)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="must hold one of .'MuseData.mat', 'MuseData.pic"):
+        music.read_rolls("muse", tmp_path)
+    with pytest.raises(ValueError, match="A task must be one of .'adding', .* Received: 'jazz'"):
+        study.tasks.load("jazz")
+
+
+def test_the_next_frame_is_the_target_and_the_first_is_not_scored():
+    roll = np.random.default_rng(0).integers(0, 2, (7, 88)).astype("float32")
+    part = music.next_frames([roll])
+    np.testing.assert_array_equal(part.sequences[0][1:], part.targets[0][:-1])
+    np.testing.assert_array_equal(part.targets[0][-1], roll[-1])
+    assert isinstance(part, Part) and len(part.sequences[0]) == 6
+
+
+def test_the_logits_of_music_are_scored_in_nats_a_frame():
+    rng = np.random.default_rng(0)
+    y, logits = rng.integers(0, 2, (2, 3, 88)), rng.normal(size=(2, 3, 88))
+    p = 1 / (1 + np.exp(-logits))
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(axis=-1)
+    found = music.nats(y.astype("float32"), logits.astype("float32"))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, rtol=1e-5)
+
+
+def test_versions_and_command_stand_on_every_page(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/home/a/b/run.py", "--data", "/home/me/music"])
+    told = report.about(120.0, seeds=3)
+    assert "`python examples/run.py --data music`" in told and "/home" not in told
+    assert "2 minutes of one processor" in told
