@@ -11,10 +11,10 @@ product.
 The first frame of a piece is not scored; the score is the mean over all time steps of all pieces.
 
     pip install "keras-gated[examples]"
-    python examples/polyphonic_music.py                      # Bach's chorales: about 10 minutes
+    python examples/polyphonic_music.py                      # Bach's chorales
     python examples/polyphonic_music.py --data DIR           # the four sets of the paper
-    python examples/polyphonic_music.py --data DIR --search  # the rates anew: several hours
-    python examples/polyphonic_music.py --smoke              # does it run? 20 seconds
+    python examples/polyphonic_music.py --data DIR --search  # the rates anew
+    python examples/polyphonic_music.py --smoke              # does it run?
 
 DIR holds JSB_Chorales.mat, Nottingham.mat, MuseData.mat and Piano_midi.mat, or the pickles of
 Boulanger-Lewandowski et al. 2012. Finished runs are lines of --out/results.jsonl: the same command

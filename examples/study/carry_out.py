@@ -49,7 +49,7 @@ def carry_out(runs: Sequence[Run], results: Results, options, data: Path | None 
                 console.print(f"[red]{label}: {result!r}", highlight=False)
             else:
                 results.add(result)
-                console.print(f"{label}: test {result['test']:.3f}", highlight=False)
+                console.print(f"{label}: test {result['test']:#.4g}", highlight=False)
             progress.advance(bar)
     if failed:
         sys.exit(f"{failed} of {len(missing)} runs failed; the same command runs them again.")

@@ -2,11 +2,12 @@
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
+import keras_gated as kg
 from study import figures, report, tasks
 from study.carry_out import carry_out
 from study.results import Results
@@ -39,40 +40,65 @@ class Comparison:
     rates: dict[tuple[str, str], float]
     data: Path | None = None
 
-    def run(self, task: str, cell: str, seed: int, smoke: bool, **changed) -> Run:
+    @classmethod
+    def of_equal_size(cls, title: str, options: argparse.Namespace, settings: dict, rate: float):
+        """The options' cells and tasks, each cell with as many units as the weights allow."""
+        widths = {name: tasks.load(name, options.data).input_dim for name in options.tasks}
+        cells = list(dict.fromkeys([options.vanilla, *options.cells]))
+        pairs = [(task, cell) for task in options.tasks for cell in cells]
+        return cls(
+            title,
+            {cell: cell for cell in cells},
+            options.vanilla,
+            {(t, c): kg.units_for_budget(c, widths[t], options.parameters) for t, c in pairs},
+            {name: settings for name in options.tasks},
+            chosen_rates(options.out, dict.fromkeys(pairs, rate)),
+            options.data,
+        )
+
+    def small(self) -> "Comparison":
+        """Two cells on a few sequences of one task, to see that a script runs."""
+        task, settings = next(iter(self.settings.items()))
+        cells = dict(list(self.cells.items())[:2])
+        return replace(self, cells=cells, settings={task: {**settings, **SMOKE}})
+
+    def run(self, task: str, cell: str, seed: int, **changed) -> Run:
         given = {"learning_rate": self.rates.get((task, cell)), **self.settings[task], **changed}
-        given |= SMOKE if smoke else {}
         return Run(task, cell, self.units[task, cell], seed, **given)
 
-    def runs(self, seeds: int, smoke: bool = False) -> list[Run]:
+    def runs(self, seeds: int) -> list[Run]:
         """The seeds of a cell follow one another: they share what XLA compiled."""
         pairs = ((task, cell) for task in self.settings for cell in self.cells)
-        return [self.run(*pair, seed, smoke) for pair in pairs for seed in range(seeds)]
+        return [self.run(*pair, seed) for pair in pairs for seed in range(seeds)]
 
-    def search_runs(self, draws: int, epochs: int, smoke: bool = False) -> list[Run]:
+    def search_runs(self, draws: int, epochs: int) -> list[Run]:
         """Every cell and task with every rate drawn."""
         pairs = ((task, cell) for task in self.settings for cell in self.cells)
         changes = [{"learning_rate": rate, "epochs": epochs} for rate in draw_rates(draws)]
-        return [
-            self.run(*pair, SEARCH_SEED, smoke, **change) for pair in pairs for change in changes
-        ]
+        return [self.run(*pair, SEARCH_SEED, **change) for pair in pairs for change in changes]
 
-    def tasks(self, smoke: bool = False) -> dict[str, Task]:
-        small = SMOKE["small"] if smoke else None
-        return {name: tasks.load(name, self.data, small) for name in self.settings}
+    def tasks(self) -> dict[str, Task]:
+        return {
+            name: tasks.load(name, self.data, settings.get("small"))
+            for name, settings in self.settings.items()
+        }
 
 
 def search(plan: Comparison, options: argparse.Namespace, draws: int, epochs: int) -> None:
     """Prints the rate with the best validation score for each task and cell; writes rates.json."""
+    if options.smoke:
+        plan, draws, epochs = plan.small(), 2, 2
     results = Results(options.out / "search.jsonl")
-    runs = plan.search_runs(draws, epochs, options.smoke)
+    runs = plan.search_runs(draws, epochs)
     carry_out(runs, results, options, plan.data)
     rows, rates = [], {}
     for (task, cell), group in report.grouped(results.of(runs)).items():
         best, *others = sorted(group, key=lambda result: result["valid"])
         rate = rates.setdefault(task, {})[cell] = best["run"]["learning_rate"]
-        second = [f"{r['valid']:.2f} at {r['run']['learning_rate']:g}" for r in others[:1]]
-        rows.append([task, plan.cells[cell], f"{rate:g}", f"{best['valid']:.2f}", *second])
+        second = [
+            f"{report.number(r['valid'])} at {r['run']['learning_rate']:g}" for r in others[:1]
+        ]
+        rows.append([task, plan.cells[cell], f"{rate:g}", report.number(best["valid"]), *second])
     heads = ["set", "cell", "rate", "valid", "second best"]
     Console().print(report.Sheet(f"best of {draws} rates", heads, rows).rich())
     report.write(options.out / "rates.json", json.dumps(rates, indent=1) + "\n")
@@ -86,13 +112,14 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
         options: as `carry_out.add_options` has them.
         more: further sheets for the page.
     """
+    plan, seeds = (plan.small(), 1) if options.smoke else (plan, options.seeds)
     results = Results(options.out / "results.jsonl")
-    runs = plan.runs(options.seeds, options.smoke)
+    runs = plan.runs(seeds)
     carry_out(runs, results, options, plan.data)
-    found, loaded = results.of(runs), plan.tasks(options.smoke)
+    found, loaded = results.of(runs), plan.tasks()
     groups = report.grouped(found)
     units = ", ".join(dict.fromkeys(task.unit for task in loaded.values()))
-    title = f"{units}; median and range of {options.seeds} seeds, less is better"
+    title = f"{units}; median and range of {seeds} seeds, less is better"
     sheets = [
         report.scores(title, groups, loaded, plan.cells),
         report.significance(groups, plan.vanilla, plan.cells),
@@ -104,7 +131,7 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
     figures.learning_curves(groups, plan.cells, options.out / "curves.png", units)
     figures.rank_plot(groups, plan.cells, options.out / "ranks.png")
     pictures = ["![Learning curves](curves.png)", "![Ranks](ranks.png)"]
-    told = report.about(sum(result["seconds"] for result in found), options.seeds)
+    told = report.about(sum(result["seconds"] for result in found), seeds)
     report.write_page(options.out / "page.md", plan.title, told, sheets, pictures)
 
 

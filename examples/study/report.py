@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import keras
 from rich.table import Table
 
 import keras_gated as kg
@@ -54,6 +55,11 @@ def values(group: list[dict], key: str) -> list[float]:
     return [result[key] for result in group]
 
 
+def number(value: float) -> str:
+    """Four digits."""
+    return f"{value:#.4g}"
+
+
 def scores(title: str, groups: Groups, tasks: dict[str, Task], labels: dict[str, str]) -> Sheet:
     """Median scores over the seeds; the floors of each task below."""
     rows = []
@@ -62,7 +68,7 @@ def scores(title: str, groups: Groups, tasks: dict[str, Task], labels: dict[str,
             if of == name:
                 rows.append([name, labels.get(cell, cell), *_row(group)])
         for floor, value in task.floors().items():
-            rows.append([name, f"no memory: {floor}", "", "", "", f"{value:.2f}", "", ""])
+            rows.append([name, f"no memory: {floor}", "", "", "", number(value), "", ""])
     heads = ["set", "cell", "units", "train", "valid", "test", "range", "updates"]
     return Sheet(title, heads, rows)
 
@@ -72,8 +78,8 @@ def _row(group: list[dict]) -> list[str]:
     updates = [r["best_epoch"] * r["updates_per_epoch"] for r in group]
     return [
         str(first["run"]["units"]),
-        *(f"{median(values(group, part)):.2f}" for part in ("train", "valid", "test")),
-        f"{min(tests):.2f} to {max(tests):.2f}",
+        *(number(median(values(group, part))) for part in ("train", "valid", "test")),
+        f"{number(min(tests))} to {number(max(tests))}",
         f"{median(updates):,.0f}",
     ]
 
@@ -87,7 +93,7 @@ def significance(groups: Groups, vanilla: str, labels: dict[str, str]) -> Sheet:
         tests = {cell: values(groups[name, cell], "test") for cell in others}
         ps = [rank_test(test, base) for test in tests.values()]
         for (cell, test), p, corrected in zip(tests.items(), ps, holm(ps), strict=True):
-            difference = f"{median(test) - median(base):+.3f}"
+            difference = f"{median(test) - median(base):+#.2g}"
             rows.append([name, labels.get(cell, cell), difference, f"{p:.3f}", f"{corrected:.3f}"])
     heads = ["set", "cell", "test, median", "p", "p, Holm"]
     return Sheet(f"against {labels.get(vanilla, vanilla)}", heads, rows)
@@ -113,10 +119,11 @@ def about(seconds: float, seeds: int) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found.items() if version)
     words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]
     command = " ".join(["python", f"examples/{Path(sys.argv[0]).name}", *words])
+    where = f"{os.cpu_count()} processors, {platform.machine()}, python {platform.python_version()}"
     return (
-        f"`{command}`, {time.strftime('%Y-%m-%d')}; {os.cpu_count()} processors, "
-        f"{platform.machine()}; seeds 0 to {seeds - 1}; python {platform.python_version()}, "
-        f"{versions}. Training and validation took {seconds / 60:.0f} minutes of one processor."
+        f"`{command}`, {time.strftime('%Y-%m-%d')}; seeds 0 to {seeds - 1}; {where}, "
+        f"Keras backend {keras.backend.backend()}, {versions}. "
+        f"Training and validation took {seconds / 60:.0f} minutes of one processor."
     )
 
 

@@ -1,16 +1,18 @@
 """The tasks by name."""
 
+import dataclasses
 from functools import cache, partial
 from pathlib import Path
 
 from study import memory, music, speech
 from study.task import Task
 
+LENGTHS = 100, 200, 400
 TASKS = {
     **{name: partial(music.music, name) for name in ("chorales", *music.FILES)},
     **{name: partial(speech.speech, name, **given) for name, given in speech.SETS.items()},
-    "adding": memory.adding,
-    "copying": memory.copying,
+    **{f"adding_{n}": partial(memory.adding, length=n) for n in LENGTHS},
+    **{f"copying_{n}": partial(memory.copying, length=n) for n in LENGTHS},
     "digits": memory.digits,
     "vowels": memory.vowels,
 }
@@ -29,4 +31,4 @@ def load(name: str, data: Path | None = None, small: int | None = None) -> Task:
         raise ValueError(f"A task must be one of {sorted(TASKS)}. Received: {name!r}.")
     if small:
         return load(name, data).smaller(small)
-    return TASKS[name](data)
+    return dataclasses.replace(TASKS[name](data), name=name)

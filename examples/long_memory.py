@@ -1,0 +1,51 @@
+"""What keeps a memory for hundreds of steps? Cells of equal size on tasks with a known floor.
+
+    adding_N      two of N numbers are marked: what is their sum? Answering 1 always costs 1/6
+                  (Hochreiter and Schmidhuber 1997)
+    copying_N     ten symbols, N steps of silence: which were they? Without memory the cost is
+                  10 ln 8 / (N + 20)
+    digits        the 64 pixels of a handwritten digit, one at a time (scikit-learn)
+    vowels        who of nine says "ae"? 7 to 29 frames (Japanese Vowels, in the wheel of sktime:
+                  pip install --no-deps sktime)
+
+    pip install "keras-gated[examples]"
+    python examples/long_memory.py                                    # adding_100, digits
+    python examples/long_memory.py --tasks copying_100 copying_400 --cells lstm min_gru
+    python examples/long_memory.py --smoke                            # does it run?
+
+Finished runs are lines of --out/results.jsonl: the same command goes on where it was stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+from study import tasks
+from study.carry_out import add_options
+from study.comparison import Comparison, compare, search
+
+import keras_gated as kg
+
+CELLS = "elman", "lstm", "nfg", "gru", "mgu", "janet"
+TASKS = "adding_100", "digits"
+SETTINGS = {"optimizer": "adam", "epochs": 40, "patience": 40, "batch_size": 64, "buckets": 1}
+RATE = 5e-3  # where none was searched for
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_options(parser)
+    parser.add_argument("--cells", nargs="+", choices=kg.presets, default=CELLS, metavar="PRESET")
+    parser.add_argument("--vanilla", choices=kg.presets, default="lstm", metavar="PRESET")
+    parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, default=TASKS)
+    parser.add_argument("--parameters", type=int, default=10_000, help="weights of the cell")
+    parser.add_argument("--data", type=Path, help="folder of the tasks that read files")
+    options = parser.parse_args()
+    plan = Comparison.of_equal_size("Long memory", options, SETTINGS, RATE)
+    if options.search:
+        search(plan, options, draws=10, epochs=10)
+    else:
+        compare(plan, options)
+
+
+if __name__ == "__main__":
+    main()

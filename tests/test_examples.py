@@ -1,0 +1,33 @@
+"""Every script of a study runs, as a user starts it, and leaves a page with its figures."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+long = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "long_memory.py",
+        pytest.param("ablation_study.py", marks=long),
+        pytest.param("polyphonic_music.py", marks=long),
+        pytest.param("speech_waveform.py", marks=long),
+    ],
+)
+def test_it_runs_and_goes_on_where_it_was_stopped(script, tmp_path):
+    if script not in ("long_memory.py", "speech_waveform.py"):
+        pytest.importorskip("music21", reason="the chorales come with music21")
+    command = [sys.executable, EXAMPLES / script, "--smoke", "--engine", "here", "--out", tmp_path]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    assert "test" in ran.stdout
+    for name in ("page.md", "curves.png", "ranks.png", "results.jsonl"):
+        assert (tmp_path / name).stat().st_size > 500
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2
