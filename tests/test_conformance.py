@@ -63,10 +63,17 @@ GOOD = {
     "gru": lambda: kg.GatedCell(3, "gru"),
     "the example's": lambda: your_own_cell.MultiplicativeLSTMCell(3),
 }
+
+
+def few(*values):
+    """Run with all that is long: each check has another case that always runs."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 LEFT_OUT = {"tensorflow": set(), "jax": {"onnx"}, "torch": {"compiled", "onnx"}}
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", ["gru", *(few(name) for name in GOOD if name != "gru")])
 def test_a_good_cell_passes(name):
     report = kg.check_cell(GOOD[name](), **SIZES)
     assert report.passed, str(report)

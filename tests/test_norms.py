@@ -316,7 +316,7 @@ SETS = [DRAWN | MORE, {"layer_norm": True, "projection_units": P, **DRAWN}]
 CHUNKS = [TYPICAL[k::5] for k in range(5)] + [OTHERS[k::8] for k in range(8)]
 chunks = pytest.mark.parametrize(
     "names",
-    [["lstm", "min_gru"], *(pytest.param(chunk, marks=pytest.mark.long) for chunk in CHUNKS)],
+    [["min_gru"], *(pytest.param(chunk, marks=pytest.mark.long) for chunk in CHUNKS)],
     ids="-".join,
 )
 

@@ -65,6 +65,7 @@ def test_the_score_is_the_mean_over_all_time_steps_of_all_pieces():
     assert training.scores(model, task, RUN)["test"] == pytest.approx(total / steps, rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_run_goes_back_to_the_weights_that_were_best_on_the_validation_set():
     found = training.train(replace(RUN, epochs=12, patience=3, learning_rate=0.05))
     assert found["valid"] == pytest.approx(min(found["valid_curve"]), abs=1e-4)
@@ -198,6 +199,7 @@ def test_a_comparison_from_runs_to_page(tmp_path, monkeypatch, capsys):
     comparison.compare(plan, options(out=tmp_path, seeds=3, smoke=False))
 
 
+@pytest.mark.long
 def test_a_search_keeps_the_rate_that_is_best_on_the_validation_set(tmp_path):
     units, given = {("tones", "gru"): 4}, {"compiled": False}
     plan = comparison.Comparison("Tones", {"gru": "GRU"}, "gru", units, {"tones": given}, {})
