@@ -7,11 +7,15 @@ module within the package imports Keras first. From here one process does, with 
 import os
 import sys
 
+ON_MODELS = ("export", "check")
+
 
 def main() -> int:
-    """Runs keras-gated on the TensorFlow backend, whatever Keras is otherwise set to."""
+    """Runs keras-gated; what works on models does so on TensorFlow, whatever Keras is set to."""
+    # NumPy is there in a second, and enough to tell of cells.
+    backend = "tensorflow" if {*ON_MODELS} & {*sys.argv[1:2]} else "numpy"
     # On the CPU, where onnxruntime compares: graphics cards round float32 products to fewer bits.
-    os.environ |= {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
+    os.environ |= {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1"}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_gated.cli import main
 

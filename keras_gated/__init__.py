@@ -31,6 +31,7 @@ _LATER = {
     "CellReport": "keras_gated.conformance.report",
     "ExportError": "keras_gated.export.errors",
     "ExportReport": "keras_gated.export.onnx_file",
+    "GateMonitor": "keras_gated.callbacks",
     "ParityReport": "keras_gated.export.parity",
     "QuantizationReport": "keras_gated.export.quantizing",
     "StreamingSession": "keras_gated.export.session",
@@ -38,7 +39,12 @@ _LATER = {
     "check_onnx": "keras_gated.export.check",
     "export_onnx": "keras_gated.export.onnx_file",
     "export_streaming": "keras_gated.export.streaming",
+    "half_life": "keras_gated.traces",
+    "plot_gates": "keras_gated.plots",
+    "plot_memory": "keras_gated.plots",
     "quantize_onnx": "keras_gated.export.quantizing",
+    "saturation": "keras_gated.traces",
+    "trace_gates": "keras_gated.traces",
 }
 
 __all__ = [
@@ -52,6 +58,7 @@ __all__ = [
     "ExportReport",
     "ForgetBias",
     "Gate",
+    "GateMonitor",
     "GatedCell",
     "GatedGRU",
     "GatedLSTM",
@@ -76,10 +83,15 @@ __all__ = [
     "export_streaming",
     "from_keras",
     "from_torch",
+    "half_life",
+    "plot_gates",
+    "plot_memory",
     "preset",
     "presets",
     "quantize_onnx",
+    "saturation",
     "to_keras",
+    "trace_gates",
     "units_for_budget",
 ]
 

@@ -12,7 +12,7 @@ from keras_gated.activations import lookup
 from keras_gated.cell_weights import CellWeights, is_matrix
 from keras_gated.chance import normal
 from keras_gated.draws import Draws, is_series, zoned
-from keras_gated.formula import Formula, cast_like, multiplied, split
+from keras_gated.formula import HOOKS, Formula, Hooks, cast_like, multiplied, split
 from keras_gated.options import (
     DRAWN,
     IN_KERAS_LOOP,
@@ -182,7 +182,7 @@ class GatedCell(CellWeights):
         self.formula = Formula(self.form, self.state_clip, more)
         self.laid_out = (*self.form.weights, *more)
         self.normalizer = self._batch_norm() if batch_norm else None
-        self._draws, self._noise = None, {}
+        self._draws, self._noise, self._at = None, {}, HOOKS
 
     def _batch_norm(self):
         return keras.layers.BatchNormalization(
@@ -198,7 +198,7 @@ class GatedCell(CellWeights):
         inputs, kept = self._cut(inputs, drawn)
         terms = self.input_terms(weights, inputs)
         wide = [ops.cast(state, self.variable_dtype) for state in states]
-        _, new = self.formula.step(weights, terms, wide, drawn.masks)
+        _, new = self.formula.step(weights, terms, wide, drawn.masks, self._at)
         new = [cast_like(n, s) for n, s in zip(zoned(kept, new, wide), states, strict=True)]
         return new[0], new
 
@@ -289,6 +289,15 @@ class GatedCell(CellWeights):
             yield
         finally:
             self._draws, self._noise = None, {}
+
+    @contextmanager
+    def watched(self, hooks: Hooks):
+        """Inside, `hooks` see every step."""
+        self._at = hooks
+        try:
+            yield
+        finally:
+            self._at = HOOKS
 
     def _drawn_noise(self) -> dict:
         return {

@@ -1,4 +1,7 @@
-"""The command line: keras-gated COMMAND. A command is a function and the parser that names it."""
+"""The command line: keras-gated COMMAND. A command is a function and the parser that names it.
+
+Those on models and ONNX files stand here, those on cells and this machine in commands.py.
+"""
 
 import argparse
 import json
@@ -6,13 +9,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from keras_gated.arguments import input_of_model, lowering, signature
+from keras_gated.commands import Result, add_to, command
 from keras_gated.export.choice import LOWERINGS
 from keras_gated.export.elsewhere import import_modules, load_model
 from keras_gated.export.errors import ExportError
@@ -21,19 +23,6 @@ from keras_gated.export.quantizing import int8_lowering
 from keras_gated.export.report import as_json
 
 PASSED, FAILED = 0, 1  # argparse itself ends with 2
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command found.
-
-    Attributes:
-        report: what is printed: its str(), or with --json its fields.
-        passed: bool.
-    """
-
-    report: Any
-    passed: bool = True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,25 +63,18 @@ def _text(error: Exception) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    text = "Keras models with gated recurrent layers, and their ONNX files."
+    text = "Gated recurrent cells, Keras models with them, and their ONNX files."
     parser = argparse.ArgumentParser(prog="keras-gated", description=text)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_to(commands)
     for add in (_export_parser, _check_parser):
         add(commands)
     return parser
 
 
-def _command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
-    """The parser of a command, with what all commands take."""
-    parser = commands.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no more")
-    return parser
-
-
 def _model_command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
     """The parser of a command on a saved model and an ONNX file."""
-    parser = _command(commands, name, run, text)
+    parser = command(commands, name, run, text)
     parser.add_argument("model", type=Path, metavar="MODEL.keras")
     parser.add_argument("path", type=Path, metavar="OUT.onnx")
     parser.add_argument(

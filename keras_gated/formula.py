@@ -88,6 +88,9 @@ class Hooks:
         """Returns `c_t`, which is `μ(kept ⊙ κ(c_{t-1}) + written)`; floats stand for constants."""
         return c
 
+    def values(self, **values) -> None:
+        """Is shown the gates by name, the candidate, `c` and `h` of a finished step."""
+
 
 BEHIND_RESET = "candidate behind the reset gate"
 HOOKS = Hooks()
@@ -198,6 +201,7 @@ class Formula:
         h = _sum(_times(o, self.phi(self._shown(weights, c))), like=c)
         if "output_projection_kernel" in weights:
             h = product(h, weights["output_projection_kernel"])
+        at.values(input=i, forget=f, reset=r, output=o, candidate=candidate, c=c, h=h)
         new = {"h": h, "c": c} | (
             {"input": i, "forget": f, "output": o} if form.gate_recurrence else {}
         )

@@ -31,3 +31,14 @@ def test_it_runs_and_goes_on_where_it_was_stopped(script, tmp_path):
     for name in ("page.md", "curves.png", "ranks.png", "results.jsonl"):
         assert (tmp_path / name).stat().st_size > 500
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2
+
+
+@long
+def test_gates_are_inspected(tmp_path):
+    command = [sys.executable, EXAMPLES / "inspect_gates.py", "--smoke", "--out", tmp_path]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    assert "half-life" in ran.stdout and "The input gate is open by" in ran.stdout
+    for name in ("gates.png", "memory.png", "model.keras"):
+        assert (tmp_path / name).stat().st_size > 5000

@@ -102,11 +102,14 @@ MORE = [
         *((n, "auto") for n in FAMILIES.values()),
     ]
 ]
-every_preset = pytest.mark.parametrize(
-    ("names", "lowering"),
-    [*((names, "auto") for names in GROUPS.values()), *MORE],
-    ids=[*GROUPS, "typical 1 as scan", *FAMILIES],
-)
+
+
+def presets_in_groups(always: int):
+    """All of them, of which so many groups of the typical ones always run."""
+    cases = [(names, "auto") for names in GROUPS.values()]
+    later = [pytest.param(*case, marks=pytest.mark.long) for case in cases[always:]]
+    ids = [*GROUPS, "typical 1 as scan", *FAMILIES]
+    return pytest.mark.parametrize(("names", "lowering"), [*cases[:always], *later, *MORE], ids=ids)
 
 
 def error_bound(y32, y64) -> np.ndarray:
@@ -135,7 +138,7 @@ class SideBySide(keras.Model):
 X_SPEC = keras.InputSpec(shape=(None, None, U), dtype="float32")
 
 
-@every_preset
+@presets_in_groups(always=4)
 def test_every_preset(names, lowering, path):
     # As many features as units: two presets need it.
     layers = [kg.GatedRNN(U, name, return_sequences=True, name=name) for name in names]
@@ -155,7 +158,7 @@ def test_every_preset(names, lowering, path):
     assert len({found.shape for found in parity.outputs}) == 3
 
 
-@every_preset
+@presets_in_groups(always=2)
 def test_every_preset_under_masks(names, lowering, path):
     def made(dtype):
         layers = [
@@ -432,7 +435,7 @@ BOTH_WAYS = {  # the inner layer, merge_mode, zero_output_for_mask
 }
 
 
-@pytest.mark.parametrize("initial", [False, True])
+@pytest.mark.parametrize("initial", [pytest.param(False, marks=pytest.mark.long), True])
 @pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.long), True])
 def test_bidirectional_with_masks_and_states(masked, initial, path):
     x, mask = keras.Input((None, F), name="x"), keras.Input((None,), dtype="bool", name="mask")

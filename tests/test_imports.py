@@ -18,7 +18,7 @@ ROOMS = """
     options export.biases export.lowering notation description formula initializers
     chance draws saving cell_weights cell window recurrence layers
     batches counterparts convert torch_weights
-    export traces callbacks conformance arguments cli
+    export traces plots callbacks conformance arguments commands cli
 """.split()
 # What is inside these may import one another.
 OPEN = ("recurrence", "export", "conformance")

@@ -46,12 +46,12 @@ def numbers(result: dict) -> dict:
 
 def test_a_run_is_its_settings_whatever_ran_before():
     first = training.train(RUN)
-    others = replace(RUN, seed=4), replace(RUN, learning_rate=1e-3), replace(RUN, weight_noise=0.1)
+    others = replace(RUN, seed=4), replace(RUN, learning_rate=1e-3)
     apart = [training.train(run)["test"] for run in others]
     assert numbers(training.train(RUN)) == numbers(first)
     training.kept.cache_clear()
     assert numbers(training.train(RUN)) == numbers(first)
-    assert len({first["test"], *apart}) == 4
+    assert len({first["test"], *apart}) == 3
 
 
 def test_the_score_is_the_mean_over_all_time_steps_of_all_pieces():
@@ -81,6 +81,7 @@ def test_what_a_run_tells_of_itself():
     assert found["test"] < 61.1 and found["seconds"] > 0
 
 
+@pytest.mark.long
 def test_the_rate_falls_to_the_share_asked_for():
     run = replace(RUN, last_rate=0.01, epochs=100)
     rates = [training.rate_of(run).schedule(at, None) for at in (0, 33, 99)]
