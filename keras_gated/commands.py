@@ -24,6 +24,7 @@ from keras_gated.registry import Preset, presets
 from keras_gated.resolve import resolve
 
 BACKENDS = "tensorflow", "jax", "torch"
+COUNTS = count_parameters, count_flops
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,13 @@ class Facts:
 def _facts(known: Preset, inputs: int | None, units: int | None) -> Facts:
     form = resolve(known.spec)
     size = {"input_dim": inputs, "units": units}
-    counted = None not in size.values()
     return Facts(
         known.name,
         known.title,
         known.family,
         form.states,
         lower(form).operator or "Scan",
-        count_parameters(known.name, **size) if counted else None,
-        count_flops(known.name, **size) if counted else None,
+        *([None, None] if None in size.values() else (of(known.name, **size) for of in COUNTS)),
         known.paper if known.confirmed else f"{known.paper} (formula recalled)",
         known.notes,
         equations(known.name),
@@ -130,7 +129,7 @@ class Listing:
             table.add_column(head, justify="right")
         table.add_column("ONNX")
         for cell in self.cells:
-            counts = f"{cell.parameters:,}", f"{cell.flops:,}"
+            counts = (f"{n:,}" if n else "-" for n in (cell.parameters, cell.flops))
             states = ", ".join(cell.states)
             table.add_row(cell.name, cell.title, cell.family, states, *counts, cell.onnx)
         return _as_text(table)
@@ -153,15 +152,27 @@ def _list_parser(commands) -> None:
 
 
 def _list(options) -> Result:
-    cells = (_facts(known, options.inputs, options.units) for known in presets.values())
+    cells = (_listed(known, options.inputs, options.units) for known in presets.values())
     found = tuple(
         cell
         for cell in cells
         if options.family in (None, cell.family)
         and options.states in (None, len(cell.states))
-        and (options.parameters is None or cell.parameters <= options.parameters)
+        and (options.parameters is None or _fits(cell, options.parameters))
     )
     return Result(Listing(options.inputs, options.units, found))
+
+
+def _listed(known: Preset, inputs: int, units: int) -> Facts:
+    """Without counts where the cell admits no such sizes."""
+    try:
+        return _facts(known, inputs, units)
+    except ValueError:
+        return _facts(known, None, None)
+
+
+def _fits(cell: Facts, parameters: int) -> bool:
+    return cell.parameters is not None and cell.parameters <= parameters
 
 
 def _show_parser(commands) -> None:

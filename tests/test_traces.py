@@ -32,8 +32,8 @@ def close(actual, expected, tolerance=1e-5):
 
 
 def test_a_peephole_lstm_by_hand():
-    layer = drawn(kg.GatedLSTM(U, peephole=True, return_sequences=True))
-    seen = kg.trace_gates(layer, X)["gated_lstm"]
+    layer = drawn(kg.GatedLSTM(U, peephole=True, return_sequences=True, name="one"))
+    seen = kg.trace_gates(layer, X)["one"]
     w = {b: {k: np.float64(v) for k, v in of.items()} for b, of in layer.block_weights().items()}
     h = c = np.zeros((B, U))
     for t in range(T):
@@ -51,8 +51,8 @@ def test_a_peephole_lstm_by_hand():
 
 
 def test_a_gru_by_hand_with_its_tied_gate():
-    layer = drawn(kg.GatedRNN(U, "gru_cho", return_sequences=True))
-    seen = kg.trace_gates(layer, X)["gated_rnn"]
+    layer = drawn(kg.GatedRNN(U, "gru_cho", return_sequences=True, name="one"))
+    seen = kg.trace_gates(layer, X)["one"]
     w = {b: {k: np.float64(v) for k, v in of.items()} for b, of in layer.block_weights().items()}
     before = np.concatenate([np.zeros((B, 1, U)), seen["h"][:, :-1]], axis=1)
 
@@ -71,7 +71,7 @@ def test_a_gru_by_hand_with_its_tied_gate():
 @pytest.mark.parametrize("name", ["nfg", "mgu", "mut1", "min_gru", "fgr", "cfn", "qrnn_f"])
 @pytest.mark.parametrize("given", [{}, {"go_backwards": True}], ids=["forwards", "backwards"])
 def test_outputs_are_those_of_the_layer_under_a_mask(name, given):
-    layer = kg.GatedRNN(U, name, return_sequences=True, **given)
+    layer = kg.GatedRNN(F, name, return_sequences=True, **given)
     layer.build((None, T, F))
     y = keras.ops.convert_to_numpy(layer(X, mask=MASK))
     y = y[:, ::-1] if given else y  # Keras gives them in the order in which the layer ran
@@ -88,9 +88,9 @@ def test_outputs_are_those_of_the_layer_under_a_mask(name, given):
 
 def test_a_layer_with_options_in_keras_loop():
     layer = drawn(
-        kg.GatedLSTM(U, layer_norm=True, projection_units=3, zoneout=0.2, return_sequences=True)
+        kg.GatedLSTM(U, layer_norm=True, projection_units=3, return_sequences=True, name="one")
     )
-    seen = kg.trace_gates(layer, X)["gated_lstm"]
+    seen = kg.trace_gates(layer, X)["one"]
     assert seen["h"].shape == (B, T, 3) and seen["forget"].shape == (B, T, U)
     assert np.isfinite(seen["c"]).all()
 
@@ -99,7 +99,9 @@ def model() -> keras.Model:
     """Two directions, a model in the model, a layer called twice, a stock layer between."""
     inner = keras.Sequential([keras.Input((T, 6)), kg.GatedGRU(4, name="deep")], name="inner")
     x = keras.Input((T, F))
-    both = keras.layers.Bidirectional(kg.GatedLSTM(3, return_sequences=True), name="both")(x)
+    both = keras.layers.Bidirectional(
+        kg.GatedLSTM(3, return_sequences=True, name="ends"), name="both"
+    )(x)
     twice = kg.GatedRNN(6, "mgu", return_sequences=True, name="twice")
     y = inner(twice(twice(keras.layers.Dense(6)(both))))
     return keras.Model(x, keras.layers.Dense(1)(y))
@@ -108,9 +110,9 @@ def model() -> keras.Model:
 def test_models_of_all_kinds(tmp_path):
     built = model()
     seen = kg.trace_gates(built, X)
-    assert list(seen) == ["forward_gated_lstm", "backward_gated_lstm", "twice", "twice (2)", "deep"]
+    assert list(seen) == ["forward_ends", "backward_ends", "twice", "twice (2)", "deep"]
     both = keras.Model(built.input, built.get_layer("both").output).predict(X, verbose=0)
-    found = [seen[f"{way}_gated_lstm"]["h"] for way in ("forward", "backward")]
+    found = [seen[f"{way}_ends"]["h"] for way in ("forward", "backward")]
     close(np.concatenate(found, axis=-1), both)  # time is that of the inputs
     built.save(tmp_path / "model.keras")
     again = kg.trace_gates(keras.saving.load_model(tmp_path / "model.keras"), X)
@@ -139,9 +141,9 @@ def test_nothing_of_a_compiled_model_changes():
 
 
 def test_mixed_precision_is_traced_as_it_runs():
-    layer = kg.GatedLSTM(U, return_sequences=True, dtype="mixed_bfloat16")
+    layer = kg.GatedLSTM(U, return_sequences=True, dtype="mixed_bfloat16", name="one")
     layer.build((None, T, F))
-    seen = kg.trace_gates(layer, X)["gated_lstm"]
+    seen = kg.trace_gates(layer, X)["one"]
     y = keras.ops.convert_to_numpy(keras.ops.cast(layer(X), "float32"))
     close(seen["h"], y, 2e-2)
     assert seen["forget"].dtype == np.float32
@@ -191,7 +193,7 @@ def test_figures(tmp_path):
     (axes,) = kg.plot_memory(trace).axes
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
     close(lines["deep"], np.sort(kg.half_life(trace["deep"]["forget"])), 1e-9)
-    raises(lambda: kg.plot_gates(trace, "shallow"), "`layer` must be one of 'forward_gated_lstm'")
+    raises(lambda: kg.plot_gates(trace, "shallow"), "`layer` must be one of 'forward_ends'")
     raises(lambda: kg.plot_gates(trace, row=3), "must be one of the 3 sequences")
     plain = kg.trace_gates(kg.GatedLSTM(2, forget_gate=False), X)
     raises(lambda: kg.plot_memory(plain), "a layer with a forget gate that is not constant")
@@ -200,4 +202,4 @@ def test_figures(tmp_path):
 def test_a_missing_matplotlib_is_named(monkeypatch):
     trace = kg.trace_gates(kg.GatedGRU(2), X)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    raises(lambda: kg.plot_gates(trace), r"pip install .keras-gated\[plot\].", ImportError)
+    raises(lambda: kg.plot_gates(trace), 'pip install "keras-gated[plot]".', ImportError)
