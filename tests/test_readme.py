@@ -35,6 +35,7 @@ def test_every_block_runs(tmp_path, monkeypatch, capsys):
         "model.onnx",
         "stream.onnx",
         "model.int8.onnx",
+        "gates.png",
     }
     onnx.checker.check_model(onnx.load("model.int8.onnx"))
     assert "passed" in capsys.readouterr().out
