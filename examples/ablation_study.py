@@ -5,7 +5,7 @@ gate or the other, and the tanh RNN, on Bach's chorales and on handwritten digit
 pixel. Any preset, task and number of weights can be named:
 
     pip install "keras-gated[examples]"
-    python examples/ablation_study.py                      # 13 cells, 5 seeds
+    python examples/ablation_study.py                      # 13 cells, 6 seeds
     python examples/ablation_study.py --cells lstm janet mgu --tasks adding_100 --parameters 5000
     python examples/ablation_study.py --search             # the best of 10 learning rates for each
     python examples/ablation_study.py --engine ray         # pip install "keras-gated[cluster]"
@@ -40,7 +40,7 @@ SETTINGS |= {"batch_size": 16, "buckets": 2}
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_options(parser, seeds=5)
+    add_options(parser, seeds=6)
     parser.add_argument("--cells", nargs="+", choices=kg.presets, default=CELLS, metavar="PRESET")
     parser.add_argument("--vanilla", choices=kg.presets, default=VANILLA, metavar="PRESET")
     parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, default=TASKS)

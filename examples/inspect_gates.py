@@ -77,7 +77,9 @@ def tabulate(history):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(), help="folder for what is written")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/inspect_gates"), help="folder to write to"
+    )
     parser.add_argument("--smoke", action="store_true", help="few sequences, two epochs")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the data")
     options = parser.parse_args()

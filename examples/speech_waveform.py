@@ -43,7 +43,7 @@ def write_noise(folder: Path) -> Path:
     for k in range(10):
         with wave.open(str(folder / f"{k}.wav"), "wb") as file:
             file.setparams((1, 2, 8000, 0, "NONE", None))
-            noise = np.convolve(rng.normal(size=4000), np.hanning(8), "same")
+            noise = np.convolve(rng.normal(size=20_000), np.hanning(8), "same")
             file.writeframes((2000 * noise).astype("<i2").tobytes())
     return folder
 

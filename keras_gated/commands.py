@@ -4,6 +4,8 @@ import argparse
 import importlib.metadata
 import importlib.util
 import platform
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -327,10 +329,11 @@ def _version(name: str) -> str | None:
 
 def _gpus() -> str:
     """What NVIDIA's own program tells."""
-    import shutil
-    import subprocess
-
     if not (program := shutil.which("nvidia-smi")):
         return "none seen (no nvidia-smi)"
-    told = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20)
-    return "; ".join(told.stdout.splitlines()) or "none"
+    try:
+        told = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"not known: {error}"
+    found = "; ".join(told.stdout.splitlines())
+    return found if told.returncode == 0 and found else f"none: {told.stderr or found}".strip()

@@ -42,7 +42,8 @@ def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
     figure.suptitle(f"{layer}, sequence {row}")
     panels = figure.subplots(len(values), 2, width_ratios=(4, 1), squeeze=False)
     for (map_axes, axes), (name, value) in zip(panels, values.items(), strict=True):
-        _draw_map(figure, map_axes, name, value[row])
+        limit = float(np.nan_to_num(np.abs(value)).max()) or 1.0
+        _draw_map(figure, map_axes, name, value[row], limit)
         _draw_shares(axes, name, value)
     for axes in panels[:-1, 0]:
         axes.tick_params(labelbottom=False)
@@ -77,12 +78,14 @@ def plot_memory(trace: Trace) -> Any:
         )
     figure = _figure(figsize=(7.0, 4.0))
     axes = figure.subplots()
-    steps = next(iter(forget.values())).shape[1]
     for name, value in forget.items():
         lives = np.sort(half_life(value))
-        axes.plot(np.linspace(0.0, 1.0, len(lives)), lives, ".-", label=name)
-    axes.axhline(steps, color="0.6", linewidth=1)
-    axes.annotate("length of the sequences", (0.0, steps), color="0.4", va="bottom")
+        forever = np.isinf(lives).mean()
+        label = f"{name} ({forever:.0%} for ever)" if forever else name
+        axes.plot(np.linspace(0.0, 1.0, len(lives)), lives, ".-", label=label)
+    for steps in sorted({value.shape[1] for value in forget.values()}):
+        axes.axhline(steps, color="0.6", linewidth=1)
+        axes.annotate("length of the sequences", (0.0, steps), color="0.4", va="bottom")
     axes.set(yscale="log", xlabel="share of the units", ylabel="half-life, time steps")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -110,9 +113,8 @@ def _figure(**options) -> Any:
     return Figure(layout="constrained", **options)
 
 
-def _draw_map(figure, axes, name: str, value: np.ndarray) -> None:
+def _draw_map(figure, axes, name: str, value: np.ndarray, limit: float) -> None:
     """Units upwards, time steps to the right; masked time steps are grey."""
-    limit = np.nanmax(np.abs(value)) or 1.0
     scale = (
         {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0}
         if name in GATES

@@ -45,8 +45,12 @@ def trace_gates(model_or_layer: Any, x: Any) -> Trace:
     """
     watch = _Watch()
     # A compiled model runs as a graph only through `predict` and the like; a call is eager.
-    with run_by(watch):
-        model_or_layer(keras.tree.map_structure(ops.convert_to_tensor, x), training=False)
+    try:
+        with run_by(watch):
+            model_or_layer(keras.tree.map_structure(ops.convert_to_tensor, x), training=False)
+    finally:
+        for variable, value in watch.before:
+            variable.assign(value)
     if not watch.found:
         raise ValueError(
             "Argument `model_or_layer` must have a layer GatedRNN, GatedLSTM or GatedGRU that runs "
@@ -61,25 +65,34 @@ class _Watch:
 
     def __init__(self):
         self.found: list[tuple[GatedRNN, dict]] = []
+        self.before: list[tuple] = []  # the states of stateful layers, as they were first
 
     def __call__(self, layer, sequences, states, mask, drawn) -> tuple:
+        self._remember(layer)
         time = range(sequences.shape[1])
         order = time[::-1] if layer.go_backwards else time
         seen, outputs = {}, []
-        last = ops.zeros_like(states[0])
+        last = silence = ops.zeros_like(states[0])
         for t in order:
             with _watched(layer.cell) as values:
                 output, new = layer.cell(sequences[:, t], states)
+            behind = zip(layer.cell.form.states, new, strict=False)  # zoneout is behind the formula
+            values.update({k: state for k, state in behind if k in values})
             valid = None if mask is None else mask[:, t : t + 1]
             if valid is not None:
                 output = ops.where(valid, output, cast_like(last, output))
                 new = [ops.where(valid, n, s) for n, s in zip(new, states, strict=True)]
             seen[t] = {k: _shown(v, valid) for k, v in values.items()}
             outputs.append(output)
-            last, states = output, new
+            last, states = silence if layer.zero_output_for_mask else output, new
         kept = {k: np.stack([seen[t][k] for t in time], axis=1) for k in seen[0]}
         self.found.append((layer, kept))
         return last, ops.stack(outputs, axis=1), states
+
+    def _remember(self, layer: GatedRNN) -> None:
+        known = {id(variable) for variable, _ in self.before}
+        if layer.stateful and not known & {id(variable) for variable in layer.states}:
+            self.before += [(variable, ops.copy(variable)) for variable in layer.states]
 
 
 @contextmanager
@@ -124,6 +137,7 @@ def half_life(forget: np.ndarray) -> np.ndarray:
 
     Returns:
         (U,): ln 2 divided by the mean of -ln f over rows and time steps; infinite where f is 1.
+        What zoneout keeps beside the gate is not counted.
     """
     with np.errstate(divide="ignore"):
         decay = -np.nanmean(np.log(np.clip(forget, 0.0, 1.0)), axis=(0, 1))

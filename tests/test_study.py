@@ -91,6 +91,29 @@ def test_the_rate_falls_to_the_share_asked_for():
     assert fell != stayed
 
 
+def test_a_run_that_diverges_has_a_score_that_no_table_overlooks(tmp_path):
+    def broken(targets, logits):
+        return music.nats(targets, logits) * float("nan")
+
+    task = replace(study.tasks.load("tones"), score=broken)
+    study.tasks.TASKS["broken"] = lambda folder: task
+    found = training.train(replace(RUN, task="broken"))
+    del study.tasks.TASKS["broken"]
+    assert found["test"] == found["valid_curve"][0] == training.DIVERGED
+    results.Results(tmp_path / "r.jsonl").add(found)
+    assert "NaN" not in (tmp_path / "r.jsonl").read_text()
+
+
+def test_other_recordings_are_another_run(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"12")
+    one = study.tasks.source("speech_a", tmp_path)
+    (tmp_path / "notes.txt").write_bytes(b"1")
+    assert study.tasks.source("speech_a", tmp_path) == one != ""
+    (tmp_path / "a.wav").write_bytes(b"123")
+    assert study.tasks.source("speech_a", tmp_path) != one
+    assert study.tasks.source("digits", tmp_path) == "" == study.tasks.source("speech_a", None)
+
+
 def test_rates_are_drawn_as_the_paper_drew_them():
     drawn = np.log(training.draw_rates(4000))
     assert training.draw_rates(10) == training.draw_rates(10)
@@ -176,6 +199,8 @@ def test_rank_test_and_correction_against_numbers_by_hand():
     assert ranks.rank_test([1, 4], [2, 3]) == pytest.approx(1.0)
     assert ranks.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert ranks.holm([0.6, 0.9]) == [1.0, 1.0]
+    apart = ranks.rank_test([1, 2, 3], [4, 5, 6])
+    assert ranks.least_p(3, 1) == pytest.approx(apart) and ranks.least_p(5, 12) == 24 / 252
     assert ranks.ranks_of({"a": [1.0, 5.0], "b": [2.0, 4.0]}) == {"a": [1, 2], "b": [2, 1]}
 
 
@@ -189,8 +214,8 @@ def test_a_comparison_from_runs_to_page(tmp_path, monkeypatch, capsys):
     found = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     tests = [line["test"] for line in found if line["run"]["cell"] == "gru"]
     page = (tmp_path / "page.md").read_text()
-    row = f"{median(tests):.2f} | {min(tests):.2f} to {max(tests):.2f}"  # four digits each
-    assert len(found) == 6 and row in page and "| tones | no memory: chance |" in page
+    row = f"{median(tests):.2f} | {min(tests):.2f} to {max(tests):.2f} | "  # four digits each
+    assert len(found) == 6 and row in page and "| tones | no cell: chance |" in page
     assert "seeds 0 to 2" in page and f"keras {keras.__version__}" in page
     assert str(tmp_path) not in page
     for figure in ("curves.png", "ranks.png"):

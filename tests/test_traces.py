@@ -95,6 +95,37 @@ def test_a_layer_with_options_in_keras_loop():
     assert np.isfinite(seen["c"]).all()
 
 
+@pytest.mark.parametrize("given", [{"zoneout": (0.3, 0.2)}, {"zero_output_for_mask": True}])
+def test_what_options_make_of_output_and_memory_is_traced(given):
+    layer = drawn(kg.GatedLSTM(U, return_sequences=True, return_state=True, name="one", **given))
+    y, _, c = (keras.ops.convert_to_numpy(value) for value in layer(X, mask=MASK))
+    after = keras.layers.Dense(2)
+    shown = []
+
+    class Masked(keras.Model):
+        def call(self, x):
+            outputs = layer(x, mask=MASK)
+            shown.append(keras.ops.convert_to_numpy(outputs[0]))
+            return after(outputs[0])
+
+    seen = kg.trace_gates(Masked(), X)["one"]
+    close(seen["h"][MASK], y[MASK])
+    close(seen["c"][2, -1], c[2])
+    close(shown[0], y)
+
+
+def test_the_states_of_a_stream_stay_where_they_were():
+    layer = kg.GatedLSTM(U, stateful=True, return_sequences=True, name="one")
+    stream = keras.Sequential([keras.Input(batch_shape=(B, T, F)), layer])
+    stream.predict(X, batch_size=B, verbose=0)
+    before = [keras.ops.convert_to_numpy(state) for state in layer.states]
+    seen = kg.trace_gates(stream, X)["one"]
+    for state, old in zip(layer.states, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(state), old)
+    assert np.abs(old).max() > 0.01
+    close(seen["h"], stream.predict(X, batch_size=B, verbose=0))
+
+
 def model() -> keras.Model:
     """Two directions, a model in the model, a layer called twice, a stock layer between."""
     inner = keras.Sequential([keras.Input((T, 6)), kg.GatedGRU(4, name="deep")], name="inner")

@@ -7,13 +7,16 @@
     carry_out.py  what is not done yet, with a bar
     ranks.py      what several seeds say    report.py, figures.py   tables and figures
 
-Named before Keras is imported: the backend; and one thread a run, on which the order of sums, and
-so every number, depends no more on the machine.
+Named before Keras is imported: the backend; and one thread of a processor for a run, so that the
+order of sums, and with it every number, does not depend on how many there are.
 """
 
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+THREADS = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
+for _name in THREADS:
     os.environ.setdefault(_name, "1")
+SETTINGS = {name: os.environ[name] for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", *THREADS)}

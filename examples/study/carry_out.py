@@ -25,7 +25,12 @@ COLUMNS = (
 
 def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
     """What every script takes that carries out runs."""
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder to write to")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results") / Path(sys.argv[0]).stem,
+        help="folder to write to",
+    )
     parser.add_argument("--seeds", type=int, default=seeds, help="runs of each cell")
     parser.add_argument("--engine", choices=ENGINES, default="cores", help="where runs run")
     parser.add_argument("--workers", type=int, help="processes of --engine cores; all cores")
@@ -38,7 +43,7 @@ def carry_out(runs: Sequence[Run], results: Results, options, data: Path | None 
     """Runs what is missing; ends the program with status 1 if a run failed."""
     missing, failed = results.missing(runs), 0
     console = Console(stderr=True)
-    engine = ENGINES[options.engine]
+    engine, data = ENGINES[options.engine], data and data.resolve()
     with Progress(*COLUMNS, console=console) as progress:
         bar = progress.add_task("runs", total=len(missing))
         ended = engine(missing, data, workers=options.workers, address=options.address)

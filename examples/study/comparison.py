@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 import keras_gated as kg
@@ -28,7 +29,8 @@ class Comparison:
         vanilla: the preset that the others are held against.
         units: (task, preset) -> units.
         settings: task -> settings of its runs, as `Run` has them.
-        rates: (task, preset) -> learning rate, where the settings have none.
+        rates: (task, preset) -> learning rate.
+        exponents: natural logarithms of the least and the greatest rate that a search draws.
         data: folder of the tasks that read files.
     """
 
@@ -39,6 +41,7 @@ class Comparison:
     settings: dict[str, dict]
     rates: dict[tuple[str, str], float]
     data: Path | None = None
+    exponents: tuple[float, float] = (-12.0, -6.0)  # as the paper
 
     @classmethod
     def of_equal_size(cls, title: str, options: argparse.Namespace, settings: dict, rate: float):
@@ -54,6 +57,7 @@ class Comparison:
             {name: settings for name in options.tasks},
             chosen_rates(options.out, dict.fromkeys(pairs, rate)),
             options.data,
+            (np.log(rate) - 2.5, np.log(rate) + 1.0),
         )
 
     def small(self) -> "Comparison":
@@ -64,6 +68,7 @@ class Comparison:
 
     def run(self, task: str, cell: str, seed: int, **changed) -> Run:
         given = {"learning_rate": self.rates.get((task, cell)), **self.settings[task], **changed}
+        given["source"] = tasks.source(task, self.data)
         return Run(task, cell, self.units[task, cell], seed, **given)
 
     def runs(self, seeds: int) -> list[Run]:
@@ -74,7 +79,8 @@ class Comparison:
     def search_runs(self, draws: int, epochs: int) -> list[Run]:
         """Every cell and task with every rate drawn."""
         pairs = ((task, cell) for task in self.settings for cell in self.cells)
-        changes = [{"learning_rate": rate, "epochs": epochs} for rate in draw_rates(draws)]
+        rates = draw_rates(draws, *self.exponents)
+        changes = [{"learning_rate": rate, "epochs": epochs} for rate in rates]
         return [self.run(*pair, SEARCH_SEED, **change) for pair in pairs for change in changes]
 
     def tasks(self) -> dict[str, Task]:
@@ -86,12 +92,13 @@ class Comparison:
 
 def search(plan: Comparison, options: argparse.Namespace, draws: int, epochs: int) -> None:
     """Prints the rate with the best validation score for each task and cell; writes rates.json."""
+    folder = options.out
     if options.smoke:
-        plan, draws, epochs = plan.small(), 2, 2
-    results = Results(options.out / "search.jsonl")
+        plan, draws, epochs, folder = plan.small(), 2, 2, folder / "smoke"
+    results = Results(folder / "search.jsonl")
     runs = plan.search_runs(draws, epochs)
     carry_out(runs, results, options, plan.data)
-    rows, rates = [], {}
+    rows, rates = [], read_rates(folder)
     for (task, cell), group in report.grouped(results.of(runs)).items():
         best, *others = sorted(group, key=lambda result: result["valid"])
         rate = rates.setdefault(task, {})[cell] = best["run"]["learning_rate"]
@@ -101,7 +108,7 @@ def search(plan: Comparison, options: argparse.Namespace, draws: int, epochs: in
         rows.append([task, plan.cells[cell], f"{rate:g}", report.number(best["valid"]), *second])
     heads = ["set", "cell", "rate", "valid", "second best"]
     Console().print(report.Sheet(f"best of {draws} rates", heads, rows).rich())
-    report.write(options.out / "rates.json", json.dumps(rates, indent=1) + "\n")
+    report.write(folder / "rates.json", json.dumps(rates, indent=1) + "\n")
 
 
 def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
@@ -112,8 +119,10 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
         options: as `carry_out.add_options` has them.
         more: further sheets for the page.
     """
-    plan, seeds = (plan.small(), 1) if options.smoke else (plan, options.seeds)
-    results = Results(options.out / "results.jsonl")
+    seeds, folder = options.seeds, options.out
+    if options.smoke:
+        plan, seeds, folder = plan.small(), 1, folder / "smoke"
+    results = Results(folder / "results.jsonl")
     runs = plan.runs(seeds)
     carry_out(runs, results, options, plan.data)
     found, loaded = results.of(runs), plan.tasks()
@@ -128,17 +137,20 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
     ]
     for sheet in sheets:
         Console().print(sheet.rich())
-    figures.learning_curves(groups, plan.cells, options.out / "curves.png", units)
-    figures.rank_plot(groups, plan.cells, options.out / "ranks.png")
+    figures.learning_curves(groups, plan.cells, loaded, folder / "curves.png")
+    figures.rank_plot(groups, plan.cells, folder / "ranks.png")
     pictures = ["![Learning curves](curves.png)", "![Ranks](ranks.png)"]
     told = report.about(sum(result["seconds"] for result in found), seeds)
-    report.write_page(options.out / "page.md", plan.title, told, sheets, pictures)
+    report.write_page(folder / "page.md", plan.title, told, sheets, pictures)
 
 
 def chosen_rates(folder: Path, default: dict[tuple[str, str], float]) -> dict:
     """(task, preset) -> the rate that a search left in the folder, else the given one."""
-    path = folder / "rates.json"
-    if not path.exists():
-        return default
-    found = json.loads(path.read_text("utf-8"))
+    found = read_rates(folder)
     return default | {(task, cell): r for task, of in found.items() for cell, r in of.items()}
+
+
+def read_rates(folder: Path) -> dict[str, dict[str, float]]:
+    """Task -> preset -> the rate that searches found, as far as there were any."""
+    path = folder / "rates.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}

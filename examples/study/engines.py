@@ -1,7 +1,7 @@
 """Many runs: one after another, on all cores of this machine, or on a cluster with Ray.
 
 An engine takes runs and yields, as they end, (run, result) or (run, the error that stopped it). A
-run's numbers depend on its settings alone, so all engines give the same.
+run's numbers depend on its settings alone: on one kind of processor all engines give the same.
 """
 
 import multiprocessing
@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from study import SETTINGS
 from study.training import Run, train
 
+MOST = 61  # processes, on Windows
 Ended = Iterator[tuple[Run, dict | Exception]]
 
 
@@ -25,7 +27,9 @@ def one_by_one(runs: Iterable[Run], data: Path | None, **_) -> Ended:
 
 def on_cores(runs: Iterable[Run], data: Path | None, workers: int | None = None, **_) -> Ended:
     """In processes of their own, started afresh: a forked TensorFlow hangs."""
-    pool = ProcessPoolExecutor(workers or os.cpu_count(), multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        min(workers or os.cpu_count(), MOST), multiprocessing.get_context("spawn")
+    )
     try:
         started = {pool.submit(train, run, data): run for run in runs}
         for future in as_completed(started):
@@ -49,8 +53,8 @@ def on_ray(
             'Install it with: pip install "keras-gated[cluster]"'
         ) from error
     if not ray.is_initialized():
-        sent = {"working_dir": str(Path(__file__).parents[1])}
-        ray.init(address, runtime_env=sent, log_to_driver=False)
+        sent = {"working_dir": str(Path(__file__).parents[1]), "env_vars": SETTINGS}
+        ray.init(address or "local", runtime_env=sent, log_to_driver=False)
     remote = ray.remote(num_cpus=1, max_retries=2)(train)
     started = {remote.remote(run, data): run for run in runs}
     while started:

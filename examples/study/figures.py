@@ -8,22 +8,24 @@ from matplotlib.figure import Figure
 
 from study.ranks import ranks_of
 from study.report import Groups, values
+from study.task import Task
 
 
-def learning_curves(groups: Groups, labels: dict[str, str], path: Path, unit: str) -> None:
+def learning_curves(
+    groups: Groups, labels: dict[str, str], tasks: dict[str, Task], path: Path
+) -> None:
     """A row for each task: the validation score by updates and by seconds, the median of the seeds.
 
     A curve ends where the first of its seeds stopped.
     """
-    tasks = list(dict.fromkeys(task for task, _ in groups))
     figure = Figure(figsize=(10, 2.6 * len(tasks) + 0.4), layout="constrained")
     panels = figure.subplots(len(tasks), 2, sharey="row", squeeze=False)
     for (by_updates, by_seconds), task in zip(panels, tasks, strict=True):
-        by_updates.set(title=task, ylabel=f"valid, {unit}")
+        by_updates.set(title=task, ylabel=f"valid, {tasks[task].unit}")
         for number, (cell, group) in enumerate(cells_of(groups, task).items()):
             curve, updates, seconds = middle_curve(group)
             style = {"color": f"C{number % 10}", "label": labels.get(cell, cell)}
-            style["linestyle"] = ["-", "--", ":"][number // 10]
+            style["linestyle"] = ["-", "--", ":"][number // 10 % 3]
             by_updates.plot(updates, curve, **style)
             by_seconds.plot(seconds, curve, **style)
         for axes in (by_updates, by_seconds):

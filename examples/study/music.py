@@ -78,6 +78,11 @@ def roll_of(piece) -> np.ndarray:
     """(T, 88) from T tuples of MIDI numbers."""
     roll = np.zeros((len(piece), chorales.KEYS), np.float32)
     for step, notes in enumerate(piece):
+        if not all(0 <= note - chorales.LOWEST_NOTE < chorales.KEYS for note in notes):
+            raise ValueError(
+                "A piece must hold MIDI numbers from 21 to 108, the keys of a piano. "
+                f"Received: {list(notes)} at step {step}."
+            )
         roll[step, [note - chorales.LOWEST_NOTE for note in notes]] = 1.0
     return roll
 

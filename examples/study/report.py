@@ -14,10 +14,11 @@ import keras
 from rich.table import Table
 
 import keras_gated as kg
-from study.ranks import holm, rank_test
+from study.ranks import holm, least_p, rank_test
 from study.task import Task
 
-PACKAGES = "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "music21", "sktime"
+PACKAGES = "keras-gated", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"
+PACKAGES += "scipy", "scikit-learn", "music21", "sktime"
 Groups = dict[tuple[str, str], list[dict]]
 
 
@@ -68,8 +69,8 @@ def scores(title: str, groups: Groups, tasks: dict[str, Task], labels: dict[str,
             if of == name:
                 rows.append([name, labels.get(cell, cell), *_row(group)])
         for floor, value in task.floors().items():
-            rows.append([name, f"no memory: {floor}", "", "", "", number(value), "", ""])
-    heads = ["set", "cell", "units", "train", "valid", "test", "range", "updates"]
+            rows.append([name, f"no cell: {floor}", "", "", "", number(value), "", "", ""])
+    heads = ["set", "cell", "units", "train", "valid", "test", "range", "right", "updates"]
     return Sheet(title, heads, rows)
 
 
@@ -80,6 +81,7 @@ def _row(group: list[dict]) -> list[str]:
         str(first["run"]["units"]),
         *(number(median(values(group, part))) for part in ("train", "valid", "test")),
         f"{number(min(tests))} to {number(max(tests))}",
+        f"{median(values(group, 'test_accuracy')):.1%}" if "test_accuracy" in first else "",
         f"{median(updates):,.0f}",
     ]
 
@@ -96,7 +98,9 @@ def significance(groups: Groups, vanilla: str, labels: dict[str, str]) -> Sheet:
             difference = f"{median(test) - median(base):+#.2g}"
             rows.append([name, labels.get(cell, cell), difference, f"{p:.3f}", f"{corrected:.3f}"])
     heads = ["set", "cell", "test, median", "p", "p, Holm"]
-    return Sheet(f"against {labels.get(vanilla, vanilla)}", heads, rows)
+    seeds, cells = len(next(iter(groups.values()))), len({cell for _, cell in groups})
+    least = f"the least p that {seeds} seeds allow is {least_p(seeds, cells - 1):.2g}"
+    return Sheet(f"against {labels.get(vanilla, vanilla)}; {least}", heads, rows)
 
 
 def sizes(groups: Groups, input_dims: dict[str, int], labels: dict[str, str]) -> Sheet:
@@ -105,7 +109,7 @@ def sizes(groups: Groups, input_dims: dict[str, int], labels: dict[str, str]) ->
     for (task, cell), group in groups.items():
         units = group[0]["run"]["units"]
         told = kg.describe(cell, input_dim=input_dims[task], units=units).splitlines()
-        facts = {line[:14].strip(): line[14:].partition(" ")[0] for line in told}
+        facts = {line[:14].strip(): line[14:].partition(" ")[0].strip(",;") for line in told}
         times = [1e3 * r["seconds_per_epoch"] / r["updates_per_epoch"] for r in group]
         told = [facts[key] for key in ("Parameters", "FLOPs", "ONNX")]
         rows.append([task, labels.get(cell, cell), str(units), *told, f"{median(times):.1f}"])
@@ -117,7 +121,8 @@ def about(seconds: float, seeds: int) -> str:
     """What was run, when, where and with what: no number is shown without it."""
     found = {name: _version(name) for name in PACKAGES}
     versions = ", ".join(f"{name} {version}" for name, version in found.items() if version)
-    words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]
+    words = (word.rpartition("=") for word in sys.argv[1:])
+    words = (k + e + (Path(v).name if os.path.isabs(v) else v) for k, e, v in words)
     command = " ".join(["python", f"examples/{Path(sys.argv[0]).name}", *words])
     where = f"{os.cpu_count()} processors, {platform.machine()}, python {platform.python_version()}"
     return (

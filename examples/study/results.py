@@ -46,7 +46,7 @@ class Results:
         with open(self.path, "a+b") as file:
             begins = file.tell() == 0 or self._ends_a_line(file)
             file.write(b"" if begins else b"\n")
-            file.write(json.dumps(result).encode() + b"\n")
+            file.write(json.dumps(result, allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -1,12 +1,14 @@
 """The tasks by name."""
 
 import dataclasses
+import hashlib
 from functools import cache, partial
 from pathlib import Path
 
 from study import memory, music, speech
 from study.task import Task
 
+ENDINGS = ".mat", ".pickle", ".pkl", ".wav"
 LENGTHS = 100, 200, 400
 TASKS = {
     **{name: partial(music.music, name) for name in ("chorales", *music.FILES)},
@@ -16,6 +18,18 @@ TASKS = {
     "digits": memory.digits,
     "vowels": memory.vowels,
 }
+
+
+FROM_FILES = {*music.FILES, *speech.SETS}
+
+
+def source(name: str, data: Path | None) -> str:
+    """Tells the files that a task reads from others: a hash of their names and sizes."""
+    if name not in FROM_FILES or data is None:
+        return ""
+    found = (path for path in Path(data).rglob("*") if path.suffix.lower() in ENDINGS)
+    names = sorted((path.relative_to(data).as_posix(), path.stat().st_size) for path in found)
+    return hashlib.sha256(repr(names).encode()).hexdigest()[:12]
 
 
 @cache

@@ -1,9 +1,9 @@
 """One run: a cell learns a task, is stopped by the validation set and scored on the test set."""
 
 import dataclasses
+import math
 import statistics
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from keras import callbacks
 import keras_gated as kg
 from study import tasks
 from study.task import PooledScore, Score, Task
+
+DIVERGED = 1e9  # the score of a run whose loss became infinite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Run:
         weight_noise: standard deviation of the noise on the kernels in training.
         epochs: at most; `patience`: epochs without a better validation score before it stops.
         batch_size: sequences an update; `buckets`: lengths they are padded to.
+        source: what `tasks.source` tells of the files that the task reads.
         small: number of sequences kept of each part, None for all.
         compiled: whether XLA compiles the training step.
     """
@@ -46,13 +49,14 @@ class Run:
     patience: int = 20
     batch_size: int = 8
     buckets: int = 4
+    source: str = ""
     small: int | None = None
     compiled: bool = True
 
 
-def draw_rates(count: int, seed: int = 0) -> list[float]:
-    """Learning rates exp(u), u uniform in (-12, -6): the paper's draw, natural logarithm."""
-    drawn = np.exp(np.random.default_rng(seed).uniform(-12.0, -6.0, count))
+def draw_rates(count: int, low: float = -12.0, high: float = -6.0) -> list[float]:
+    """Learning rates exp(u), u uniform between low and high, by default as the paper drew them."""
+    drawn = np.exp(np.random.default_rng(0).uniform(low, high, count))
     return [float(f"{rate:.3g}") for rate in drawn]
 
 
@@ -107,16 +111,13 @@ def begin(task: Task, run: Run) -> keras.Model:
     return model
 
 
-def train(run: Run, data: Path | None = None, tell: Callable | None = None) -> dict:
-    """Trains from the seed; returns what is kept of the run, all of it plain numbers.
-
-    `tell(epoch, validation score)` is called after each epoch.
-    """
+def train(run: Run, data: Path | None = None) -> dict:
+    """Trains from the seed; returns what is kept of the run, all of it plain numbers."""
     started = time.perf_counter()
     task = tasks.load(run.task, data, run.small)
     model, buckets = begin(task, run), task.buckets(run.buckets)
     batches = task.train.batches(run.batch_size, buckets, shuffle=True, seed=run.seed)
-    curve = Curve(tell)
+    curve = Curve()
     stop = callbacks.EarlyStopping(
         "val_score", mode="min", patience=run.patience, restore_best_weights=True
     )
@@ -131,6 +132,7 @@ def train(run: Run, data: Path | None = None, tell: Callable | None = None) -> d
         "run": dataclasses.asdict(run),
         **scores(model, task, run),
         **curve.summary(len(batches)),
+        "best_epoch": stop.best_epoch + 1,
         "parameters": model.get_layer("cell").count_params(),
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -148,18 +150,23 @@ def scores(model, task: Task, run: Run) -> dict:
     for name in ("train", "valid", "test"):
         batches = getattr(task, name).batches(run.batch_size, task.buckets(run.buckets))
         told = model.evaluate(batches, verbose=0, return_dict=True)
-        found[name] = round(told["score"], 5)
+        found[name] = finite(told["score"])
         if task.accuracy:
-            found[f"{name}_accuracy"] = round(told["accuracy"], 5)
+            found[f"{name}_accuracy"] = finite(told["accuracy"])
     return found
+
+
+def finite(score: float) -> float:
+    """Six digits of it; DIVERGED for what is not a number, so that tables and ranks have one."""
+    return float(f"{score:.6g}") if math.isfinite(score) else DIVERGED
 
 
 class Curve(callbacks.Callback):
     """The scores after each epoch, and how long its updates took."""
 
-    def __init__(self, tell: Callable | None = None):
+    def __init__(self):
         super().__init__()
-        self.train, self.valid, self.seconds, self.tell = [], [], [], tell
+        self.train, self.valid, self.seconds = [], [], []
 
     def on_epoch_begin(self, epoch, logs=None):
         self.start = time.perf_counter()
@@ -169,16 +176,13 @@ class Curve(callbacks.Callback):
             self.seconds.append(time.perf_counter() - self.start)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.train.append(round(logs["score"], 4))
-        self.valid.append(round(logs["val_score"], 4))
-        if self.tell:
-            self.tell(epoch + 1, self.valid[-1])
+        self.train.append(finite(logs["score"]))
+        self.valid.append(finite(logs["val_score"]))
 
     def summary(self, updates: int) -> dict:
         """`seconds` of an epoch is the median but for the first, which compiles."""
         return {
             "epochs": len(self.valid),
-            "best_epoch": int(np.nanargmin([*self.valid, np.inf])) + 1,
             "updates_per_epoch": updates,
             "seconds_per_epoch": round(statistics.median(self.seconds[1:] or self.seconds), 4),
             "train_curve": self.train,
