@@ -21,13 +21,9 @@ with the package installed; then --engine ray --address HOST:6379 here.
 """
 
 import argparse
-from pathlib import Path
 
-from study import tasks
 from study.carry_out import add_options
-from study.comparison import Comparison, compare, search
-
-import keras_gated as kg
+from study.comparison import Comparison, add_cell_options, search_or_compare
 
 VANILLA = "lstm_peephole"
 GREFF = "nig", "nfg", "nog", "niaf", "noaf", "cifg", "np", "fgr"
@@ -41,17 +37,10 @@ SETTINGS |= {"batch_size": 16, "buckets": 2}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser, seeds=6)
-    parser.add_argument("--cells", nargs="+", choices=kg.presets, default=CELLS, metavar="PRESET")
-    parser.add_argument("--vanilla", choices=kg.presets, default=VANILLA, metavar="PRESET")
-    parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, default=TASKS)
-    parser.add_argument("--parameters", type=int, default=10_000, help="weights of the cell")
-    parser.add_argument("--data", type=Path, help="folder of the tasks that read files")
+    add_cell_options(parser, CELLS, VANILLA, TASKS)
     options = parser.parse_args()
     plan = Comparison.of_equal_size("Gates removed", options, SETTINGS, RATE)
-    if options.search:
-        search(plan, options, draws=10, epochs=20)
-    else:
-        compare(plan, options)
+    search_or_compare(plan, options, search_epochs=20)
 
 
 if __name__ == "__main__":

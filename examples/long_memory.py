@@ -17,13 +17,9 @@ Finished runs are lines of --out/results.jsonl: the same command goes on where i
 """
 
 import argparse
-from pathlib import Path
 
-from study import tasks
 from study.carry_out import add_options
-from study.comparison import Comparison, compare, search
-
-import keras_gated as kg
+from study.comparison import Comparison, add_cell_options, search_or_compare
 
 CELLS = "elman", "lstm", "nfg", "gru", "mgu", "janet"
 TASKS = "adding_100", "digits"
@@ -34,17 +30,10 @@ RATE = 5e-3  # where none was searched for
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser)
-    parser.add_argument("--cells", nargs="+", choices=kg.presets, default=CELLS, metavar="PRESET")
-    parser.add_argument("--vanilla", choices=kg.presets, default="lstm", metavar="PRESET")
-    parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, default=TASKS)
-    parser.add_argument("--parameters", type=int, default=10_000, help="weights of the cell")
-    parser.add_argument("--data", type=Path, help="folder of the tasks that read files")
+    add_cell_options(parser, CELLS, "lstm", TASKS)
     options = parser.parse_args()
     plan = Comparison.of_equal_size("Long memory", options, SETTINGS, RATE)
-    if options.search:
-        search(plan, options, draws=10, epochs=10)
-    else:
-        compare(plan, options)
+    search_or_compare(plan, options, search_epochs=10)
 
 
 if __name__ == "__main__":

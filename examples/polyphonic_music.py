@@ -25,7 +25,7 @@ import argparse
 from pathlib import Path
 
 from study.carry_out import add_options
-from study.comparison import Comparison, chosen_rates, compare, search
+from study.comparison import Comparison, chosen_rates, search_or_compare
 from study.music import FILES
 from study.report import Sheet
 
@@ -73,10 +73,7 @@ def main():
         chosen_rates(options.out, RATES),
         options.data,
     )
-    if options.search:
-        search(plan, options, draws=10, epochs=30)
-    else:
-        compare(plan, options, paper(sets))
+    search_or_compare(plan, options, search_epochs=30, more=paper(sets))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from study import speech
 from study.carry_out import add_options
-from study.comparison import Comparison, chosen_rates, compare, search
+from study.comparison import Comparison, chosen_rates, search_or_compare
 
 CELLS = {"elman": "tanh", "gru_chung": "GRU", "lstm_peephole": "LSTM"}
 UNITS = {"elman": 400, "gru_chung": 227, "lstm_peephole": 195}
@@ -66,10 +66,7 @@ def main():
             chosen_rates(options.out, {(options.set, cell): RATE for cell in CELLS}),
             options.data or write_noise(Path(empty)),
         )
-        if options.search:
-            search(plan, options, draws=10, epochs=5)
-        else:
-            compare(plan, options)
+        search_or_compare(plan, options, search_epochs=5)
 
 
 if __name__ == "__main__":

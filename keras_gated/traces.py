@@ -72,7 +72,7 @@ class _Watch:
         time = range(sequences.shape[1])
         order = time[::-1] if layer.go_backwards else time
         seen, outputs = {}, []
-        last = silence = ops.zeros_like(states[0])
+        silence = shown = ops.zeros_like(states[0])  # what a masked time step gives
         for t in order:
             with _watched(layer.cell) as values:
                 output, new = layer.cell(sequences[:, t], states)
@@ -80,14 +80,14 @@ class _Watch:
             values.update({k: state for k, state in behind if k in values})
             valid = None if mask is None else mask[:, t : t + 1]
             if valid is not None:
-                output = ops.where(valid, output, cast_like(last, output))
+                output = ops.where(valid, output, cast_like(shown, output))
                 new = [ops.where(valid, n, s) for n, s in zip(new, states, strict=True)]
             seen[t] = {k: _shown(v, valid) for k, v in values.items()}
             outputs.append(output)
-            last, states = silence if layer.zero_output_for_mask else output, new
+            shown, states = silence if layer.zero_output_for_mask else output, new
         kept = {k: np.stack([seen[t][k] for t in time], axis=1) for k in seen[0]}
         self.found.append((layer, kept))
-        return last, ops.stack(outputs, axis=1), states
+        return output, ops.stack(outputs, axis=1), states
 
     def _remember(self, layer: GatedRNN) -> None:
         known = {id(variable) for variable, _ in self.before}

@@ -112,6 +112,11 @@ def test_what_options_make_of_output_and_memory_is_traced(given):
     close(seen["h"][MASK], y[MASK])
     close(seen["c"][2, -1], c[2])
     close(shown[0], y)
+    layer.return_sequences = False
+    (last, *_), expected = layer(X, mask=MASK), y[:, -1]
+    close(keras.ops.convert_to_numpy(last), expected)
+    kg.trace_gates(Masked(), X)
+    close(shown[1], expected)
 
 
 def test_the_states_of_a_stream_stay_where_they_were():

@@ -90,6 +90,24 @@ class Comparison:
         }
 
 
+def add_cell_options(parser: argparse.ArgumentParser, cells, vanilla: str, names) -> None:
+    """What a script takes whose cells and tasks can be named; `of_equal_size` reads it."""
+    presets = {"choices": kg.presets, "metavar": "PRESET"}
+    parser.add_argument("--cells", nargs="+", default=cells, **presets)
+    parser.add_argument("--vanilla", default=vanilla, **presets)
+    parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, default=names)
+    parser.add_argument("--parameters", type=int, default=10_000, help="weights of the cell")
+    parser.add_argument("--data", type=Path, help="folder of the tasks that read files")
+
+
+def search_or_compare(plan: Comparison, options, search_epochs: int, more=()) -> None:
+    """Does what the options ask for."""
+    if options.search:
+        search(plan, options, draws=10, epochs=search_epochs)
+    else:
+        compare(plan, options, more)
+
+
 def search(plan: Comparison, options: argparse.Namespace, draws: int, epochs: int) -> None:
     """Prints the rate with the best validation score for each task and cell; writes rates.json."""
     folder = options.out
