@@ -4,18 +4,36 @@ It stands beside the package because Keras reads its backend once, when it is im
 module within the package imports Keras first. From here one process does, with one import.
 """
 
+import importlib.util
 import os
 import sys
 
 ON_MODELS = ("export", "check")
+# Package -> the backend of Keras that it allows, the quickest to load first: on NumPy, for which
+# Keras borrows a function from JAX, cells can be told of though not trained.
+BACKENDS = {"jax": "numpy", "torch": "torch", "tensorflow": "tensorflow"}
+
+
+def backend(command: str | None) -> str | None:
+    """The one to run a command on; None if Keras has none to be imported with."""
+    if command in ON_MODELS:
+        return "tensorflow"
+    found = (name for package, name in BACKENDS.items() if importlib.util.find_spec(package))
+    return next(found, None)
 
 
 def main() -> int:
-    """Runs keras-gated; what works on models does so on TensorFlow, whatever Keras is set to."""
-    # NumPy is there in a second, and enough to tell of cells.
-    backend = "tensorflow" if {*ON_MODELS} & {*sys.argv[1:2]} else "numpy"
+    """Runs keras-gated; each command on the backend that suits it, whatever Keras is set to."""
+    chosen = backend(*sys.argv[1:2] or [None])
+    if chosen is None:
+        print(
+            f"keras-gated needs one of the packages {', '.join(BACKENDS)}, and none is installed. "
+            'Install one, for example with: pip install "keras-gated[tensorflow]"',
+            file=sys.stderr,
+        )
+        return 1
     # On the CPU, where onnxruntime compares: graphics cards round float32 products to fewer bits.
-    os.environ |= {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1"}
+    os.environ |= {"KERAS_BACKEND": chosen, "CUDA_VISIBLE_DEVICES": "-1"}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_gated.cli import main
 

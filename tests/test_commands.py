@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import keras_gated as kg
+import keras_gated_cli
 from keras_gated import commands
 from keras_gated.cli import main
 
@@ -129,21 +130,37 @@ def test_the_doctor_names_what_clashes(capsys, monkeypatch):
     assert "no backend here that trains" in text and "onnxruntime" not in text
 
 
-def test_the_program_tells_of_cells_without_a_backend():
-    """On NumPy, which Keras brings along: no extra is needed, and it is there at once."""
+@pytest.mark.parametrize("package", keras_gated_cli.BACKENDS)
+def test_the_program_tells_of_cells_on_any_backend(package):
+    """Even if Keras is set to another."""
+    pytest.importorskip(package)
+    name = keras_gated_cli.BACKENDS[package]
     code = (
-        "import sys, keras_gated_cli; sys.argv = ['keras-gated', 'show', 'gru'];"
-        "status = keras_gated_cli.main(); import keras; assert keras.backend.backend() == 'numpy';"
-        "assert not {'tensorflow', 'torch'} & set(sys.modules); sys.exit(status)"
+        "import sys, keras_gated_cli as cli; sys.argv = ['keras-gated', 'show', 'gru'];"
+        f"cli.BACKENDS = {{{package!r}: {name!r}}}; status = cli.main();"
+        f"import keras; assert keras.backend.backend() == {name!r}; sys.exit(status)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent)}
+    other = "torch" if name == "tensorflow" else "tensorflow"
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent), "KERAS_BACKEND": other}
     command = [sys.executable, "-c", code]
     ran = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.rstrip() == kg.describe("gru")
 
 
+def test_without_any_backend_the_program_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(keras_gated_cli, "BACKENDS", {"no_such_package": "numpy"})
+    assert keras_gated_cli.main() == 1
+    wanted = "one of the packages no_such_package, and none is installed. Install one, for example"
+    assert wanted in capsys.readouterr().err
+
+
+def test_what_works_on_models_runs_on_tensorflow():
+    assert {keras_gated_cli.backend(name) for name in ("export", "check")} == {"tensorflow"}
+
+
 def test_a_layer_on_a_backend_that_trains_nothing_is_an_error():
+    pytest.importorskip("jax")  # Keras's NumPy backend needs it
     code = "import keras_gated as kg, numpy as np; kg.GatedLSTM(2)(np.zeros((1, 3, 2), 'float32'))"
     environment = {**os.environ, "KERAS_BACKEND": "numpy"}
     ran = subprocess.run(
