@@ -141,6 +141,37 @@ def test_the_state_can_be_read_set_and_reset(five):
     assert_close([first], [StreamingSession(file).chunk(x[:, :4])[:1]])
 
 
+def test_what_was_returned_stays_as_it_is(five):
+    """Runs of one shape share buffers; nobody outside may see them."""
+    _, file, _ = five
+    session, x = StreamingSession(file), numbers(B, 12, F)
+    given = [x[:, t].copy() for t in range(8)]
+    found = [session.step(at) for at in given]
+    first = [y.copy() for y in found]
+    for at in given:
+        at[:] = 7.0
+    later = [session.step(x[:, t]) for t in range(8, 12)]
+    np.testing.assert_array_equal(found, first)
+    for y in found + later:
+        y[:] = 7.0
+    other = StreamingSession(file)
+    other.chunk(x)
+    assert_close([session.chunk(x)], [other.chunk(x)])
+
+
+def test_a_run_that_fails_leaves_the_stream_as_it_was(five, monkeypatch):
+    _, file, _ = five
+    session, x = StreamingSession(file), numbers(B, 9, F)
+    session.step(x[:, 0])
+    session.step(x[:, 1])
+    kept, bound = session.state, session._kept._bound[0]
+    bound.clear_binding_inputs()
+    with pytest.raises(Exception, match="(?i)input"):
+        session.step(x[:, 2])
+    for name, state in session.state.items():
+        np.testing.assert_array_equal(state, kept[name])
+
+
 def test_two_sessions_do_not_disturb_one_another(five):
     model, file, _ = five
     a, b = numbers(B, 6, F, seed=1), numbers(3, 6, F, seed=2)

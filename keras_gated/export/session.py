@@ -35,6 +35,62 @@ class _State:
     dtype: str
 
 
+class _Kept:
+    """The states of a stream, in buffers that onnxruntime reads and writes where they are.
+
+    There are two sets: a run reads one and writes the other. Inputs and outputs have buffers, too,
+    which runs with the same shapes share: handed over anew, arrays cost a third of a time step.
+
+    Args:
+        session: onnxruntime.InferenceSession.
+        states: of the file.
+        ports: names of the inputs and of the outputs that are no states.
+        first: states to begin with, by the names of their inputs; not to be changed afterwards.
+    """
+
+    def __init__(self, session: Any, states: list[_State], ports: tuple, first: dict):
+        self._session, self._states, (self._inputs, self._outputs) = session, states, ports
+        self._sets = [first, {name: np.empty_like(x) for name, x in first.items()}]
+        self._shapes: list | None = None  # of the inputs that have buffers
+
+    def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Takes the inputs, returns the outputs. Where it fails, the states stay as they are."""
+        if [x.shape for x in arrays] != self._shapes:
+            return self._run_first(arrays)
+        for buffer, x in zip(self._given, arrays, strict=True):
+            buffer[...] = x
+        self._session.run_with_iobinding(self._bound[0])
+        self._bound.reverse()
+        self._sets.reverse()
+        return [y.copy() for y in self._found]
+
+    def _run_first(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """A run by the names, which tells the shapes of the outputs; makes the buffers."""
+        feed = {**self._sets[0], **dict(zip(self._inputs, arrays, strict=True))}
+        wanted = [*self._outputs, *(state.output for state in self._states)]
+        found = self._session.run(wanted, feed)
+        written = zip(self._states, found[len(self._outputs) :], strict=True)
+        self._sets = [{s.input: x for s, x in written}, self._sets[0]]
+        self._given, self._found = [x.copy() for x in arrays], found[: len(self._outputs)]
+        self._bound = [self._bind(*self._sets), self._bind(*self._sets[::-1])]
+        self._shapes = [x.shape for x in arrays]
+        return [y.copy() for y in self._found]
+
+    def _bind(self, read: dict, written: dict) -> Any:
+        bound, value = self._session.io_binding(), _onnxruntime().OrtValue.ortvalue_from_numpy
+        inputs = zip(self._inputs, self._given, strict=True)
+        for name, x in [*inputs, *read.items()]:
+            bound.bind_ortvalue_input(name, value(x))
+        outputs = zip(self._outputs, self._found, strict=True)
+        for name, y in [*outputs, *((s.output, written[s.input]) for s in self._states)]:
+            bound.bind_ortvalue_output(name, value(y))
+        return bound
+
+    def states(self) -> dict[str, np.ndarray]:
+        """Copies, by the names of the inputs."""
+        return {name: x.copy() for name, x in self._sets[0].items()}
+
+
 class StreamingSession:
     """Runs a file of `export_streaming` in onnxruntime, time step by time step or in chunks.
 
@@ -70,9 +126,8 @@ class StreamingSession:
         self.inputs = tuple(port.name for port in self._inputs)
         self.outputs = tuple(port.name for port in self._outputs)
         self.timed = {port.name for port in self._inputs + self._outputs if port.timed}
-        self._wanted = [*self.outputs, *(state.output for state in self._states)]
         self._batch: int | None = None  # of the stream that has begun
-        self._feed = self._zeros(1)
+        self._kept = self._zeros(1)
 
     def step(self, inputs) -> Any:
         """Takes one time step.
@@ -92,7 +147,7 @@ class StreamingSession:
         given = zip(self._inputs, self._listed(inputs), strict=True)
         arrays = [x[:, None] if port.timed and x.ndim else x for port, x in given]
         ys = self._run(arrays, step=1)
-        pairs = zip(self._outputs, ys, strict=False)
+        pairs = zip(self._outputs, ys, strict=True)
         return self._shown([y[:, 0] if port.timed else y for port, y in pairs])
 
     def chunk(self, inputs) -> Any:
@@ -108,18 +163,18 @@ class StreamingSession:
         Raises:
             ValueError: as `step`.
         """
-        return self._shown(self._run(self._listed(inputs))[: len(self._outputs)])
+        return self._shown(self._run(self._listed(inputs)))
 
     def reset(self) -> None:
         """Sets the states to zeros: what comes next begins a new stream, of any batch."""
-        self._feed = self._zeros(self._batch or 1)
+        self._kept = self._zeros(self._batch or 1)
         self._batch = None
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The states by the names of their inputs, (B, U) each, as copies; before the first input
         zeros of batch 1. Set, the stream goes on from them."""
-        return {state.input: self._feed[state.input].copy() for state in self._states}
+        return self._kept.states()
 
     @state.setter
     def state(self, given: Mapping[str, Any]) -> None:
@@ -133,22 +188,19 @@ class StreamingSession:
                 f"Received: {_listing({n: a.shape for n, a in arrays.items()})}. "
                 "Take session.state as a pattern."
             )
-        self._feed = {s.input: np.array(arrays[s.input], s.dtype) for s in self._states}
-        self._batch = batch
+        found = {s.input: np.array(arrays[s.input], s.dtype) for s in self._states}
+        self._kept, self._batch = self._keep(found), batch
 
     # One run. This is what a time step costs beside onnxruntime, so it is kept short.
 
     def _run(self, arrays: list[np.ndarray], step: int = 0) -> list:
         batch = len(arrays[0]) if arrays[0].ndim else 0
-        feed = self._feed if batch == self._batch else self._begun(batch)
+        kept = self._kept if batch == self._batch else self._begun(batch)
         for port, x in zip(self._inputs, arrays, strict=True):
             if x.ndim != len(port.axes) or len(x) != batch or not x.size:
                 raise ValueError(self._refusal(port, x, step))
-            feed[port.name] = x
-        found = self._session.run(self._wanted, feed)
-        for state, array in zip(self._states, found[len(self._outputs) :], strict=True):
-            feed[state.input] = array
-        self._feed, self._batch = feed, batch
+        found = kept.run(arrays)
+        self._kept, self._batch = kept, batch
         return found
 
     def _listed(self, inputs) -> list[np.ndarray]:
@@ -166,10 +218,13 @@ class StreamingSession:
     def _shown(self, ys: list) -> Any:
         return ys[0] if len(ys) == 1 else dict(zip(self.outputs, ys, strict=True))
 
-    def _zeros(self, batch: int) -> dict[str, np.ndarray]:
-        return {s.input: np.zeros((batch, *s.shape), s.dtype) for s in self._states}
+    def _keep(self, states: dict[str, np.ndarray]) -> "_Kept":
+        return _Kept(self._session, self._states, (self.inputs, self.outputs), states)
 
-    def _begun(self, batch: int) -> dict[str, np.ndarray]:
+    def _zeros(self, batch: int) -> "_Kept":
+        return self._keep({s.input: np.zeros((batch, *s.shape), s.dtype) for s in self._states})
+
+    def _begun(self, batch: int) -> "_Kept":
         """What a new stream of this batch begins with."""
         if self._batch is not None and batch:
             raise ValueError(
