@@ -73,6 +73,28 @@ def test_a_run_goes_back_to_the_weights_that_were_best_on_the_validation_set():
     assert found["epochs"] == min(12, found["best_epoch"] + 3)
 
 
+def test_excerpts_are_learned_from_and_whole_pieces_scored():
+    task, run = study.tasks.load("tones"), replace(RUN, excerpt=7)
+    pieces = task.train.excerpts(7)
+    assert {len(x) for x in pieces.sequences} <= set(range(4, 8))  # of 5 to 26 frames
+    for whole, cut in (
+        (task.train.sequences, pieces.sequences),
+        (task.train.targets, pieces.targets),
+    ):
+        np.testing.assert_array_equal(np.concatenate(whole), np.concatenate(cut))
+    batches = training.learned_from(task, run)
+    assert {x.shape[1] for (x, _), *_ in (batches[k] for k in range(len(batches)))} == {7}
+    model = training.begin(task, run)
+    assert training.scores(model, task, run) == training.scores(model, task, RUN)
+    assert training.train(run)["updates_per_epoch"] == -(-len(pieces.sequences) // run.batch_size)
+
+
+def test_excerpts_need_a_target_for_every_time_step():
+    task = study.tasks.load("digits", small=8)
+    with pytest.raises(ValueError, match="'digits', which has one target for a whole sequence"):
+        training.learned_from(task, replace(RUN, task="digits", excerpt=7))
+
+
 def test_what_a_run_tells_of_itself():
     found = training.train(RUN)
     assert found["run"] == asdict(RUN) and json.loads(json.dumps(found)) == found

@@ -24,6 +24,15 @@ class Part:
         options = {"batch_size": batch_size, "buckets": buckets, "shuffle": shuffle, "seed": seed}
         return kg.PaddedBatches(self.sequences, self.targets, **options)
 
+    def excerpts(self, length: int) -> "Part":
+        """The sequences cut into pieces of `length` steps at most, as even as can be."""
+        cut = [
+            list(zip(*(np.array_split(a, -(-len(x) // length)) for a in (x, y)), strict=True))
+            for x, y in zip(self.sequences, self.targets, strict=True)
+        ]
+        sequences, targets = zip(*(piece for pieces in cut for piece in pieces), strict=True)
+        return Part(sequences, targets)
+
     def first(self, count: int) -> "Part":
         return Part(self.sequences[:count], self.targets[:count])
 

@@ -13,9 +13,10 @@ from keras import callbacks
 
 import keras_gated as kg
 from study import tasks
-from study.task import PooledScore, Score, Task
+from study.task import Part, PooledScore, Score, Task
 
 DIVERGED = 1e9  # the score of a run whose loss became infinite
+SCORED_AT_ONCE = 32  # sequences; of no influence on the score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Run:
         weight_noise: standard deviation of the noise on the kernels in training.
         epochs: at most; `patience`: epochs without a better validation score before it stops.
         batch_size: sequences an update; `buckets`: lengths they are padded to.
+        excerpt: time steps that a sequence is learned from at once; longer ones are cut for
+            training, and each piece begins with zero states. Scores are those of whole sequences.
         source: what `tasks.source` tells of the files that the task reads.
         small: number of sequences kept of each part, None for all.
         compiled: whether XLA compiles the training step.
@@ -49,6 +52,7 @@ class Run:
     patience: int = 20
     batch_size: int = 8
     buckets: int = 4
+    excerpt: int | None = None
     source: str = ""
     small: int | None = None
     compiled: bool = True
@@ -115,8 +119,7 @@ def train(run: Run, data: Path | None = None) -> dict:
     """Trains from the seed; returns what is kept of the run, all of it plain numbers."""
     started = time.perf_counter()
     task = tasks.load(run.task, data, run.small)
-    model, buckets = begin(task, run), task.buckets(run.buckets)
-    batches = task.train.batches(run.batch_size, buckets, shuffle=True, seed=run.seed)
+    model, batches = begin(task, run), learned_from(task, run)
     curve = Curve()
     stop = callbacks.EarlyStopping(
         "val_score", mode="min", patience=run.patience, restore_best_weights=True
@@ -124,7 +127,7 @@ def train(run: Run, data: Path | None = None) -> dict:
     model.fit(
         batches,
         epochs=run.epochs,
-        validation_data=task.valid.batches(run.batch_size, buckets),
+        validation_data=scored(task.valid, task, run),
         callbacks=[rate_of(run), curve, stop, callbacks.TerminateOnNaN()],
         verbose=0,
     )
@@ -138,6 +141,25 @@ def train(run: Run, data: Path | None = None) -> dict:
     }
 
 
+def learned_from(task: Task, run: Run) -> kg.PaddedBatches:
+    """The batches of an epoch."""
+    part, buckets = task.train, task.buckets(run.buckets)
+    if run.excerpt and not task.each_step:
+        raise ValueError(
+            "Argument `excerpt` must be None for a task without a target for every time step. "
+            f"Received: excerpt={run.excerpt} for {task.name!r}, which has one target for a whole "
+            "sequence."
+        )
+    if run.excerpt:
+        part, buckets = part.excerpts(run.excerpt), [run.excerpt]
+    return part.batches(run.batch_size, buckets, shuffle=True, seed=run.seed)
+
+
+def scored(part: Part, task: Task, run: Run) -> kg.PaddedBatches:
+    """Whole sequences."""
+    return part.batches(SCORED_AT_ONCE, task.buckets(run.buckets))
+
+
 def rate_of(run: Run) -> callbacks.Callback:
     """The learning rate of each epoch."""
     fall = (1.0 - run.last_rate) / max(1, run.epochs - 1)
@@ -148,7 +170,7 @@ def scores(model, task: Task, run: Run) -> dict:
     """The score on all three parts, pooled over all that was not added for padding."""
     found = {}
     for name in ("train", "valid", "test"):
-        batches = getattr(task, name).batches(run.batch_size, task.buckets(run.buckets))
+        batches = scored(getattr(task, name), task, run)
         told = model.evaluate(batches, verbose=0, return_dict=True)
         found[name] = finite(told["score"])
         if task.accuracy:
