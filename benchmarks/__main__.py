@@ -11,26 +11,29 @@ import time
 from pathlib import Path
 
 
-def command(module: str, text: str | None, quick: str, seconds: tuple) -> argparse.ArgumentParser:
+def command(
+    module: str, text: str | None, quick: str | None, seconds: tuple
+) -> argparse.ArgumentParser:
     """Returns the parser of a command, with what all of them take.
 
     Args:
         module: its name.
         text: what it does.
-        quick: what is left with `--quick`.
+        quick: what is left with `--quick`; None if there is no such option.
         seconds: how many by default, and for what.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=text)
-    parser.add_argument("--quick", action="store_true", help=f"{quick}, under two minutes")
+    if quick:
+        parser.add_argument("--quick", action="store_true", help=f"{quick}, under two minutes")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="a folder")
-    parser.add_argument("--seconds", type=float, default=seconds[0], help=f"for each {seconds[1]}")
+    parser.add_argument("--seconds", type=float, default=seconds[0], help=f"for {seconds[1]}")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
 
 def parsed(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = command("benchmarks", __doc__, "two sizes", (60.0, "size, about"))
+    parser = command("benchmarks", __doc__, "two sizes", (60.0, "each size, about"))
     parser.add_argument(
         "--size",
         action="append",
@@ -70,12 +73,17 @@ def started(options) -> None:
 
 def written(folder: Path, name: str, result: dict, page: str) -> None:
     """Writes a result as JSON and as a page, and prints the page."""
+    saved(folder, name, result, page)
+    print(page)
+
+
+def saved(folder: Path, name: str, result: dict, page: str) -> None:
+    """Writes a result as JSON and as a page."""
     folder.mkdir(parents=True, exist_ok=True)
     for ending, text in (("json", json.dumps(result, indent=1) + "\n"), ("md", page)):
         temporary = folder / f"{name}.{ending}.part"
         temporary.write_text(text)
         temporary.replace(folder / f"{name}.{ending}")
-    print(page)
 
 
 def _with_earlier(options, result: dict) -> dict:

@@ -21,7 +21,7 @@ TURN = 20  # steps of a stream at a time: alone, each would find the other's cac
 
 def parsed(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = command("benchmarks.device", __doc__, "shorter turns", (10.0, "row, about"))
+    parser = command("benchmarks.device", __doc__, "shorter turns", (10.0, "each row, about"))
     parser.set_defaults(backend="tensorflow")
     return parser.parse_args(arguments)
 

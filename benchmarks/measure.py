@@ -1,38 +1,13 @@
-"""Medians over repeated runs, interleaved in one process, so that a busy machine hits all alike."""
+"""Times, by the package's own loop, and peak memory, by a process for each layer."""
 
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.sizes import Size
+from keras_gated.speed.timing import interleaved, medians, seconds
 
-
-def seconds(run: Callable) -> float:
-    """Returns the time of one run."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def interleaved(runs: dict, repeats: int, budget: float) -> Iterator[dict]:
-    """Runs all in turns; yields the medians in seconds after each turn.
-
-    Args:
-        runs: {name: function}.
-        repeats: number of turns at most.
-        budget: seconds after which no further turn begins, from the third on.
-    """
-    times: dict = {name: [] for name in runs}
-    start = time.perf_counter()
-    for turn in range(repeats):
-        if turn >= 3 and time.perf_counter() - start > budget:
-            return
-        for name, run in runs.items():
-            times[name].append(seconds(run))
-        yield {name: statistics.median(values) for name, values in times.items()}
+__all__ = ["interleaved", "medians", "peak_memory", "seconds"]
 
 
 def peak_memory(name: str, size: Size, seed: int) -> int:

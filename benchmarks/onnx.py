@@ -20,7 +20,7 @@ SMALL = ("lstm", "lstm_peephole", "nig", "nfg", "nog", "cifg", "gru", "gru_cho")
 
 def parsed(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = command("benchmarks.onnx", __doc__, "three sizes", (1.0, "row, about"))
+    parser = command("benchmarks.onnx", __doc__, "three sizes", (1.0, "each row, about"))
     parser.set_defaults(backend="tensorflow")
     return parser.parse_args(arguments)
 

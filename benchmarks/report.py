@@ -5,6 +5,7 @@ import math
 from benchmarks.sizes import RATIOS, SHARES
 
 KINDS = {"train": "Training step", "infer": "Inference"}
+COMPILED = "seconds to compile a training step"
 
 
 def markdown(result: dict) -> str:
@@ -17,11 +18,18 @@ def markdown(result: dict) -> str:
     lines = heading("Speed, as measured", result["about"], text)
     if "sizes" in result:
         for kind, title in KINDS.items():
-            lines += ["", f"## {title}", "", *_times(result, kind), "", *_ratios(result, kind)]
+            lines += [
+                "",
+                f"## {title}",
+                "",
+                *times_table(result, kind),
+                "",
+                *ratios_table(result, kind),
+            ]
         title = "Gates left out: share of the time of a training step"
         lines += ["", f"## {title}", "", *_shares(result)]
     if "compile" in result:
-        lines += ["", "## Compilation", "", *_compilation(result)]
+        lines += ["", "## Compilation", "", *by_size_table(COMPILED, result["compile"])]
     if "memory" in result:
         lines += ["", "## Peak memory of a training step", "", *_memory(result)]
     return "\n".join(lines) + "\n"
@@ -40,23 +48,37 @@ def table(head: list, rows: list) -> list[str]:
     return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]
 
 
-def _times(result: dict, kind: str) -> list[str]:
-    sizes = result["sizes"]
-    names = dict.fromkeys(name for times in sizes.values() for name in times[kind])
+def times_table(result: dict, kind: str) -> list[str]:
+    """Returns the lines of a table of milliseconds."""
+    by_size = {size: times[kind] for size, times in result["sizes"].items()}
+    return by_size_table("milliseconds", by_size, scale=1e3)
+
+
+def by_size_table(head: str, values: dict, scale: float = 1.0) -> list[str]:
+    """Returns the lines of a table from {size: {name: value}}; what is missing leaves a gap."""
+    names = dict.fromkeys(name for by_name in values.values() for name in by_name)
     rows = [
-        [name, *(f"{1e3 * times[kind][name]:.1f}" for times in sizes.values())] for name in names
+        [name, *(shown(by_name.get(name), scale, digits=1) for by_name in values.values())]
+        for name in names
     ]
-    return table(["milliseconds", *sizes], rows)
+    return table([head, *values], rows)
 
 
-def ratios(result: dict, kind: str) -> dict[str, list[float]]:
-    """Returns, for each pair that was measured, the ratio at each size."""
+def shown(value: float | None, scale: float = 1.0, digits: int = 2) -> str:
+    """Returns a number as it stands in a table; nothing where nothing was measured."""
+    return "" if value is None else f"{scale * value:.{digits}f}"
+
+
+def ratios(result: dict, kind: str, pairs=RATIOS) -> dict[str, list[float | None]]:
+    """Returns, for each pair that was measured, the ratio at each size, None where it was not."""
     sizes = [times[kind] for times in result["sizes"].values()]
-    return {
-        f"{ours} against {theirs}": [times[theirs] / times[ours] for times in sizes]
-        for ours, theirs in RATIOS
-        if all(theirs in times for times in sizes)
+    found = {
+        f"{ours} against {theirs}": [
+            times[theirs] / times[ours] if {ours, theirs} <= set(times) else None for times in sizes
+        ]
+        for ours, theirs in pairs
     }
+    return {pair: values for pair, values in found.items() if any(values)}
 
 
 def geometric_mean(values: list[float]) -> float:
@@ -64,10 +86,11 @@ def geometric_mean(values: list[float]) -> float:
     return math.exp(sum(math.log(v) for v in values) / len(values))
 
 
-def _ratios(result: dict, kind: str) -> list[str]:
+def ratios_table(result: dict, kind: str, pairs=RATIOS) -> list[str]:
+    """Returns the lines of a table of ratios, with their mean over the sizes that were measured."""
     rows = [
-        [pair, *(f"{v:.2f}" for v in values), f"{geometric_mean(values):.2f}"]
-        for pair, values in ratios(result, kind).items()
+        [pair, *map(shown, values), f"{geometric_mean([v for v in values if v]):.2f}"]
+        for pair, values in ratios(result, kind, pairs).items()
     ]
     return table(["ratio", *result["sizes"], "geometric mean"], rows)
 
@@ -82,14 +105,6 @@ def _shares(result: dict) -> list[str]:
         if all(part in times["train"] for times in result["sizes"].values())
     ]
     return table(["share", *result["sizes"]], rows)
-
-
-def _compilation(result: dict) -> list[str]:
-    rows = [
-        [name, *(f"{times[name]:.1f}" for times in result["compile"].values())]
-        for name in next(iter(result["compile"].values()))
-    ]
-    return table(["seconds to compile a training step", *result["compile"]], rows)
 
 
 def _memory(result: dict) -> list[str]:

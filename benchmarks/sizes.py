@@ -52,3 +52,16 @@ SHARES = (
     ("janet", "GatedLSTM"),
     ("mgu", "gru_cho"),
 )
+
+# On a GPU: the first two are those that matter most, as a run can end before the last.
+GPU_SIZES = (
+    Size(64, 256, 512, 512),
+    Size(128, 512, 1024, 1024),
+    Size(32, 128, 128, 256),
+    Size(64, 1024, 256, 256),
+    Size(16, 4096, 128, 128),
+)
+GPU_SMOKE = (Size(2, 6, 3, 4),)
+GPU_COMPILE = (*(Size(32, time, 128, 256) for time in (128, 512, 2048, 4096)), GPU_SIZES[0])
+GPU_ABLATIONS = ("janet", "mgu")
+GPU_LINEAR = ("min_gru", "qrnn_f")  # all time steps in parallel beside one after another

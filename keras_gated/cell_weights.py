@@ -42,7 +42,8 @@ class CellWeights(keras.layers.Layer):
         self._check_activations()
         inputs = input_shape[-1] // form.window
         shapes = form.shapes(inputs, self.units, self.projection_units)
-        shapes["output_projection_kernel"] = (self.units, self.projection_units)
+        if self.projection_units:
+            shapes["output_projection_kernel"] = (self.units, self.projection_units)
         for weight in self.laid_out:
             arguments = self._arguments_of(weight)
             variable = self.add_weight(

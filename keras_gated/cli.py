@@ -1,6 +1,7 @@
 """The command line: keras-gated COMMAND. A command is a function and the parser that names it.
 
-Those on models and ONNX files stand here, those on cells and this machine in commands.py.
+Those on models and ONNX files stand here, those on cells and this machine in commands.py, what
+measures time in bench.py.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from keras_gated.arguments import input_of_model, lowering, signature
+from keras_gated.bench import bench_parser
 from keras_gated.commands import Result, add_to, command
 from keras_gated.export.choice import LOWERINGS
 from keras_gated.export.elsewhere import import_modules, load_model
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="keras-gated", description=text)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_to(commands)
-    for add in (_export_parser, _check_parser):
+    for add in (_export_parser, _check_parser, bench_parser):
         add(commands)
     return parser
 

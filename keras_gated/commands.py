@@ -26,7 +26,6 @@ from keras_gated.registry import Preset, presets
 from keras_gated.resolve import resolve
 
 BACKENDS = "tensorflow", "jax", "torch"
-COUNTS = count_parameters, count_flops
 
 
 @dataclass(frozen=True)
@@ -56,23 +55,25 @@ def add_to(commands) -> None:
         add(commands)
 
 
-def _natural(text: str) -> int:
+def natural(text: str) -> int:
+    """Reads a number > 0."""
     number = int(text)
     if number < 1:
         raise ValueError
     return number
 
 
-_natural.__name__ = "number > 0"  # argparse names it where it fails
+natural.__name__ = "number > 0"  # argparse names it where it fails
 
 
-def _sizes(parser: argparse.ArgumentParser, default: int | None) -> None:
+def add_sizes(parser: argparse.ArgumentParser, default: int | None) -> None:
+    """Adds the sizes of a cell; without a default they may be left out."""
     unless = f"; {default} unless given" if default else ", for the counts"
     parser.add_argument(
-        "--inputs", type=_natural, default=default, metavar="M", help=f"features of x{unless}"
+        "--inputs", type=natural, default=default, metavar="M", help=f"features of x{unless}"
     )
     parser.add_argument(
-        "--units", type=_natural, default=default, metavar="N", help=f"size of the state{unless}"
+        "--units", type=natural, default=default, metavar="N", help=f"size of the state{unless}"
     )
 
 
@@ -101,19 +102,26 @@ class Facts:
 
 def _facts(known: Preset, inputs: int | None, units: int | None) -> Facts:
     form = resolve(known.spec)
-    size = {"input_dim": inputs, "units": units}
+    parameters, flops = _counts(known.name, inputs, units)
     return Facts(
         known.name,
         known.title,
         known.family,
         form.states,
         lower(form).operator or "Scan",
-        *([None, None] if None in size.values() else (of(known.name, **size) for of in COUNTS)),
+        parameters,
+        flops,
         known.paper if known.confirmed else f"{known.paper} (formula recalled)",
         known.notes,
         equations(known.name),
-        describe(known.name, **size),
+        describe(known.name, input_dim=inputs, units=units),
     )
+
+
+def _counts(name: str, inputs: int | None, units: int | None) -> tuple[int | None, int | None]:
+    if inputs is None or units is None:
+        return None, None
+    return count_parameters(name, inputs, units), count_flops(name, inputs, units)
 
 
 @dataclass(frozen=True)
@@ -134,10 +142,11 @@ class Listing:
             counts = (f"{n:,}" if n else "-" for n in (cell.parameters, cell.flops))
             states = ", ".join(cell.states)
             table.add_row(cell.name, cell.title, cell.family, states, *counts, cell.onnx)
-        return _as_text(table)
+        return as_text(table)
 
 
-def _as_text(table: Table) -> str:
+def as_text(table: Table) -> str:
+    """Returns a table as it is printed, as wide as the terminal."""
     console = Console(width=None if Console().is_terminal else 140)
     with console.capture() as capture:
         console.print(table)
@@ -148,9 +157,9 @@ def _list_parser(commands) -> None:
     parser = command(commands, "list", _list, "List the named cells.")
     families = list(dict.fromkeys(known.family for known in presets.values()))
     parser.add_argument("--family", choices=families, help="those of one group")
-    parser.add_argument("--states", type=_natural, metavar="K", help="those with K states")
-    parser.add_argument("--parameters", type=_natural, metavar="P", help="P weights at most")
-    _sizes(parser, default=64)
+    parser.add_argument("--states", type=natural, metavar="K", help="those with K states")
+    parser.add_argument("--parameters", type=natural, metavar="P", help="P weights at most")
+    add_sizes(parser, default=64)
 
 
 def _list(options) -> Result:
@@ -181,7 +190,7 @@ def _show_parser(commands) -> None:
     text = "Show a cell: equations, weights, counts, ONNX operator, paper, disagreements."
     parser = command(commands, "show", _show, text)
     parser.add_argument("name", metavar="NAME")
-    _sizes(parser, default=None)
+    add_sizes(parser, default=None)
 
 
 def _show(options) -> Result:
@@ -221,8 +230,8 @@ def _budget_parser(commands) -> None:
     text = "Tell how many units a number of weights allows."
     parser = command(commands, "budget", _budget, text)
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("--parameters", type=_natural, required=True, metavar="P")
-    parser.add_argument("--inputs", type=_natural, required=True, metavar="M")
+    parser.add_argument("--parameters", type=natural, required=True, metavar="P")
+    parser.add_argument("--inputs", type=natural, required=True, metavar="M")
 
 
 def _budget(options) -> Result:
@@ -269,7 +278,7 @@ class Health:
             style = None if package.fits else "red"
             table.add_row(package.name, installed, package.wanted, package.extra, style=style)
         found = "\n".join(self.problems) or "Nothing clashes."
-        return f"{_as_text(table)}\n{self.machine}\n{found}"
+        return f"{as_text(table)}\n{self.machine}\n{found}"
 
 
 def _doctor_parser(commands) -> None:
@@ -303,7 +312,7 @@ def _packages():
     for text in importlib.metadata.requires("keras-gated") or ():
         wanted = Requirement(text)
         extra = _extra(wanted)
-        if wanted.name != "keras-gated" and extra not in ("test", "docs"):
+        if wanted.name != "keras-gated" and extra not in ("test", "dev", "docs"):
             extras.setdefault((wanted.name, str(wanted.specifier)), []).append(extra)
     for (name, wanted), of in extras.items():
         installed, needed = _version(name), "" in of

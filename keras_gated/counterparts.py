@@ -61,7 +61,7 @@ def counterpart(cell: Any, **given: Any) -> GatedRNN | None:
 
 def _has_weighted_activation(cell: Any) -> bool:
     functions = (getattr(cell, name, None) for name in ("activation", "recurrent_activation"))
-    layers = [one for one in functions if isinstance(one, keras.Layer)]
+    layers: list[Any] = [one for one in functions if isinstance(one, keras.Layer)]
     return any(one.weights or (cell.built and not one.built) for one in layers)
 
 
@@ -92,7 +92,8 @@ def _stack(layer: Any, make: Callable[[Any], Any]) -> keras.layers.RNN:
 
 def gated(layer: Any) -> keras.layers.RNN:
     """Returns the gated layer that a recurrent layer of Keras is, unbuilt."""
-    kind, cell = type(layer), getattr(layer, "cell", None)
+    kind: Any = type(layer)
+    cell: Any = getattr(layer, "cell", None)
     if kind in (GatedRNN, GatedLSTM, GatedGRU):
         return kind.from_config(layer.get_config())
     if kind not in (LAYERS.RNN, *STOCK):

@@ -24,7 +24,7 @@ from keras import ops
 from keras_gated.activations import lookup
 from keras_gated.resolve import NormalForm, Weight
 
-Tensors = dict[str, Any]
+Tensors = dict[Any, Any]  # by name, or by key and blocks
 EPSILON = 1e-5  # of layer normalisation, added to the variance
 GAINS = {"kernel": "kernel_gain", "recurrent_kernel": "recurrent_gain"}
 
@@ -292,10 +292,11 @@ class _Values:
         value = self._form.gates[gate]
         if value.constant is not None:
             return value.constant
-        key = (value.block, value.offset)
+        block = value.block or ""  # a value without constant has one
+        key = (block, value.offset)
         if key not in self._done:
-            a = self._a[value.block]
-            self._done[key] = self._functions[value.block](a + value.offset if value.offset else a)
+            a = self._a[block]
+            self._done[key] = self._functions[block](a + value.offset if value.offset else a)
         v = self._done[key]
         return 1.0 - v if value.complement else v
 

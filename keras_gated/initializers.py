@@ -5,6 +5,7 @@ gate that writes instead (an input gate, or the gate of `mgu` and `gru_chung`).
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import keras
 from keras import ops
@@ -21,7 +22,7 @@ class _GateBias(keras.initializers.Initializer, ABC):
         return -bias if self.negate else bias
 
     @abstractmethod
-    def kept(self, shape, dtype):
+    def kept(self, shape, dtype) -> Any:
         """The bias (shape) of a gate that keeps."""
 
     def get_config(self):

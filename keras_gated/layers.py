@@ -329,7 +329,7 @@ class GatedLSTM(GatedRNN):
         **kwargs,
     ):
         gates = {"input_gate": input_gate, "forget_gate": forget_gate, "output_gate": output_gate}
-        gates = {
+        gates: dict[str, Any] = {
             name: Gate(peephole=peephole) if value is True else as_gate(value, name)
             for name, value in gates.items()
         }

@@ -29,12 +29,13 @@ class Config:
         return json.loads(value.json) if isinstance(value, Config) else value
 
 
+@dataclass(frozen=True)
 class Part:
     """Common to the parts of a specification: to and from a JSON-ready configuration."""
 
     def to_config(self) -> dict:
         """Returns a JSON-ready dictionary from which `from_config` makes an equal object."""
-        fields = {f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        fields = {f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {"part": type(self).__name__, "format": FORMAT, **fields}
 
     @classmethod

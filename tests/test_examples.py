@@ -1,7 +1,8 @@
-"""Every script of a study runs, as a user starts it, and leaves a page with its figures."""
+"""Every example is listed; those that no other test runs run as a user starts them, in short."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,12 +40,52 @@ def test_it_runs_and_goes_on_where_it_was_stopped(script, tmp_path):
     assert lines[0] == kept and json.loads(lines[2])["test"] == json.loads(again)["test"]
 
 
+def test_every_example_is_listed_with_a_short_form():
+    text = (EXAMPLES / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\w+\.py)\]\((\w+\.py)\) \|.*\| `(.+?)` \|", text, re.MULTILINE)
+    codes = {file.name: file.read_text() for file in EXAMPLES.glob("*.py")}
+    scripts = {name for name, code in codes.items() if '__name__ == "__main__"' in code}
+    assert scripts == {shown for shown, _, _ in rows} and len(rows) == len(scripts) >= 10
+    for shown, linked, command in rows:
+        assert shown == linked and command.startswith(f"python examples/{shown}")
+    for name, code in codes.items():
+        assert name in text, f"examples/README.md does not name {name}"
+        assert (name in scripts) == ("--smoke" in code), name
+
+
+def ran(script: str, folder: Path) -> str:
+    """What a script prints in its short form."""
+    command = [sys.executable, EXAMPLES / script, "--smoke", "--out", folder]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @long
 def test_gates_are_inspected(tmp_path):
-    command = [sys.executable, EXAMPLES / "inspect_gates.py", "--smoke", "--out", tmp_path]
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert ran.returncode == 0, ran.stderr
-    assert "half-life" in ran.stdout and "The input gate is open by" in ran.stdout
+    printed = ran("inspect_gates.py", tmp_path)
+    assert "half-life" in printed and "The input gate is open by" in printed
     for name in ("gates.png", "memory.png", "model.keras"):
+        assert (tmp_path / name).stat().st_size > 5000
+
+
+@long
+def test_a_stream_is_fed(tmp_path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    printed = ran("streaming_onnx.py", tmp_path)
+    for way in ("row by row", "in chunks", "all at once"):
+        assert re.search(rf"│ {way} +│ +\d\.\de-\d\d │ +\d+\.\d │", printed), printed
+    assert "A second session went on" in printed
+    assert (tmp_path / "stream.onnx").stat().st_size > 5000
+
+
+@long
+def test_keras_lstm_is_replaced(tmp_path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    printed = ran("replace_keras_lstm.py", tmp_path)
+    assert re.search(r"│ keras +│.*│ +Loop │", printed) and re.search(
+        r"│ gated +│.*│ +LSTM │", printed
+    )
+    for name in ("keras.keras", "gated.keras", "loop.onnx", "native.onnx"):
         assert (tmp_path / name).stat().st_size > 5000

@@ -18,10 +18,10 @@ ROOMS = """
     options export.biases export.lowering notation description formula initializers
     chance draws saving cell_weights cell window recurrence layers
     batches counterparts convert torch_weights
-    export traces plots callbacks conformance arguments commands cli
+    export traces plots callbacks conformance speed arguments commands bench cli
 """.split()
 # What is inside these may import one another.
-OPEN = ("recurrence", "export", "conformance")
+OPEN = ("recurrence", "export", "conformance", "speed")
 NATIVE = (*OPEN, "chance")  # these may name a backend
 BACKENDS = ("tensorflow", "jax", "torch")
 HEAVY = ("torch", "jax", "onnx", "onnxruntime", "tf2onnx", "matplotlib")

@@ -95,7 +95,7 @@ def output_axes(model: keras.Model, interface: Interface) -> list[list[str | Non
     sizes = dict(zip(opened, count(1009, 101)))  # noqa: B905 - as many as there are axes
     for one in (sizes, sizes | {n: 907 for n in sizes if n.endswith("time")}):
         names = {size: name for name, size in reversed(one.items())}
-        shapes = [tuple(one.get(name, name) for name in port) for port in axes]
+        shapes = [tuple(one[n] if isinstance(n, str) else n for n in port) for port in axes]
         pairs = zip(shapes, interface.ports, strict=True)
         tensors = [keras.KerasTensor(shape, port.dtype) for shape, port in pairs]
         try:

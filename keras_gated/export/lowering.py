@@ -14,6 +14,7 @@ input can be computed for all time steps outside the operator and fed to it (`ou
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from math import atanh, log
+from typing import Any
 
 from keras_gated.activations import lookup
 from keras_gated.parts import Config
@@ -21,7 +22,7 @@ from keras_gated.resolve import Block, NormalForm, Value
 
 LINEAR = (None, "linear")
 SATURATED = 100.0  # σ of it is 1 in float32, in onnxruntime from 18 on
-Function = tuple[str, float | None, float | None]  # name, alpha, beta
+Function = tuple[str, Any, Any]  # name; alpha and beta, floats or None where it has none
 SIGMOID, TANH, AFFINE = ("Sigmoid", None, None), ("Tanh", None, None), ("Affine", 1.0, 0.0)
 
 # What is tried in this order until an operator fits: nothing outside it, then more and more.
@@ -198,12 +199,12 @@ def _lstm(form: NormalForm, gates: dict[str, Value], candidate: Row) -> Lowering
 
 def _gate_row(form: NormalForm, name: str, value: Value, function: Function) -> Row:
     """The row that gives a gate its value under the operator's `function`."""
-    if value.block is None:
+    if value.constant is not None:
         bias = _bias_for(value.constant, function)
         if bias is None:
             raise Refused(f"{name}_gate={value.constant:g}, which {function[0]} gates do not reach")
         return Row(shift=bias)
-    block = form.blocks[value.block]
+    block = form.blocks[value.block or ""]
     if not value.complement:
         return Row(block, shift=value.offset)
     if function == SIGMOID or (function[0] == "HardSigmoid" and function[2] == 0.5):
@@ -238,7 +239,8 @@ def _logit(value: float) -> float | None:
 def _gate_function(form: NormalForm, gates: dict[str, Value], names) -> Function:
     """The one activation of the gates called `names`; a free choice where all are constant."""
     names = (names,) if isinstance(names, str) else names
-    live = {n: form.blocks[gates[n].block].activation for n in names if gates[n].block is not None}
+    blocks = {n: block for n in names if (block := gates[n].block) is not None}
+    live = {n: form.blocks[block].activation for n, block in blocks.items()}
     if len(set(live.values())) > 1:
         listed = ", ".join(f"{name}: {activation}" for name, activation in live.items())
         raise Refused(f"activation of the gates differs ({listed}); an operator has one for all")

@@ -26,8 +26,10 @@ def block_arrays(cell: GatedCell) -> Blocks:
         }
         if cell.batch_norm:
             one = cell.normalizer
-            arrays = map(ops.convert_to_numpy, (one.gamma, one.moving_mean, one.moving_variance))
-            blocks = _with_statistics(blocks, cell.formula.names["kernel"], *arrays, one.epsilon)
+            statistics = one.gamma, one.moving_mean, one.moving_variance
+            gain, mean, variance = map(ops.convert_to_numpy, statistics)
+            names = cell.formula.names["kernel"]
+            blocks = _with_statistics(blocks, names, gain, mean, variance, one.epsilon)
     return _unprojected(blocks) if cell.projection_units else blocks
 
 

@@ -9,7 +9,7 @@ from keras_gated.export.scan import Scan
 from keras_gated.export.tf2onnx_bridge import STUB, token_of
 from keras_gated.export.writing import Written, graphs_in, read_in
 
-Calls = Mapping[str, native.Call | Scan]
+Calls = Mapping[str, Any]  # native.Call or Scan
 
 
 def place(graph: Any, calls: Calls, around: Written | None = None) -> None:

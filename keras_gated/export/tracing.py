@@ -129,7 +129,8 @@ class Tracer:
     def _names(self, layer) -> tuple[str, ...]:
         """Names by which a layer or a `foreign.Run` may be meant, its place in the model first."""
         if isinstance(layer, keras.Layer):
-            return self._places.get(layer, layer.name), layer.name
+            place = self._places[layer] if layer in self._places else layer.name
+            return place, layer.name
         return layer.names
 
     def _wanted(self, names: tuple[str, ...]) -> str:

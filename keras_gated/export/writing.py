@@ -63,7 +63,9 @@ class Written:
         listed = "_".join(map(str, values)).replace("-", "minus_")
         return self.constant(f"keras_gated/ints_{listed}", np.array(values, np.int64))
 
-    def node(self, kind: str, inputs: Sequence[str], name: str = "", outputs=1, **attributes):
+    def node(
+        self, kind: str, inputs: Sequence[str], name: str = "", outputs: int = 1, **attributes
+    ) -> Any:
         """Writes a node; returns the name of its output, or of each of them."""
         name = f"{self.scope}/{name or f'{kind.lower()}_{len(self.nodes)}'}"
         names = [name] if outputs == 1 else [f"{name}:{k}" for k in range(outputs)]

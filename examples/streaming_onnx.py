@@ -1,0 +1,120 @@
+"""A model that runs while its input comes in: handwritten digits, one row of pixels at a time.
+
+A GRU reads digits that stand one below the other and tells at every row which digit it is in;
+nothing marks where one begins. The trained model leaves as an ONNX file whose states go in and come
+out, and `StreamingSession` feeds it: row by row, in chunks, all at once, or half here and half in
+another session, which takes over the states. All give what Keras gives for the whole stream; the
+script checks. Running the file needs onnxruntime and NumPy alone.
+
+    pip install "keras-gated[examples]"
+    python examples/streaming_onnx.py
+    python examples/streaming_onnx.py --smoke      # does it run?
+
+Writes model.keras and stream.onnx to --out.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from digit_streams import ROWS, halves, streams
+from rich.console import Console
+from rich.table import Table
+
+import keras_gated as kg
+
+UNITS, DIGITS, BATCH, EPOCHS, TOLERANCE = 64, 16, 32, 30, 1e-5
+
+
+def build(compiled):
+    inputs = keras.Input((None, ROWS))
+    hidden = kg.GatedGRU(UNITS, return_sequences=True, name="gru")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(10)(hidden))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(5e-3), loss, jit_compile=compiled)
+    return model
+
+
+def row_by_row(session, x):
+    return np.stack([session.step(x[:, t]) for t in range(x.shape[1])], axis=1)
+
+
+def in_chunks(session, x):
+    return np.concatenate([session.chunk(x[:, t : t + 20]) for t in range(0, x.shape[1], 20)], 1)
+
+
+def all_at_once(session, x):
+    return session.chunk(x)
+
+
+def fed(feed, session, x, repeats):
+    """What comes out, and the median of the seconds that it takes."""
+    times = []
+    for _ in range(repeats):
+        session.reset()
+        start = time.perf_counter()
+        found = feed(session, x)
+        times.append(time.perf_counter() - start)
+    return found, np.median(times)
+
+
+def compare(path, x, expected, repeats):
+    """Each way to feed a stream: its numbers beside Keras's, which it raises over, and its time."""
+    table = Table("fed", title=f"a stream of {x.shape[1]} rows through {path.name}")
+    table.add_column("largest difference from Keras", justify="right")
+    table.add_column("microseconds a row", justify="right")
+    for feed in (row_by_row, in_chunks, all_at_once):
+        found, seconds = fed(feed, kg.StreamingSession(path), x, repeats)
+        np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+        cells = f"{np.abs(found - expected).max():.1e}", f"{1e6 * seconds / x.shape[1]:.1f}"
+        table.add_row(feed.__name__.replace("_", " "), *cells)
+    return table
+
+
+def hand_over(path, x, expected):
+    """Stops in the middle of a stream; another session goes on from the states."""
+    first, second = kg.StreamingSession(path), kg.StreamingSession(path)
+    half = x.shape[1] // 2
+    begun = first.chunk(x[:, :half])
+    second.state = first.state
+    found = np.concatenate([begun, second.chunk(x[:, half:])], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/streaming_onnx"), help="folder to write to"
+    )
+    parser.add_argument("--smoke", action="store_true", help="few streams, two epochs, no XLA")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the streams")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(options.seed)
+
+    count, epochs, repeats = (64, 2, 3) if options.smoke else (512, EPOCHS, 30)
+    train, test = halves()
+    model = build(compiled=not options.smoke)
+    model.fit(*streams(*train, count, DIGITS, options.seed), BATCH, epochs, verbose=0)
+    model.save(options.out / "model.keras")
+    path = options.out / "stream.onnx"
+    print(kg.export_streaming(model, path))
+
+    x, y = streams(*test, 64, DIGITS, options.seed + 1)
+    logits = model.predict(x, verbose=0)
+    right = (logits.argmax(axis=-1) == y).reshape(-1, ROWS).mean(axis=0)
+    print("told right after so many rows of a digit:")
+    print("   ".join(f"{row}: {share:.0%}" for row, share in enumerate(right, 1)))
+    Console().print(compare(path, x[:1], logits[:1], repeats))
+    hand_over(path, x[:1], logits[:1])
+    print("A second session went on in the middle of the stream, with the same numbers.")
+
+
+if __name__ == "__main__":
+    main()

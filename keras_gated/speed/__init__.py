@@ -1,0 +1,1 @@
+"""How long layers take: training steps, inference, ONNX files."""

@@ -1,0 +1,43 @@
+"""Sizes as formulas in the number of inputs m and of units n."""
+
+from collections.abc import Callable
+
+import keras_gated as kg
+from keras_gated.resolve import NormalForm, Weight
+
+Count = Callable[..., int]
+
+
+def formula(count: Count, spec: str | kg.CellSpec, square: bool = False) -> str:
+    """Returns a count of a cell in LaTeX, a sum of multiples of m n, n² and n.
+
+    Args:
+        count: `keras_gated.count_parameters` or `count_flops`.
+        spec: name of a preset, or a `CellSpec`.
+        square: whether the cell has as many inputs as units.
+    """
+
+    def at(inputs: int, units: int) -> int:
+        return count(spec, input_dim=units if square else inputs, units=units)
+
+    one, both = at(1, 1), at(2, 1) - at(1, 1)
+    squares = (at(1, 2) - 2 * one) // 2
+    if square:
+        both = 0
+    terms = {"m n": both, "n^2": squares, "n": one - both - squares}
+    return " + ".join(f"{'' if k == 1 else k} {of}".strip() for of, k in terms.items() if k)
+
+
+def shape(weight: Weight, form: NormalForm) -> str:
+    """Returns the shape of a weight, e.g. "(m, 4n)"."""
+    inputs = _times(form.window, "m")
+    if form.projection and weight.name != "projection_kernel":
+        inputs = "n"
+    columns = _times(len(weight.blocks), "n")
+    if weight.rows:
+        return f"({ {'input': inputs, 'state': 'n', 'gates': '3n'}[weight.rows] }, {columns})"
+    return f"({len(weight.keys)}, {columns})" if len(weight.keys) > 1 else f"({columns},)"
+
+
+def _times(count: int, letter: str) -> str:
+    return letter if count == 1 else f"{count}{letter}"

@@ -1,0 +1,60 @@
+"""What mkdocs calls: adds the generated pages, renders formulas, checks the reference."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # mkdocs may run from anywhere
+
+import keras_gated_cli  # noqa: E402 - found by the line above
+
+if "keras" not in sys.modules:  # the backend that loads quickest: nothing is trained here
+    os.environ["KERAS_BACKEND"] = keras_gated_cli.backend(None) or "tensorflow"
+
+from mkdocs.exceptions import PluginError  # noqa: E402 - Keras reads its backend once
+from mkdocs.structure.files import File  # noqa: E402
+
+import keras_gated  # noqa: E402
+from site_pages import cells, inserts, mathml, reference  # noqa: E402
+
+REFERENCE = "reference/"
+RESULTS = "results"
+
+
+def on_config(config):
+    """Puts the generated pages, and those of studies that were carried out, into the navigation."""
+    sections = {title: part for entry in config.nav for title, part in entry.items()}
+    listed = sections.get("Cells", [])
+    listed[1:1] = [
+        {title: [{known.name: f"cells/{known.name}.md"} for known in members]}
+        for title, members in cells.by_family().items()
+    ]
+    docs = Path(config.docs_dir)
+    results = [path.relative_to(docs).as_posix() for path in sorted((docs / RESULTS).glob("*.md"))]
+    if results:
+        config.nav.insert(-2, {"Results": results})
+    return config
+
+
+def on_files(files, config):
+    """Adds the generated pages; refuses a public name without documentation."""
+    texts = [f.content_string for f in files if f.src_uri.startswith(REFERENCE)]
+    try:
+        reference.check(keras_gated.__all__, texts)
+    except reference.Undocumented as error:
+        raise PluginError(str(error)) from error
+    for place, text in cells.pages().items():
+        files.append(File.generated(config, place, content=text))
+    return files
+
+
+def on_page_markdown(markdown, page, **_):
+    """Fills in what pages ask for."""
+    markdown = inserts.filled(markdown)
+    return reference.located(markdown) if page.file.src_uri.startswith(REFERENCE) else markdown
+
+
+def on_page_content(html, **_):
+    """Renders formulas."""
+    return mathml.rendered(html)

@@ -1,0 +1,62 @@
+"""What stands on hand-written pages as `<!-- name -->` and is filled in from the package."""
+
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import keras_gated as kg
+from keras_gated.export.lowering import lower
+from keras_gated.resolve import resolve
+from site_pages import measured
+from site_pages.idea import idea
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ROOT / "tests" / "test_imports.py"
+COMMENT = re.compile(r"<!-- ([\w ]+) -->")
+
+
+def filled(page: str) -> str:
+    """Returns a page with every place filled in.
+
+    Raises:
+        KeyError: if nobody knows what belongs there.
+    """
+    return COMMENT.sub(lambda found: INSERTS[found[1]](), page)
+
+
+def native() -> str:
+    """Returns how many presets leave as one ONNX operator."""
+    return str(sum(lower(resolve(kg.preset(name))).operator is not None for name in kg.presets))
+
+
+def rooms() -> str:
+    """Returns the rooms in their order, as the test of imports has them."""
+    for node in ast.walk(ast.parse(ROOMS.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "ROOMS":
+            words = next(n.value for n in ast.walk(node) if isinstance(n, ast.Constant))
+            return " → ".join(f"`{room}`" for room in str(words).split())
+    raise KeyError(f"{ROOMS} has no ROOMS")
+
+
+def beside(place: str) -> str:
+    """Returns a page of the repository without its title; links to files become their names."""
+    text = (ROOT / place).read_text(encoding="utf-8")
+    title, _, body = text.partition("\n")
+    if not title.startswith("# "):
+        raise ValueError(f"{place} must begin with its title. Received: {title!r}.")
+    return re.sub(r"\[([^]]+)\]\((?!http)[^)]+\)", r"`\1`", body).strip()
+
+
+INSERTS: dict[str, Callable[[], str]] = {
+    "changes": lambda: beside("CHANGELOG.md"),
+    "contributing": lambda: beside("CONTRIBUTING.md"),
+    "examples": lambda: beside("examples/README.md"),
+    "idea": idea,
+    "int8 table": measured.int8_table,
+    "native": native,
+    "presets": lambda: str(len(kg.presets)),
+    "rooms": rooms,
+    "shares table": measured.shares_table,
+    "speed table": measured.speed_table,
+}

@@ -1,0 +1,106 @@
+"""What was measured, read from the results in docs/speed."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import keras_gated as kg
+from benchmarks.report import ratios, table
+from benchmarks.sizes import SHARES
+
+RESULTS = Path(__file__).parents[1] / "docs" / "speed"
+SIZE = "(32, 100, 64, 128)"  # batch, time, inputs, units
+NOT_MEASURED = "not measured"
+KERAS = "keras LSTM"
+
+
+@lru_cache
+def results(name: str) -> dict:
+    """Returns the results in a file, by its name without the ending."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+# Of a preset ------------------------------------------------------------------------------------
+
+
+@lru_cache
+def training_steps() -> dict[str, float]:
+    """Returns the milliseconds of a training step on TensorFlow, for each preset measured."""
+    times = results("tensorflow")["sizes"][SIZE]["train"]
+    by_spec = {_spec(name): 1e3 * time for name, time in times.items() if _spec(name)}
+    return {n: by_spec[known.spec] for n, known in kg.presets.items() if known.spec in by_spec}
+
+
+def short(name: str) -> str:
+    """Returns a preset's time in a few letters, or that nobody measured it."""
+    return f"{training_steps()[name]:.1f} ms" if name in training_steps() else NOT_MEASURED
+
+
+def told(name: str) -> str:
+    """Returns a preset's time in words, or that nobody measured it."""
+    if name not in training_steps():
+        return f"{NOT_MEASURED[0].upper()}{NOT_MEASURED[1:]}."
+    keras = 1e3 * results("tensorflow")["sizes"][SIZE]["train"][KERAS]
+    return (
+        f"{short(name)} for a training step at (batch, time, inputs, units) = {SIZE} on "
+        f"TensorFlow; `keras.layers.LSTM` {keras:.1f} ms "
+        "([machine and versions](../speed/tensorflow.md))"
+    )
+
+
+def _spec(name: str) -> kg.CellSpec | None:
+    """The cell that a name among the results stands for, if it is one of this package."""
+    if name in kg.presets:
+        return kg.presets[name].spec
+    return getattr(kg, name)(1).cell.spec if name in kg.__all__ else None
+
+
+# Tables -----------------------------------------------------------------------------------------
+
+
+def speed_table() -> str:
+    """Returns how many times as fast as Keras's layers ours are."""
+    backends = {"tensorflow": "TensorFlow", "jax": "JAX"}
+    kinds = {"train": "training step", "infer": "inference"}
+    rows = [
+        [f"[{title}](../speed/{backend}.md), {words}, {layer}", *map(_ratio, values)]
+        for backend, title in backends.items()
+        for kind, words in kinds.items()
+        for layer, values in _beside_keras(results(backend), kind)
+    ]
+    return "\n".join(table(["(batch, time, inputs, units)", *results("jax")["sizes"]], rows))
+
+
+def _ratio(value: float | None) -> str:
+    return f"{value:.2f}" if value else ""
+
+
+def _beside_keras(result: dict, kind: str) -> list[tuple[str, list[float | None]]]:
+    found = ratios(result, kind)
+    return [(n, found[f"Gated{n} against keras {n}"]) for n in ("LSTM", "GRU")]
+
+
+def shares_table() -> str:
+    """Returns the shares of the time of a training step that cells with fewer gates take."""
+    sizes = results("tensorflow")["sizes"]
+    rows = [
+        [
+            f"{part} of {whole}",
+            *(f"{t['train'][part] / t['train'][whole]:.2f}" for t in sizes.values()),
+        ]
+        for part, whole in SHARES
+    ]
+    return "\n".join(table(["share", *sizes], rows))
+
+
+def int8_table() -> str:
+    """Returns times and sizes of int8 files beside those of float32 files."""
+    rows = [
+        [
+            f"{row['preset']}, {row['units']} units",
+            f"{row['float32'] / row['int8']:.2f}",
+            f"{row['int8 bytes'] / row['float32 bytes']:.2f}",
+        ]
+        for row in results("device")["int8"]
+    ]
+    return "\n".join(table(["cell", "times as fast as float32", "share of the size"], rows))

@@ -1,0 +1,212 @@
+"""The GPU benchmark's arithmetic and its keeping to time; how fast anything is, no test says."""
+
+import json
+import sys
+
+import keras
+import pytest
+
+from benchmarks import gpu, gpu_device, gpu_parts
+from benchmarks.gpu_device import BACKEND
+from benchmarks.gpu_report import BLOCKS, GPU_RATIOS, MARK, floor, markdown
+from benchmarks.sizes import GPU_SIZES, Size
+from keras_gated import count_flops, count_parameters
+from keras_gated.speed.adapters import Contender
+
+ABOUT = {
+    "command": "python -m benchmarks.gpu",
+    "date": "2024-09-17",
+    "machine": "a GPU; a machine",
+    "backend": "as the parts say",
+    "seed": 3,
+    "versions": {"keras": "3.15.1"},
+}
+SMALL, LARGE = Size(2, 3, 4, 5), Size(3, 4, 5, 6)
+RESULT = {
+    "about": ABOUT,
+    "smoke": False,
+    "parts": {
+        "jax": {"device": "a GPU", "runtime": "cuda 13", "ended": "complete"},
+        "tensorflow": {"ended": "skipped: tensorflow is not installed"},
+    },
+    "ceilings": {"TF32": {"flops": 1e6, "error": 2.5e-4}, "copy": 1e6},
+    "precisions": {
+        "TF32": {
+            "sizes": {
+                str(SMALL): {
+                    "train": {"GatedLSTM": 0.25, "keras LSTM": 0.5, "min_gru": 3.0},
+                    "infer": {"GatedLSTM": 0.125, "torch LSTM": 0.1},
+                },
+                str(LARGE): {"train": {"GatedLSTM": 0.5}, "infer": {"GatedLSTM": 0.25}},
+            }
+        }
+    },
+    "compile": {str(SMALL): {"GatedLSTM": 1.25}},
+    "memory": {str(SMALL): {"GatedLSTM": 3 * 2**20}},
+    "failed": {"TF32 (2, 3, 4, 5): janet": "RuntimeError: out of memory"},
+}
+
+
+def test_the_page_shows_what_was_measured_and_leaves_gaps():
+    page = markdown(RESULT)
+    for line in (
+        "`python -m benchmarks.gpu`, 2024-09-17; a GPU; a machine; seed 3.",
+        "| jax | a GPU | cuda 13 | complete |",
+        "| tensorflow |  |  | skipped: tensorflow is not installed |",
+        "| product of large matrices, TF32 | 0.0 TFLOP/s | 2.5e-04 |",
+        "## Training step, TF32",
+        "| milliseconds | (2, 3, 4, 5) | (3, 4, 5, 6) |",
+        "| keras LSTM | 500.0 |  |",
+        "| GatedLSTM against keras LSTM | 2.00 |  | 2.00 |",
+        "| GatedLSTM against torch LSTM | 0.80 |  | 0.80 |",
+        "| GatedLSTM | 1.2 |",
+        "| GatedLSTM | 3.0 |",
+        "- TF32 (2, 3, 4, 5): janet: `RuntimeError: out of memory`",
+    ):
+        assert line in page, line
+    assert "bfloat16" not in page.partition("## What ran")[2]  # not measured, not shown
+    assert "mean nothing" not in page and "mean nothing" in markdown(RESULT | {"smoke": True})
+
+
+def test_the_floor_of_an_inference_is_what_the_package_counts():
+    """An LSTM's step without its elementwise operations, its weights without its biases."""
+    batch, time, inputs, units = SMALL
+    for name, preset in (("GatedLSTM", "lstm"), ("GatedGRU", "gru")):
+        products, moved = floor(name, SMALL, "infer", flops=1.0, bandwidth=1.0, width=2)
+        elementwise = count_flops(preset, inputs, units) - products / (batch * time)
+        assert 0 < elementwise < 30 * units and elementwise % units == 0
+        weights = count_parameters(preset, inputs, units)
+        biases = (2 if preset == "gru" else 1) * BLOCKS[name] * units
+        sequences = batch * time * (4 * inputs + 2 * units)
+        assert moved == 4 * (weights - biases) + sequences
+
+
+def test_the_floor_of_a_training_step():
+    """Written out for one step of one sequence: 2 inputs, 3 units, 12 columns."""
+    products, moved = floor("GatedLSTM", Size(1, 1, 2, 3), "train", 1.0, 2.0, 4)
+    forward, of_kernels, of_state = 2 * 12 * (2 + 3), 2 * 12 * (2 + 3), 2 * 12 * 3
+    assert products == forward + of_kernels + of_state
+    weights_and_gradients, x_and_upstream = 2 * 12 * (2 + 3), 2 + 3
+    assert moved == 4 * (weights_and_gradients + x_and_upstream) / 2.0
+
+
+def test_every_part_has_its_program_and_every_ratio_a_contender():
+    assert [part.name for part in gpu.PARTS] == list(gpu_parts.PARTS)
+    assert len(set(GPU_RATIOS)) == len(GPU_RATIOS)
+    assert {(64, 256, 512, 512), (128, 512, 1024, 1024)} == set(GPU_SIZES[:2])
+
+
+def test_parts_share_what_time_is_left(monkeypatch):
+    there = {"jax": object()}
+    monkeypatch.setattr(gpu, "find_spec", there.get)
+    parts = [
+        gpu.Part("a", ("jax",), 1.0),
+        gpu.Part("b", ("torch",), 5.0),
+        gpu.Part("c", ("tensorflow", "jax"), 3.0),
+    ]
+    assert [part.backend for part in parts] == ["jax", None, "jax"]
+    assert gpu.share(parts, 100.0) == 25.0  # b is not installed and takes nothing
+    assert gpu.share(parts[2:], 90.0) == 90.0
+    assert gpu.share(parts, -1.0) == 0.0
+
+
+def test_results_are_put_where_they_belong():
+    result = {"a": {"b": 1}}
+    gpu.merge(result, ["a"], {"c": {"d": 2}})
+    gpu.merge(result, ["a", "c", "e"], 3)
+    assert result == {"a": {"b": 1, "c": {"d": 2, "e": 3}}}
+
+
+def child(tmp_path, text: str, seconds: float = 60.0) -> tuple[str, list]:
+    """How a program of this text ended, and what it put."""
+    program, put = tmp_path / "program.py", []
+    program.write_text(f"import json, subprocess, sys, time\nMARK = {MARK!r}\n{text}")
+    command = [sys.executable, str(program)]
+    return gpu.run(command, "jax", seconds, lambda *given: put.append(given)), put
+
+
+def test_a_part_that_takes_too_long_keeps_what_it_measured(tmp_path):
+    """With what it started, which would hold its output open."""
+    text = """
+print(MARK + json.dumps([["a", "b"], 1.5]), flush=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+time.sleep(600)
+"""
+    assert child(tmp_path, text, seconds=3.0) == ("cut off after 3 seconds", [(["a", "b"], 1.5)])
+
+
+def test_a_part_that_fails_keeps_what_it_measured(tmp_path, capsys):
+    text = "print('at work')\nprint(MARK + json.dumps([['a'], 2]))\nsys.exit(3)\n"
+    assert child(tmp_path, text) == ("failed with exit status 3", [(["a"], 2)])
+    assert capsys.readouterr().out == "  at work\n"
+    assert child(tmp_path, "") == ("complete", [])
+
+
+def test_what_is_not_installed_is_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
+    gpu.main(["--out", str(tmp_path), "--part", "jax", "--part", "ceilings"])
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert result["parts"] == {
+        "ceilings": {"ended": "skipped: jax or tensorflow is not installed"},
+        "jax": {"ended": "skipped: jax is not installed"},
+    }
+    assert (tmp_path / "gpu.md").read_text() + "\n" == capsys.readouterr().out
+
+
+def told(capsys, *arguments: str) -> dict:
+    """What a part says."""
+    gpu_parts.main([*arguments, "0"])
+    result: dict = {}
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith(MARK):
+            gpu.merge(result, *json.loads(line.removeprefix(MARK)))
+    return result
+
+
+def test_without_a_gpu_nothing_is_measured(capsys, monkeypatch):
+    monkeypatch.setattr(gpu_parts, "gpu", lambda: None)
+    ended = {"ended": f"skipped: {BACKEND} sees no GPU"}
+    assert told(capsys, "ceilings") == {"parts": {"ceilings": ended}}
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch does not compile by XLA")
+def test_a_part_tried_on_the_cpu(capsys, monkeypatch):
+    monkeypatch.setattr(gpu_parts, "GPU_LINEAR", ("min_gru",))
+    result = told(capsys, "at once", "--smoke")
+    assert "failed" not in result
+    (times,) = result["precisions"]["TF32"]["sizes"].values()
+    for kind in ("train", "infer"):
+        assert set(times[kind]) == {"min_gru", "min_gru, at once"}
+        assert all(v > 0 for v in times[kind].values())
+    assert result["parts"]["at once"]["ended"] == "complete"
+
+
+def test_what_fails_does_not_end_the_others(capsys):
+    def fail():
+        raise RuntimeError("out of memory\nat length")
+
+    ready = {"a": Contender(lambda: None, lambda: None), "b": Contender(lambda: None, fail)}
+    assert list(gpu_parts._warmed(ready, "TF32: ")) == ["a"]
+    told = json.loads(capsys.readouterr().out.removeprefix(MARK))
+    assert told == [["failed", "TF32: b"], "RuntimeError: out of memory"]
+
+
+@pytest.mark.parametrize("kind", gpu_device.PRECISIONS)
+def test_a_precision_is_left_as_it_was_found(kind):
+    """Also where what is measured in it fails."""
+    before = keras.config.dtype_policy().name, gpu_device._switch()[0]
+    with pytest.raises(RuntimeError), gpu_device.precision(kind):
+        found = keras.config.dtype_policy().name, gpu_device._switch()[0]
+        assert found == (gpu_device.PRECISIONS[kind], kind != "float32")
+        raise RuntimeError
+    assert before == (keras.config.dtype_policy().name, gpu_device._switch()[0])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", [part.name for part in gpu.PARTS if part.name != "torch.compile"])
+def test_every_part_tried_on_the_cpu(part, tmp_path):
+    gpu.main(["--smoke", "--part", part, "--out", str(tmp_path), "--seconds", "900"])
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    ended = result["parts"][part]["ended"]
+    assert ended == "complete" or "is not installed" in ended
+    assert "failed" not in result
