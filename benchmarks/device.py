@@ -8,7 +8,6 @@ in one process.
 import argparse
 import os
 import tempfile
-from collections import deque
 
 from benchmarks.__main__ import about, command, started, written
 
@@ -50,7 +49,7 @@ def step(name: str, seconds: float, seed: int) -> dict:
     import numpy as np
 
     import keras_gated as kg
-    from benchmarks.measure import interleaved
+    from benchmarks.measure import medians
 
     stack = [kg.GatedRNN(UNITS, name, return_sequences=True, stateful=True) for _ in range(LAYERS)]
     model = keras.Sequential([keras.Input((None, INPUTS), batch_size=1), *stack])
@@ -63,8 +62,8 @@ def step(name: str, seconds: float, seed: int) -> dict:
             "session": lambda: [session.step(x[:, 0]) for _ in range(TURN)],
             "predict_on_batch": lambda: [model.predict_on_batch(x) for _ in range(TURN)],
         }
-        medians = deque(interleaved(runs, 2000, seconds), maxlen=1).pop()
-    return {"preset": name, **{k: 1e3 * v / TURN for k, v in medians.items()}}
+        found = medians(runs, 2000, seconds)
+    return {"preset": name, **{k: 1e3 * v / TURN for k, v in found.items()}}
 
 
 def int8(name: str, units: int, seconds: float, seed: int) -> dict:
@@ -73,7 +72,7 @@ def int8(name: str, units: int, seconds: float, seed: int) -> dict:
     import numpy as np
 
     import keras_gated as kg
-    from benchmarks.measure import interleaved
+    from benchmarks.measure import medians
     from keras_gated.export.check import session_of
 
     layer = kg.GatedRNN(units, name, return_sequences=True)
@@ -85,9 +84,9 @@ def int8(name: str, units: int, seconds: float, seed: int) -> dict:
         kg.quantize_onnx(model, paths["int8"])
         sessions = {kind: session_of(path) for kind, path in paths.items()}
         runs = {k: lambda s=s: s.run(None, {"input": x}) for k, s in sessions.items()}
-        medians = deque(interleaved(runs, 2000, seconds), maxlen=1).pop()
+        found = medians(runs, 2000, seconds)
         sizes = {f"{kind} bytes": os.path.getsize(path) for kind, path in paths.items()}
-    return {"preset": name, "units": units, **{k: 1e3 * v for k, v in medians.items()}, **sizes}
+    return {"preset": name, "units": units, **{k: 1e3 * v for k, v in found.items()}, **sizes}
 
 
 def markdown(result: dict) -> str:

@@ -4,15 +4,12 @@ onnxruntime on one thread of the CPU; medians, in turns, in one process.
 """
 
 import argparse
-import statistics
 import tempfile
-import time
 
 from benchmarks.__main__ import about, command, started, written
 
 PRESETS = ("lstm", "cifg", "janet", "gru", "gru_no_reset", "mgu")
 PAIRS = ((32, 1), (64, 1), (64, 64), (128, 1), (128, 16), (256, 1), (256, 16), (512, 1), (512, 64))
-FORMS = ("native", "scan", "loop")
 TIME = 50
 # What a device runs: batch 1, 100 time steps, 32 inputs, 64 units.
 SMALL = ("lstm", "lstm_peephole", "nig", "nfg", "nog", "cifg", "gru", "gru_cho")
@@ -48,43 +45,26 @@ def measured(name: str, batch: int, time: int, inputs: int, units: int, *, secon
     import numpy as np
 
     import keras_gated as kg
-    from keras_gated.export.check import session_of
+    from benchmarks.measure import medians
+    from keras_gated.speed.onnx_runs import form_of, onnx_runs
 
     layer = kg.GatedRNN(units, name, return_sequences=True)
     model = keras.Sequential([keras.Input((None, inputs)), layer])
     x = np.random.default_rng(seed).normal(size=(batch, time, inputs)).astype("float32")
-    runs = {}
     with tempfile.TemporaryDirectory() as folder:
-        for form in FORMS:
-            path = f"{folder}/{form}.onnx"
-            kg.export_onnx(model, path, lowering=form, verify=False)
-            session = session_of(path)
-            runs[form] = lambda session=session: session.run(None, {"input": x})
+        runs = onnx_runs(layer, x, folder)
         report = kg.export_onnx(model, f"{folder}/auto.onnx", expected_batch=batch, verify=False)
-    taken = report.layers[0].operator.lower()
-    found = {form: 1e3 * median for form, median in _medians(runs, seconds).items()}
-    auto = taken if taken in ("scan", "loop") else "native"
-    return {"preset": name, "size": [batch, time, inputs, units], **found, "auto": auto}
-
-
-def _medians(runs: dict, seconds: float) -> dict:
-    times: dict = {name: [] for name in runs}
     for run in runs.values():
         run()
-    start = time.perf_counter()
-    while (turns := len(times[FORMS[0]])) < 9 or (
-        turns < 2000 and time.perf_counter() - start < seconds
-    ):
-        for name, run in runs.items():
-            before = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - before)
-    return {name: statistics.median(values) for name, values in times.items()}
+    found = {form: 1e3 * t for form, t in medians(runs, 2000, seconds, least=9).items()}
+    auto = form_of(report)
+    return {"preset": name, "size": [batch, time, inputs, units], **found, "auto": auto}
 
 
 def markdown(about: dict, rows: list[dict]) -> str:
     """Returns the page."""
     from benchmarks.report import heading, table
+    from keras_gated.speed.onnx_runs import FORMS
 
     head = ["cell", "size", *FORMS, "loop / native", "scan / native", "auto takes", "auto / best"]
     lines = []

@@ -45,11 +45,12 @@ def stock(compiled):
             keras.Input((None, ROWS)),
             keras.layers.Masking(PADDING),
             keras.layers.LSTM(UNITS, return_sequences=True),
-            keras.layers.Dense(10),
+            keras.layers.Dense(10, activation="softmax"),
         ]
     )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(5e-3), loss, jit_compile=compiled)
+    model.compile(
+        keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", jit_compile=compiled
+    )
     return model
 
 

@@ -35,9 +35,10 @@ UNITS, DIGITS, BATCH, EPOCHS, TOLERANCE = 64, 16, 32, 30, 1e-5
 def build(compiled):
     inputs = keras.Input((None, ROWS))
     hidden = kg.GatedGRU(UNITS, return_sequences=True, name="gru")(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(10)(hidden))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(5e-3), loss, jit_compile=compiled)
+    model = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(hidden))
+    model.compile(
+        keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", jit_compile=compiled
+    )
     return model
 
 
@@ -107,12 +108,12 @@ def main():
     print(kg.export_streaming(model, path))
 
     x, y = streams(*test, 64, DIGITS, options.seed + 1)
-    logits = model.predict(x, verbose=0)
-    right = (logits.argmax(axis=-1) == y).reshape(-1, ROWS).mean(axis=0)
+    probabilities = model.predict(x, verbose=0)
+    right = (probabilities.argmax(axis=-1) == y).reshape(-1, ROWS).mean(axis=0)
     print("told right after so many rows of a digit:")
     print("   ".join(f"{row}: {share:.0%}" for row, share in enumerate(right, 1)))
-    Console().print(compare(path, x[:1], logits[:1], repeats))
-    hand_over(path, x[:1], logits[:1])
+    Console().print(compare(path, x[:1], probabilities[:1], repeats))
+    hand_over(path, x[:1], probabilities[:1])
     print("A second session went on in the middle of the stream, with the same numbers.")
 
 

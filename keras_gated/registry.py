@@ -46,7 +46,7 @@ class Preset:
 
 
 class Presets(Mapping):
-    """The presets by name, in the order of the catalogue."""
+    """The presets by name, read-only, in the order of the catalogue; iterating gives the names."""
 
     def __init__(self):
         self._by_name: dict[str, Preset] = {}
