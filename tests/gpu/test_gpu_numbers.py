@@ -114,7 +114,7 @@ def test_a_stateful_layer_goes_on_where_it_was(name):
 
 
 def test_both_directions():
-    forward, backward = case("lstm"), case("mgu")
+    forward, backward = case("lstm"), case("lstm_peephole")
     layer = keras.layers.Bidirectional(
         forward.layer(), backward_layer=backward.layer(go_backwards=True)
     )
@@ -124,7 +124,9 @@ def test_both_directions():
     states = [*forward.state, *backward.state]
     with precision("float32"):
         outputs = layer(forward.x, initial_state=states)
-    turned = Case("mgu", "float32", backward.weights, forward.x[:, ::-1], backward.state, None)
+    turned = Case(
+        backward.name, "float32", backward.weights, forward.x[:, ::-1], backward.state, None
+    )
     expected = [forward.expected[0], turned.expected[0][:, ::-1]]
     assert_close(outputs, np.concatenate(expected, axis=-1), "float32", "both directions")
 

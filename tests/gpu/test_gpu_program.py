@@ -84,12 +84,13 @@ def test_a_call_to_the_host_is_found():
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "fgr", "min_gru"])
-def test_layers_leave_xla_on(name):
+def test_layers_leave_xla_on(name, device):
     layer = kg.GatedRNN(U, name, time_parallel="auto" if name == "min_gru" else False)
     made = model(layer, jit_compile="auto")
     made.fit(*data(), verbose=0)
     assert layer.supports_jit and layer.cell.supports_jit and made.supports_jit
-    assert made.jit_compile
+    # Keras's "auto" never compiles on TensorFlow without an accelerator.
+    assert made.jit_compile or (BACKEND, device) == ("tensorflow", "cpu")
 
 
 def test_a_step_of_fit_changes_every_weight():
