@@ -58,7 +58,7 @@ def main() -> None:
     from benchmarks.report import markdown
     from benchmarks.run import measured
 
-    result = _with_earlier(options, {"about": about(options), **measured(options)})
+    result = with_earlier(options, options.backend, {"about": about(options), **measured(options)})
     written(options.out, options.backend, result, markdown(result))
 
 
@@ -86,9 +86,9 @@ def saved(folder: Path, name: str, result: dict, page: str) -> None:
         temporary.replace(folder / f"{name}.{ending}")
 
 
-def _with_earlier(options, result: dict) -> dict:
+def with_earlier(options, name: str, result: dict) -> dict:
     """With `--part`: the results of the run before in the folder, these put in."""
-    earlier = options.out / f"{options.backend}.json"
+    earlier = options.out / f"{name}.json"
     if not (options.part and earlier.exists()):
         return result
     before = json.loads(earlier.read_text())

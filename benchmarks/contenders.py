@@ -7,10 +7,9 @@ import numpy as np
 
 import keras_gated as kg
 from benchmarks.others import others
-from benchmarks.sizes import Size
+from benchmarks.sizes import GENERIC, Size
 from keras_gated.speed.adapters import Contender, adapted
 
-GENERIC = "keras RNN(GatedCell lstm)"
 AT_ONCE, ON_CUDNN = ", at once", ", cuDNN"  # what a name in `ablations` can end with
 
 

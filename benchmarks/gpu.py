@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.__main__ import about, command, saved
+from benchmarks.__main__ import about, command, saved, with_earlier
 from benchmarks.gpu_report import MARK, markdown
 
 NAME = "gpu"  # of the files
@@ -66,7 +66,8 @@ def main(arguments=None) -> None:
     options = parsed(arguments)
     where = about(options, module="benchmarks.gpu")
     where["machine"] = "; ".join(filter(None, (driver(), where["machine"])))
-    result: dict = {"about": where, "smoke": options.smoke, "parts": {}}
+    result = with_earlier(options, NAME, {"about": where, "smoke": options.smoke})
+    result.setdefault("parts", {})
 
     def put(path: list, value: Any) -> None:
         merge(result, path, value)
@@ -76,6 +77,7 @@ def main(arguments=None) -> None:
     wanted = [part for part in PARTS if part.name in (options.part or [p.name for p in PARTS])]
     for at, part in enumerate(wanted):
         ended = ["parts", part.name, "ended"]
+        result["parts"].pop(part.name, None)
         if part.backend is None:
             put(ended, f"skipped: {' or '.join(part.backends)} is not installed")
             continue
@@ -150,8 +152,9 @@ def merge(result: dict, path: list[str], value: Any) -> None:
     for key in path[:-1]:
         result = result.setdefault(key, {})
     if isinstance(value, dict):
+        table = result.setdefault(path[-1], {})
         for key, part in value.items():
-            merge(result.setdefault(path[-1], {}), [key], part)
+            merge(table, [key], part)
     else:
         result[path[-1]] = value
 

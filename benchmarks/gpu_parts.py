@@ -20,6 +20,7 @@ from benchmarks.contenders import AT_ONCE, ON_CUDNN, contenders
 from benchmarks.gpu_device import PRECISIONS, gpu, precision, runtime
 from benchmarks.gpu_report import MARK, ON_TENSORFLOW
 from benchmarks.measure import interleaved, medians, seconds
+from benchmarks.others import TORCH
 from benchmarks.run import COMPARED
 from benchmarks.sizes import (
     GPU_ABLATIONS,
@@ -27,7 +28,9 @@ from benchmarks.sizes import (
     GPU_LINEAR,
     GPU_SIZES,
     GPU_SMOKE,
+    IN_16_BITS,
     TINY,
+    TORCH_LOOP,
     Size,
 )
 from keras_gated.speed.adapters import BACKEND, Contender, compiled
@@ -83,6 +86,8 @@ def _measure(plan: Plan, kind: str, size: Size, make: Callable[[], dict], suffix
         tell("failed", f"{kind} {size}", value=error)
         return
     working = _warmed(ready, f"{kind} {size}: ")
+    if not working:
+        return
     runs = {(k, n): getattr(c, k) for n, c in working.items() for k in ("train", "infer")}
     for so_far in interleaved(runs, plan.repeats, plan.seconds):
         found: dict = {"train": {}, "infer": {}}
@@ -113,8 +118,11 @@ def _warmed(ready: dict[str, Contender], what: str) -> dict[str, Contender]:
     def both(contender: Contender):
         return _tried(lambda: (contender.train(), contender.infer(), None)[-1])[1]
 
-    with ThreadPoolExecutor(workers) as pool:
-        errors = dict(zip(ready, pool.map(both, ready.values()), strict=True))
+    if workers == 1:  # here, for torch's precision is that of a thread
+        errors = {name: both(contender) for name, contender in ready.items()}
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            errors = dict(zip(ready, pool.map(both, ready.values()), strict=True))
     errors = {name: both(ready[name]) for name, error in errors.items() if error}
     for name, error in errors.items():
         if error:
@@ -151,10 +159,10 @@ def ceilings(plan: Plan) -> None:
             error = np.linalg.norm(found - exact) / np.linalg.norm(exact)
             rate = 2 * plan.rank**3 / _median(plan, run)
             tell("ceilings", kind, value={"flops": rate, "error": float(error)})
-    big = keras.ops.convert_to_tensor(np.tile(a, (4, 1)))
-    copy = compiled(lambda x: 1.5 * x, big)
+    big = np.tile(a, (4, 1))
+    copy = compiled(lambda x: 1.5 * x, keras.ops.convert_to_tensor(big))
     copy()
-    tell("ceilings", "copy", value=2 * big.size * 4 / _median(plan, copy))
+    tell("ceilings", "copy", value=2 * big.nbytes / _median(plan, copy))
 
 
 def _median(plan: Plan, run: Callable) -> float:
@@ -195,7 +203,7 @@ def compilation(plan: Plan) -> None:
 
 def on_torch(plan: Plan) -> None:
     """torch's own layers, which run on cuDNN."""
-    names, whole = ("torch LSTM", "torch GRU"), ", all in bfloat16"
+    names, whole = TORCH, IN_16_BITS
     for size in plan.sizes:
         times(plan, names, pairs=[(kind, size) for kind in ("TF32", "float32")])
         more = [name + whole for name in names]
@@ -206,7 +214,7 @@ def torch_loop(plan: Plan) -> None:
     """torch.compile of a loop, which it unrolls: the shortest first."""
     sizes = sorted(plan.sizes, key=lambda size: size.time)
     pairs = [(kind, size) for size in sizes for kind in ("TF32", "bfloat16")]
-    times(plan, ("torch.compile of an LSTM loop",), pairs=pairs)
+    times(plan, (TORCH_LOOP,), pairs=pairs)
 
 
 PARTS = {

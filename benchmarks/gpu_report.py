@@ -9,7 +9,7 @@ from benchmarks.report import (
     table,
     times_table,
 )
-from benchmarks.sizes import GPU_LINEAR, RATIOS, Size
+from benchmarks.sizes import GPU_LINEAR, IN_16_BITS, RATIOS, TORCH_LOOP, Size
 
 MARK = "RESULT "  # before a result that a part prints
 BLOCKS = {"GatedLSTM": 4, "GatedGRU": 3}  # of W and U, whose products make the floor
@@ -18,9 +18,9 @@ ON_TENSORFLOW = " on TensorFlow"
 GPU_RATIOS = (
     *RATIOS,
     ("GatedLSTM", "keras LSTM, cuDNN"),
-    ("GatedLSTM", "torch LSTM, all in bfloat16"),
-    ("GatedGRU", "torch GRU, all in bfloat16"),
-    ("GatedLSTM", "torch.compile of an LSTM loop"),
+    ("GatedLSTM", "torch LSTM" + IN_16_BITS),
+    ("GatedGRU", "torch GRU" + IN_16_BITS),
+    ("GatedLSTM", TORCH_LOOP),
     ("janet", "torch LSTM"),
     ("mgu", "torch GRU"),
     *((f"{name}, at once", name) for name in GPU_LINEAR),

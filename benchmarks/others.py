@@ -5,8 +5,10 @@ from collections.abc import Collection
 import keras
 import numpy as np
 
-from benchmarks.sizes import Size
+from benchmarks.sizes import IN_16_BITS, TORCH_LOOP, Size
 from keras_gated.speed.adapters import BACKEND, Contender, compiled, on_torch
+
+TORCH = "torch LSTM", "torch GRU"
 
 
 def others(size: Size, x, weights, only: Collection[str] | None) -> dict[str, Contender]:
@@ -42,8 +44,8 @@ def _torch_layers(size: Size, x, weights, wanted) -> dict[str, Contender]:
     makers = {
         "torch LSTM": lambda: First(torch.nn.LSTM),
         "torch GRU": lambda: First(torch.nn.GRU),
-        "torch LSTM, all in bfloat16": lambda: First(torch.nn.LSTM).bfloat16(),
-        "torch GRU, all in bfloat16": lambda: First(torch.nn.GRU).bfloat16(),
+        "torch LSTM" + IN_16_BITS: lambda: First(torch.nn.LSTM).bfloat16(),
+        "torch GRU" + IN_16_BITS: lambda: First(torch.nn.GRU).bfloat16(),
     }
     return {name: on_torch(makers[name](), x, weights) for name in makers if name in wanted}
 
@@ -126,13 +128,8 @@ def _bare_products(size: Size, x, weights, wanted) -> dict[str, Contender]:
 
 
 OTHERS = {
-    _torch_layers: (
-        "torch LSTM",
-        "torch GRU",
-        "torch LSTM, all in bfloat16",
-        "torch GRU, all in bfloat16",
-    ),
-    _torch_loop: ("torch.compile of an LSTM loop",),
+    _torch_layers: (*TORCH, *(name + IN_16_BITS for name in TORCH)),
+    _torch_loop: (TORCH_LOOP,),
     _flax_layers: ("flax LSTM",),
     _bare_products: ("bare products",),
 }

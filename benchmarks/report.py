@@ -27,7 +27,7 @@ def markdown(result: dict) -> str:
                 *ratios_table(result, kind),
             ]
         title = "Gates left out: share of the time of a training step"
-        lines += ["", f"## {title}", "", *_shares(result)]
+        lines += ["", f"## {title}", "", *shares_table(result)]
     if "compile" in result:
         lines += ["", "## Compilation", "", *by_size_table(COMPILED, result["compile"])]
     if "memory" in result:
@@ -95,7 +95,8 @@ def ratios_table(result: dict, kind: str, pairs=RATIOS) -> list[str]:
     return table(["ratio", *result["sizes"], "geometric mean"], rows)
 
 
-def _shares(result: dict) -> list[str]:
+def shares_table(result: dict) -> list[str]:
+    """Returns the lines of a table of what training steps of cells with fewer gates take."""
     rows = [
         [
             f"{part} of {whole}",

@@ -4,9 +4,19 @@ import statistics
 
 import keras
 
-from benchmarks.contenders import GENERIC, contenders
+from benchmarks.contenders import contenders
 from benchmarks.measure import interleaved, peak_memory, seconds
-from benchmarks.sizes import ABLATIONS, COMPILE, MEMORY, QUICK, QUICK_ABLATIONS, SIZES, TINY, Size
+from benchmarks.sizes import (
+    ABLATIONS,
+    COMPILE,
+    GENERIC,
+    MEMORY,
+    QUICK,
+    QUICK_ABLATIONS,
+    SIZES,
+    TINY,
+    Size,
+)
 from keras_gated.speed.adapters import BACKEND
 
 COMPARED = ("keras LSTM", "keras GRU", "GatedLSTM", "GatedGRU")

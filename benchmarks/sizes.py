@@ -32,6 +32,11 @@ TINY = Size(1, 2, 3, 4)
 MEMORY = SIZES[4]
 COMPILE = (Size(32, 100, 64, 128), Size(32, 2000, 64, 128))
 
+# Names that stand in more than one table
+GENERIC = "keras RNN(GatedCell lstm)"
+TORCH_LOOP = "torch.compile of an LSTM loop"
+IN_16_BITS = ", all in bfloat16"  # what such a name can end with
+
 ABLATIONS = ("nig", "nfg", "nog", "cifg", "janet", "mgu", "gru_cho", "min_gru")
 QUICK_ABLATIONS = ("nfg", "janet", "mgu", "gru_cho")
 
@@ -42,7 +47,7 @@ RATIOS = (
     ("GatedLSTM", "torch LSTM"),
     ("GatedGRU", "torch GRU"),
     ("GatedLSTM", "flax LSTM"),
-    ("GatedLSTM", "keras RNN(GatedCell lstm)"),
+    ("GatedLSTM", GENERIC),
     ("GatedLSTM", "bare products"),
 )
 SHARES = (

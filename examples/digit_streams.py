@@ -1,6 +1,6 @@
 """Handwritten digits as streams: scikit-learn's 8 by 8 images one below the other, row by row.
 
-    train, test = halves()
+    train, test = train_and_test()
     x, y = streams(*train, count=256, digits=16, seed=0)   # (256, 128, 8), (256, 128)
 
 Nothing marks where a digit begins: a model has to find out.
@@ -13,7 +13,7 @@ ROWS = 8  # of an image, and pixels in each
 TRAIN = 1500  # images; the other 297 are for the test
 
 
-def halves():
+def train_and_test():
     """(images (N, 8, 8), labels (N,)) to train on, and the same to test on."""
     data = load_digits()
     images, labels = (data.images / 16.0).astype("float32"), data.target

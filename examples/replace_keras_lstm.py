@@ -28,7 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import onnxruntime
-from digit_streams import ROWS, halves, streams
+from digit_streams import ROWS, streams, train_and_test
 from rich.console import Console
 from rich.table import Table
 
@@ -101,7 +101,7 @@ def main():
     keras.utils.set_random_seed(options.seed)
 
     count, epochs, repeats = (64, 1, 3) if options.smoke else (512, EPOCHS, 30)
-    train, test = halves()
+    train, test = train_and_test()
     x, y = padded(*train, count, options.seed)
     x_test, y_test = padded(*test, 64, options.seed + 1)
     theirs = stock(compiled=not options.smoke)

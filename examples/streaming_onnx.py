@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from digit_streams import ROWS, halves, streams
+from digit_streams import ROWS, streams, train_and_test
 from rich.console import Console
 from rich.table import Table
 
@@ -100,7 +100,7 @@ def main():
     keras.utils.set_random_seed(options.seed)
 
     count, epochs, repeats = (64, 2, 3) if options.smoke else (512, EPOCHS, 30)
-    train, test = halves()
+    train, test = train_and_test()
     model = build(compiled=not options.smoke)
     model.fit(*streams(*train, count, DIGITS, options.seed), BATCH, epochs, verbose=0)
     model.save(options.out / "model.keras")

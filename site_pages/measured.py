@@ -5,8 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import keras_gated as kg
+from benchmarks import report
 from benchmarks.report import ratios, table
-from benchmarks.sizes import SHARES
 
 RESULTS = Path(__file__).parents[1] / "docs" / "speed"
 SIZE = "(32, 100, 64, 128)"  # batch, time, inputs, units
@@ -82,15 +82,7 @@ def _beside_keras(result: dict, kind: str) -> list[tuple[str, list[float | None]
 
 def shares_table() -> str:
     """Returns the shares of the time of a training step that cells with fewer gates take."""
-    sizes = results("tensorflow")["sizes"]
-    rows = [
-        [
-            f"{part} of {whole}",
-            *(f"{t['train'][part] / t['train'][whole]:.2f}" for t in sizes.values()),
-        ]
-        for part, whole in SHARES
-    ]
-    return "\n".join(table(["share", *sizes], rows))
+    return "\n".join(report.shares_table(results("tensorflow")))
 
 
 def int8_table() -> str:

@@ -1,6 +1,6 @@
 """The documentation: its code runs, its pages say what the package says, no name is missing."""
 
-import importlib.util
+import importlib
 import inspect
 import math
 import re
@@ -17,6 +17,7 @@ from reference import WITNESSES, draw
 from test_imports import ROOMS
 
 import keras_gated as kg
+from keras_gated import cli
 from keras_gated.cli import main
 from keras_gated.resolve import resolve
 
@@ -71,14 +72,14 @@ def obeyed(words: list[str]) -> None:
         case ["keras-gated", "doctor", *_]:  # what is installed here is no matter of the page
             assert main(words[1:]) in (0, 1)
         case ["keras-gated", "bench", *arguments]:
-            assert_taken(arguments, ROOT / "keras_gated" / "bench.py", ROOT / "keras_gated")
+            cli._parser().parse_args(["bench", *arguments])
         case ["keras-gated", *arguments]:
             assert main(arguments) == 0
         case ["python", "-m", "pytest", *arguments]:
             assert all((ROOT / word).exists() for word in arguments if word.startswith("tests"))
         case ["python", "-m", module, *arguments]:
-            where = importlib.util.find_spec(module).origin
-            assert_taken(arguments, Path(where), ROOT / "benchmarks")
+            program = "benchmarks.__main__" if module == "benchmarks" else module
+            importlib.import_module(program).parsed(arguments)
         case ["python", script, *arguments]:
             assert_taken(arguments, ROOT / script, ROOT / "examples" / "study")
         case ["pip", "install", *arguments]:
@@ -111,6 +112,9 @@ def test_a_command_that_is_not_there_is_found():
     raises(lambda: obeyed(["python", "examples/quickstart.py", "--fast"]), "--fast", AssertionError)
     with pytest.raises(AssertionError):
         obeyed(["pip", "install", ".[everything]"])
+    for words in (["python", "-m", "benchmarks.gpu", "--quick"], ["keras-gated", "bench", "--x"]):
+        with pytest.raises(SystemExit):
+            obeyed(words)
 
 
 # The pages of cells -----------------------------------------------------------------------------

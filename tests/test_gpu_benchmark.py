@@ -7,10 +7,12 @@ import keras
 import pytest
 
 from benchmarks import gpu, gpu_device, gpu_parts
+from benchmarks.contenders import AT_ONCE, ON_CUDNN, layers
 from benchmarks.gpu_device import BACKEND
-from benchmarks.gpu_report import BLOCKS, GPU_RATIOS, MARK, floor, markdown
-from benchmarks.sizes import GPU_SIZES, Size
-from keras_gated import count_flops, count_parameters
+from benchmarks.gpu_report import BLOCKS, GPU_RATIOS, MARK, ON_TENSORFLOW, floor, markdown
+from benchmarks.others import OTHERS
+from benchmarks.sizes import GPU_SIZES, TINY, Size
+from keras_gated import count_flops, count_parameters, presets
 from keras_gated.speed.adapters import Contender
 
 ABOUT = {
@@ -93,6 +95,11 @@ def test_the_floor_of_a_training_step():
 def test_every_part_has_its_program_and_every_ratio_a_contender():
     assert [part.name for part in gpu.PARTS] == list(gpu_parts.PARTS)
     assert len(set(GPU_RATIOS)) == len(GPU_RATIOS)
+    ablations = [name + end for name in presets for end in ("", AT_ONCE)]
+    there = {*layers(TINY, ("keras LSTM" + ON_CUDNN, "keras GRU" + ON_CUDNN)), *ablations}
+    there |= {name for names in OTHERS.values() for name in names}
+    there |= {name + ON_TENSORFLOW for name in there}
+    assert {name for pair in GPU_RATIOS for name in pair} <= there
     assert {(64, 256, 512, 512), (128, 512, 1024, 1024)} == set(GPU_SIZES[:2])
 
 
@@ -114,7 +121,8 @@ def test_results_are_put_where_they_belong():
     result = {"a": {"b": 1}}
     gpu.merge(result, ["a"], {"c": {"d": 2}})
     gpu.merge(result, ["a", "c", "e"], 3)
-    assert result == {"a": {"b": 1, "c": {"d": 2, "e": 3}}}
+    gpu.merge(result, ["f"], {"train": {}})
+    assert result == {"a": {"b": 1, "c": {"d": 2, "e": 3}}, "f": {"train": {}}}
 
 
 def child(tmp_path, text: str, seconds: float = 60.0) -> tuple[str, list]:
@@ -132,7 +140,7 @@ print(MARK + json.dumps([["a", "b"], 1.5]), flush=True)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 time.sleep(600)
 """
-    assert child(tmp_path, text, seconds=3.0) == ("cut off after 3 seconds", [(["a", "b"], 1.5)])
+    assert child(tmp_path, text, seconds=10.0) == ("cut off after 10 seconds", [(["a", "b"], 1.5)])
 
 
 def test_a_part_that_fails_keeps_what_it_measured(tmp_path, capsys):

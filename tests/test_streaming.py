@@ -159,7 +159,19 @@ def test_what_was_returned_stays_as_it_is(five):
     assert_close([session.chunk(x)], [other.chunk(x)])
 
 
-def test_a_run_that_fails_leaves_the_stream_as_it_was(five, monkeypatch):
+def test_states_and_inputs_in_any_order_of_memory(five):
+    _, file, _ = five
+    session, other, x = StreamingSession(file), StreamingSession(file), numbers(B, 9, F)
+    begin = {name: numbers(B, units, seed=3) for name, units in STATES.items()}
+    session.state, other.state = begin, {k: np.asfortranarray(v) for k, v in begin.items()}
+    for t in range(9):
+        given = np.asfortranarray(x[:, t])
+        np.testing.assert_array_equal(other.step(given), session.step(x[:, t].copy()))
+    for name, state in session.state.items():
+        np.testing.assert_array_equal(other.state[name], state)
+
+
+def test_a_run_that_fails_leaves_the_stream_as_it_was(five):
     _, file, _ = five
     session, x = StreamingSession(file), numbers(B, 9, F)
     session.step(x[:, 0])

@@ -32,7 +32,9 @@ def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
         help="folder to write to",
     )
     parser.add_argument("--seeds", type=int, default=seeds, help="runs of each cell")
-    parser.add_argument("--engine", choices=ENGINES, default="cores", help="where runs run")
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="where runs run; cores, but with --smoke here"
+    )
     parser.add_argument("--workers", type=int, help="processes of --engine cores; all cores")
     parser.add_argument("--address", help="of a running Ray cluster; else one is started here")
     parser.add_argument("--smoke", action="store_true", help="few sequences, epochs; no XLA")
@@ -43,7 +45,8 @@ def carry_out(runs: Sequence[Run], results: Results, options, data: Path | None 
     """Runs what is missing; ends the program with status 1 if a run failed."""
     missing, failed = results.missing(runs), 0
     console = Console(stderr=True)
-    engine, data = ENGINES[options.engine], data and data.resolve()
+    usual = "here" if options.smoke else "cores"  # processes take long to start
+    engine, data = ENGINES[options.engine or usual], data and data.resolve()
     with Progress(*COLUMNS, console=console) as progress:
         bar = progress.add_task("runs", total=len(missing))
         ended = engine(missing, data, workers=options.workers, address=options.address)

@@ -12,7 +12,9 @@ class LayerReport:
 
     Attributes:
         name: where the layer stands in the model.
-        operator: "LSTM", "GRU", "RNN", "Scan", "Loop", or "not traced" where no call was seen.
+        operator: "LSTM", "GRU", "RNN", "Scan"; "Loop" for Keras's own loop, in which the converter
+            may recognise an LSTM (`ExportReport.operators` counts what is in the file); or "not
+            traced" where no call was seen.
         reason: why.
         weights_in_file: int, numbers stored for it, or None if not known.
         trainable_weights: int, numbers that training changes.

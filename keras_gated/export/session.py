@@ -39,18 +39,20 @@ class _Kept:
     """The states of a stream, in buffers that onnxruntime reads and writes where they are.
 
     There are two sets: a run reads one and writes the other. Inputs and outputs have buffers, too,
-    which runs with the same shapes share: handed over anew, arrays cost a third of a time step.
+    which runs with the same shapes share: for a small model, handing arrays over takes longer than
+    computing.
 
     Args:
         session: onnxruntime.InferenceSession.
         states: of the file.
         ports: names of the inputs and of the outputs that are no states.
-        first: states to begin with, by the names of their inputs; not to be changed afterwards.
+        first: states to begin with, by the names of their inputs; not to be changed afterwards,
+            and in C order: of an array in another, onnxruntime would take a copy and write there.
     """
 
     def __init__(self, session: Any, states: list[_State], ports: tuple, first: dict):
         self._session, self._states, (self._inputs, self._outputs) = session, states, ports
-        self._sets = [first, {name: np.empty_like(x) for name, x in first.items()}]
+        self._sets = [first]  # the first run makes the second
         self._shapes: list | None = None  # of the inputs that have buffers
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -71,7 +73,8 @@ class _Kept:
         found = self._session.run(wanted, feed)
         written = zip(self._states, found[len(self._outputs) :], strict=True)
         self._sets = [{s.input: x for s, x in written}, self._sets[0]]
-        self._given, self._found = [x.copy() for x in arrays], found[: len(self._outputs)]
+        self._given = [np.array(x, order="C") for x in arrays]
+        self._found = found[: len(self._outputs)]
         self._bound = [self._bind(*self._sets), self._bind(*self._sets[::-1])]
         self._shapes = [x.shape for x in arrays]
         return [y.copy() for y in self._found]
@@ -188,7 +191,7 @@ class StreamingSession:
                 f"Received: {_listing({n: a.shape for n, a in arrays.items()})}. "
                 "Take session.state as a pattern."
             )
-        found = {s.input: np.array(arrays[s.input], s.dtype) for s in self._states}
+        found = {s.input: np.array(arrays[s.input], s.dtype, order="C") for s in self._states}
         self._kept, self._batch = self._keep(found), batch
 
     # One run. This is what a time step costs beside onnxruntime, so it is kept short.

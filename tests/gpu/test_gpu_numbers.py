@@ -57,6 +57,7 @@ def compare(ours: dict, expected: dict, kind: str, name: str) -> None:
     """Raises where anything differs by more than the precision allows."""
     of_numbers, of_gradients = BOUNDS[kind]
     assert_close(ours["outputs"], expected["outputs"], of_numbers, f"{name}: outputs")
+    assert len(ours["final"]) == len(expected["final"])
     for label, a, b in zip("hcifo", ours["final"], expected["final"], strict=False):
         assert_close(a, b, of_numbers, f"{name}: final {label}")
     assert set(ours["gradient"]) == set(expected["gradient"])
@@ -141,6 +142,7 @@ def test_at_a_size_that_fills_tiles(name, kind):
     outputs, final = this.expected
     bound = BOUNDS[kind][0]
     assert_close(ours["outputs"], outputs, bound, f"{name}: outputs")
+    assert len(ours["final"]) == len(final)
     for label, a, b in zip("hc", ours["final"], final, strict=False):
         assert_close(a, b, bound, f"{name}: final {label}")
     rng = np.random.default_rng(1)
