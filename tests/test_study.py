@@ -164,6 +164,13 @@ def options(**given) -> Namespace:
     return Namespace(**{"engine": "here", "workers": 1, "address": None, **given})
 
 
+def test_a_setting_that_came_later_had_its_default_before(tmp_path):
+    file = results.Results(tmp_path / "results.jsonl")
+    file.add({"run": {k: v for k, v in asdict(RUN).items() if k != "excerpt"}, "test": 1.0})
+    again = results.Results(file.path)
+    assert not again.missing([RUN]) and again.missing([replace(RUN, excerpt=9)])
+
+
 def test_what_is_done_is_not_done_again_and_what_fails_costs_no_other(tmp_path, monkeypatch):
     tried = []
 

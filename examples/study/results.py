@@ -3,10 +3,12 @@
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 from study.training import Run
+
+DEFAULTS = {f.name: f.default for f in fields(Run) if f.default is not MISSING}
 
 
 class Results:
@@ -25,9 +27,11 @@ class Results:
     def _lines(self) -> Iterable[dict]:
         for text in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():
             try:
-                yield json.loads(text)
+                line = json.loads(text)
             except json.JSONDecodeError:
                 continue
+            # A setting that came later had its default before.
+            yield {**line, "run": {**DEFAULTS, **line["run"]}}
 
     def missing(self, runs: Iterable[Run]) -> list[Run]:
         """Those that have no line yet, each once."""
