@@ -18,6 +18,7 @@ from keras_gated.speed import adapters
 from keras_gated.speed.onnx_runs import FORMS, onnx_runs
 from keras_gated.speed.timing import interleaved, medians
 
+long = pytest.mark.long
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="of TensorFlow's own functions"
 )
@@ -100,7 +101,9 @@ def test_turns_go_on_to_the_least_number_and_end_with_the_budget():
 
 
 @on_tensorflow
-@pytest.mark.parametrize("make", [keras.layers.LSTM, kg.GatedLSTM, kg.GatedGRU])
+@pytest.mark.parametrize(
+    "make", [kg.GatedGRU, *(pytest.param(m, marks=long) for m in (keras.layers.LSTM, kg.GatedLSTM))]
+)
 def test_a_training_step_is_the_gradient_by_all_weights(make):
     import tensorflow as tf
 

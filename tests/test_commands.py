@@ -130,6 +130,7 @@ def test_the_doctor_names_what_clashes(capsys, monkeypatch):
     assert "no backend here that trains" in text and "onnxruntime" not in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("package", keras_gated_cli.BACKENDS)
 def test_the_program_tells_of_cells_on_any_backend(package):
     """Even if Keras is set to another."""
