@@ -161,7 +161,8 @@ def test_a_kill_loses_the_unfinished_run_alone(tmp_path):
 
 
 def options(**given) -> Namespace:
-    return Namespace(**{"engine": "here", "workers": 1, "address": None, **given})
+    usual = {"engine": "here", "workers": 1, "address": None, "smoke": False}
+    return Namespace(**{**usual, **given})
 
 
 def test_a_setting_that_came_later_had_its_default_before(tmp_path):
