@@ -31,7 +31,9 @@ def on_config(config):
         for title, members in cells.by_family().items()
     ]
     docs = Path(config.docs_dir)
-    results = [path.relative_to(docs).as_posix() for path in sorted((docs / RESULTS).glob("*.md"))]
+    results = [
+        path.relative_to(docs).as_posix() for path in sorted((docs / RESULTS).glob("*/page.md"))
+    ]
     if results:
         config.nav.insert(-2, {"Results": results})
     return config

@@ -322,3 +322,19 @@ def test_versions_and_command_stand_on_every_page(monkeypatch):
     told = report.about(120.0, seeds=3)
     assert "`python examples/run.py --data music`" in told and "/home" not in told
     assert "2 minutes of one processor" in told
+
+
+def test_what_somebody_wrote_beside_a_page_opens_it(tmp_path):
+    sheet = report.Sheet("found", ["set", "cell"], [["jsb", "gru"]])
+    page = tmp_path / "page.md"
+    report.write_page(page, "Music", "`command`", [sheet], [])
+    plain = page.read_text()
+    (tmp_path / "comments.md").write_text("Gates help.\n")
+    report.write_page(page, "Music", "`command`", [sheet], [])
+    assert page.read_text() == plain.replace("# Music\n", "# Music\n\nGates help.\n")
+
+
+def test_floors_tell_their_share_of_right_answers():
+    task = replace(tones(), right=lambda: {"chance": 0.125})
+    *_, row = report.scores("", {}, {"tones": task}, {}).rows
+    assert row == ["tones", "no cell: chance", "", "", "", "61.00", "", "12.5%", ""]

@@ -170,8 +170,11 @@ VIEWS = {  # task -> name of a floor -> what a logistic regression is given of a
 
 def probed(name: str, parts, outputs: int) -> Task:
     named = dict(zip(PARTS, parts, strict=True))
-    floors = partial(floor_nats, name, named["train"], named["test"])
-    return classification(name, **named, outputs=outputs, unit="nats", floors=floors)
+    floors, right = (
+        partial(told, name, named["train"], named["test"])
+        for told in (floor_nats, floor_accuracies)
+    )
+    return classification(name, **named, outputs=outputs, unit="nats", floors=floors, right=right)
 
 
 def floor_nats(name: str, train: Part, test: Part) -> dict[str, float]:

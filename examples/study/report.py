@@ -68,8 +68,10 @@ def scores(title: str, groups: Groups, tasks: dict[str, Task], labels: dict[str,
         for (of, cell), group in groups.items():
             if of == name:
                 rows.append([name, labels.get(cell, cell), *_row(group)])
+        right = {floor: f"{share:.1%}" for floor, share in task.right().items()}
         for floor, value in task.floors().items():
-            rows.append([name, f"no cell: {floor}", "", "", "", number(value), "", "", ""])
+            told = number(value), "", right.get(floor, ""), ""
+            rows.append([name, f"no cell: {floor}", "", "", "", *told])
     heads = ["set", "cell", "units", "train", "valid", "test", "range", "right", "updates"]
     return Sheet(title, heads, rows)
 
@@ -128,7 +130,8 @@ def about(seconds: float, seeds: int) -> str:
     return (
         f"`{command}`, {time.strftime('%Y-%m-%d')}; seeds 0 to {seeds - 1}; {where}, "
         f"Keras backend {keras.backend.backend()}, {versions}. "
-        f"Training and validation took {seconds / 60:.0f} minutes of one processor."
+        f"Training and validation took {seconds / 60:.0f} minutes of one processor. "
+        "Each run: [results.jsonl](results.jsonl)."
     )
 
 
@@ -140,7 +143,10 @@ def _version(package: str) -> str | None:
 
 
 def write_page(path: Path, title: str, told: str, sheets: list[Sheet], pictures: list[str]):
-    parts = [f"# {title}", told, *(sheet.markdown() for sheet in sheets), *pictures]
+    """What somebody wrote into comments.md beside the page comes first."""
+    comments = path.with_name("comments.md")
+    words = [comments.read_text(encoding="utf-8").strip()] if comments.exists() else []
+    parts = [f"# {title}", *words, told, *(sheet.markdown() for sheet in sheets), *pictures]
     write(path, "\n\n".join(parts) + "\n")
 
 

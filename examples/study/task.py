@@ -50,6 +50,7 @@ class Task:
         unit: such as "nats per time step".
         floors: returns name -> score on `test` of what needs no cell; may take seconds.
         accuracy: whether the share of right answers is told, too.
+        right: returns that share for the floors.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Task:
     unit: str
     floors: Callable[[], dict[str, float]]
     accuracy: bool = False
+    right: Callable[[], dict[str, float]] = dict
 
     @property
     def input_dim(self) -> int:
