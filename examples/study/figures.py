@@ -51,12 +51,13 @@ def middle_curve(group: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _limits(groups: Groups, task: str) -> tuple[float, float]:
-    """From the best score to where the middle of the curves begins to matter."""
+    """From the best score to where the middle of the curves begins to matter, all ends in view."""
     curves = [middle_curve(group)[0] for group in cells_of(groups, task).values()]
     best = min(np.nanmin(curve) for curve in curves)
     first = np.nanmedian([curve[0] for curve in curves])
     last = max(np.nanmin(curve) for curve in curves)
-    return best - 0.05 * (first - best), max(last, best + 0.6 * (first - best))
+    top = max(last + 0.3 * (last - best), best + 0.6 * (first - best))
+    return best - 0.05 * (first - best), top
 
 
 def rank_plot(groups: Groups, labels: dict[str, str], path: Path) -> None:
