@@ -34,7 +34,14 @@ def music(name: str, folder: Path | None) -> Task:
     rolls = read_rolls(name, folder)
     parts = {key: next_frames(rolls[key]) for key in PARTS}
     floors = partial(chorales.floors, rolls["train"], rolls["test"])
-    return Task(name, **parts, outputs=88, score=nats, unit="nats per time step", floors=floors)
+    told = {"outputs": chorales.KEYS, "score": nats, "unit": "nats per time step"}
+    return Task(name, **parts, **told, floors=floors, shares=shares(parts["train"]))
+
+
+def shares(part: Part) -> np.ndarray:
+    """Log odds of each key, (88,)."""
+    frames = np.concatenate(part.targets)
+    return chorales.log_odds(frames.sum(axis=0), len(frames))
 
 
 def next_frames(rolls) -> Part:

@@ -51,6 +51,7 @@ class Task:
         floors: returns name -> score on `test` of what needs no cell; may take seconds.
         accuracy: whether the share of right answers is told, too.
         right: returns that share for the floors.
+        shares: the output bias that alone says how often each output is 1, or 0.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Task:
     floors: Callable[[], dict[str, float]]
     accuracy: bool = False
     right: Callable[[], dict[str, float]] = dict
+    shares: Sequence[float] | float = 0.0
 
     @property
     def input_dim(self) -> int:
