@@ -35,8 +35,8 @@ class Run:
         batch_size: sequences an update; `buckets`: lengths they are padded to.
         excerpt: time steps that a sequence is learned from at once; longer ones are cut for
             training, and each piece begins with zero states. Scores are those of whole sequences.
-        first_bias: of the layer that reads the cell: "zeros", or the task's "shares", so that the first
-            updates need not be spent on them.
+        first_bias: of the layer that reads the cell: "zeros", or the task's "shares", so that the
+            first updates need not be spent on them.
         source: what `tasks.source` tells of the files that the task reads.
         small: number of sequences kept of each part, None for all.
         compiled: whether XLA compiles the training step.
