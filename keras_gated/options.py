@@ -93,6 +93,14 @@ def _check_projection(form: NormalForm, size: int) -> None:
             f"output where there are fewer. Received: projection_units={size} with a diagonal or "
             f"identity recurrent kernel of: {', '.join(narrow)}."
         )
+    resets = form.reset == "before" and form.gates["reset"].constant is None
+    if resets and form.candidate.recurrent_kernel:
+        raise ValueError(
+            "Argument `projection_units` needs a reset gate that acts after the recurrent product: "
+            "it has a value for each unit, and there are fewer outputs. Received: "
+            f"projection_units={size} with a reset gate before the product. Give the specification "
+            "candidate=keras_gated.Candidate(reset_after=True)."
+        )
 
 
 def rates_of(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:

@@ -484,6 +484,13 @@ ERRORS = {
         "output where there are fewer. Received: projection_units=2 with a diagonal or identity "
         "recurrent kernel of: forget.",
     ),
+    "projection behind a reset": (
+        lambda: kg.GatedRNN(U, kg.CellSpec(reset_gate=kg.Tied("forget")), projection_units=P),
+        "Argument `projection_units` needs a reset gate that acts after the recurrent product: it "
+        "has a value for each unit, and there are fewer outputs. Received: projection_units=2 with "
+        "a reset gate before the product. Give the specification "
+        "candidate=keras_gated.Candidate(reset_after=True).",
+    ),
     "projection to none": (
         lambda: kg.GatedLSTM(U, projection_units=0),
         "Argument `projection_units` must be",
