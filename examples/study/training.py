@@ -35,8 +35,6 @@ class Run:
         batch_size: sequences an update; `buckets`: lengths they are padded to.
         excerpt: time steps that a sequence is learned from at once; longer ones are cut for
             training, and each piece begins with zero states. Scores are those of whole sequences.
-        first_bias: of the layer that reads the cell: "zeros", or the task's "shares", so that the
-            first updates need not be spent on them.
         source: what `tasks.source` tells of the files that the task reads.
         small: number of sequences kept of each part, None for all.
         compiled: whether XLA compiles the training step.
@@ -55,7 +53,6 @@ class Run:
     batch_size: int = 8
     buckets: int = 4
     excerpt: int | None = None
-    first_bias: str = "zeros"
     source: str = ""
     small: int | None = None
     compiled: bool = True
@@ -68,7 +65,7 @@ def draw_rates(count: int, low: float = -12.0, high: float = -6.0) -> list[float
 
 
 def build(task: Task, run: Run) -> keras.Model:
-    """The cell, and one dense layer that reads it."""
+    """The cell, and one dense layer that reads it and begins with the shares of the outputs."""
     inputs, lengths = keras.Input((None, task.input_dim)), keras.Input((), dtype="int32")
     layer = kg.GatedRNN(
         run.units,
@@ -77,8 +74,9 @@ def build(task: Task, run: Run) -> keras.Model:
         weight_noise=run.weight_noise,
         name="cell",
     )
-    first = keras.initializers.Constant(task.shares if run.first_bias == "shares" else 0.0)
-    reads = keras.layers.Dense(task.outputs, bias_initializer=first)
+    # So that the first hundreds of updates need not be spent on finding out how rare a key is.
+    shares = keras.initializers.Constant(task.shares)
+    reads = keras.layers.Dense(task.outputs, bias_initializer=shares)
     outputs = reads(layer(inputs, lengths=lengths))
     return keras.Model([inputs, lengths], outputs)
 
