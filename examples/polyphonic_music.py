@@ -42,8 +42,8 @@ SETTINGS = {
     "muse": LONG,
     "piano": LONG,
 }
-# What --search found for tanh, GRU and LSTM: 10 draws, 20 epochs each, one seed, excerpts of 100, half
-# an hour. What it leaves in --out/rates.json goes before these. The set chorales has those of jsb.
+# What --search found for tanh, GRU and LSTM: 10 draws, 20 epochs each, excerpts of 100, one seed,
+# half an hour. What it leaves in --out/rates.json goes before these. chorales has those of jsb.
 FOUND = {
     "jsb": (8.08e-4, 1.68e-3, 1.47e-3),
     "nottingham": (8.08e-4, 1.68e-3, 1.47e-3),
