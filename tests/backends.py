@@ -2,7 +2,7 @@
 
     python tests/backends.py
 
-runs the files below on TensorFlow, JAX and torch, one after another (some fifteen minutes on two
+runs the files below on TensorFlow, JAX and torch, one after another (some twenty minutes on two
 cores). Not a test itself.
 """
 
@@ -15,6 +15,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 HOME = Path(__file__).parents[1]
@@ -36,22 +37,25 @@ ABOUT = {
     "any specification, compiled by XLA": "test_layer_random",
     "compiled by XLA, every named cell": "test_xla",
 }
+WHOLE = ("test_matrix",)  # all 128 ways to call a layer, not only the eight of every day
 
 
-def ran(backend: str, folder: Path) -> ElementTree.Element:
-    """Runs the tests on a backend; returns their results."""
-    file = folder / f"{backend}.xml"
-    paths = [f"tests/{name}.py" for name in ABOUT.values()]
+def ran(backend: str, folder: Path) -> list[ElementTree.Element]:
+    """Runs the tests on a backend; returns their results: the short form of all, then WHOLE."""
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", f"--junitxml={file}", *paths]
-    subprocess.run(command, cwd=HOME, env=environment, check=False)
-    return ElementTree.parse(file).getroot()
+    short = [f"tests/{name}.py" for name in ABOUT.values()]
+    whole = ["-m", "long", *(f"tests/{name}.py" for name in WHOLE)]
+    files = [folder / f"{backend}_{form}.xml" for form in ("short", "whole")]
+    for file, chosen in zip(files, (short, whole), strict=True):
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", f"--junitxml={file}"]
+        subprocess.run([*command, *chosen], cwd=HOME, env=environment, check=False)
+    return [ElementTree.parse(file).getroot() for file in files]
 
 
-def counted(results: ElementTree.Element) -> dict[str, tuple[Counter, Counter]]:
+def counted(results: list[ElementTree.Element]) -> dict[str, tuple[Counter, Counter]]:
     """By test file: how many passed, failed and were skipped; and why they were skipped."""
     found: dict = {name: (Counter(), Counter()) for name in ABOUT.values()}
-    for case in results.iter("testcase"):
+    for case in chain.from_iterable(part.iter("testcase") for part in results):
         name = case.get("classname", "").split(".")[-1]
         ends, reasons = found[name]
         skipped = case.find("skipped")

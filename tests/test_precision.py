@@ -51,6 +51,8 @@ def test_gradients_are_near_those_of_float32(name, masked):
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("unroll", [False, True])
 def test_types_are_those_of_keras(policy, unroll):
+    if BACKEND == "jax" and policy == "float64":
+        pytest.skip("JAX has float64 where JAX_ENABLE_X64 is set; Keras's layers fail alike")
     arguments = {"return_state": True, "dtype": policy, "unroll": unroll, **QUICK}
     found = []
     for layer in (kg.GatedLSTM(U, **arguments), keras.layers.LSTM(U, **arguments)):
