@@ -70,7 +70,7 @@ def paper(sets) -> list[Sheet]:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_options(parser)
+    add_options(parser, seeds=5)
     parser.add_argument("--data", type=Path, help="folder of the four sets; default: chorales")
     parser.add_argument("--sets", nargs="+", choices=SETTINGS, help="some of them")
     options = parser.parse_args()

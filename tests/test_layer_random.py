@@ -1,7 +1,9 @@
 """Random specifications and options: built, trained a step under XLA, saved, loaded, compared.
 
 The environment variable KERAS_GATED_RANDOM sets how many (1 unless given: XLA takes ten seconds
-for each). Up to six are layers of one model, which is compiled and saved once.
+for each), KERAS_GATED_FIRST which is the first. Up to six are layers of one model, which is
+compiled and saved once. TensorFlow keeps what it compiled, 0.3 GB for six, until the process ends:
+more than a few hundred are run in parts (CONTRIBUTING.md has the command).
 """
 
 import json
@@ -19,7 +21,8 @@ import keras_gated as kg
 F, B = 3, 4
 CASES = int(os.environ.get("KERAS_GATED_RANDOM", 1))
 EACH = min(CASES, 6)
-TESTS = -(-CASES // EACH)
+FIRST = int(os.environ.get("KERAS_GATED_FIRST", 0)) // EACH
+SEEDS = range(FIRST, FIRST + -(-CASES // EACH))
 KERNELS = st.sampled_from(["dense", "diagonal", None])
 ACTIVATIONS = st.sampled_from([None, "tanh", "sigmoid", "hard_sigmoid", "relu", "softsign", "gelu"])
 
@@ -86,9 +89,14 @@ options = {
 
 
 def arguments_of_a_layer(spec: dict, given: dict) -> dict | None:
-    """What GatedRNN may take, or None where the specification is none."""
+    """What GatedRNN may take, or None where the specification is none.
+
+    A norm over two or three units divides by a difference that may be little but rounding: there
+    float32 has no five digits, eager or compiled (float64 has thirteen).
+    """
+    units = given["units"] + 4 * given["layer_norm"]
     try:
-        return {"spec": kg.CellSpec(**spec), **given}
+        return {"spec": kg.CellSpec(**spec), **given, "units": units}
     except ValueError:
         return None
 
@@ -171,7 +179,7 @@ def as_text(config: dict) -> str:
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch compiles nothing by XLA")
-@pytest.mark.parametrize("seed", range(TESTS))
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.usefixtures("drawn_alike")
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # behind an output gate that is 0
 def test_any_layer(seed, tmp_path):
