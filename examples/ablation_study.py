@@ -40,7 +40,7 @@ def main():
     add_cell_options(parser, CELLS, VANILLA, TASKS)
     options = parser.parse_args()
     plan = Comparison.of_equal_size("Gates removed", options, SETTINGS, RATE)
-    search_or_compare(plan, options, search_epochs=20)
+    search_or_compare(plan, options, search_epochs=30)
 
 
 if __name__ == "__main__":
