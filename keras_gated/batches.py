@@ -58,7 +58,8 @@ class PaddedBatches(keras.utils.PyDataset):
     length 0 and weight 0. So a compiled training step is compiled once for each length, and padding
     changes no number: a gated layer that is given the lengths stands still behind the end.
 
-    Conventions: shuffled anew before each epoch, within and among the lengths.
+    Conventions: shuffled anew before each epoch, within and among the lengths. For `fit` and
+    `evaluate`; what `predict` returns has the rows in the order of the batches, and the filling.
     Differs from `keras.utils.pad_sequences`, which makes one array of the longest length.
 
     Args:
@@ -68,8 +69,9 @@ class PaddedBatches(keras.utils.PyDataset):
         batch_size: int > 0.
         buckets: int, how many lengths to pad to (`bucket_lengths` finds them), or the lengths.
         with_lengths: bool. Whether the model takes the lengths beside the sequences.
-        shuffle: bool.
-        seed: int, of the shuffling.
+        shuffle: bool. Keras's `fit` shuffles the batches themselves again, by its own seed, unless
+            it is given shuffle=False.
+        seed: int, of the shuffling here.
         **kwargs: as `keras.utils.PyDataset`: workers, use_multiprocessing, max_queue_size.
 
     Returns:

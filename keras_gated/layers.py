@@ -232,9 +232,11 @@ class GatedRNN(keras.layers.RNN):
         return last, outputs, [*states, *before]
 
     def compute_mask(self, _, mask):
-        """Returns the mask of what comes out: that of the sequences where sequences come out."""
-        # Keras 3.16 drops it here, after which a second layer would run over the padding.
+        """Returns the mask of the sequences in the order of the outputs, None of what is none."""
+        # Keras 3.16 drops it here, after which a second layer would run over the padding. Keras
+        # before leaves it in the order of the inputs, though backwards the last comes out first.
         mask = keras.tree.flatten(mask)[0] if self.return_sequences else None
+        mask = ops.flip(mask, axis=1) if mask is not None and self.go_backwards else mask
         return [mask, *(None for _ in self.state_size)] if self.return_state else mask
 
     # What does not exist for recurrent layers

@@ -114,6 +114,27 @@ def test_two_layers_stand_still_behind_the_end(state):
     assert_close(model(longer), model(ids), "xla", "padding")
 
 
+@pytest.mark.parametrize("backwards", [(True, False), (False, True), (True, True)])
+def test_two_layers_of_which_one_runs_backwards(backwards):
+    """A row with padding is the row alone: the mask is turned round with the outputs."""
+    this = case("lstm")
+    layers = [
+        kg.GatedLSTM(U, return_sequences=True, go_backwards=way, seed=k)
+        for k, way in enumerate(backwards)
+    ]
+    x = np.where(MASK[..., None], this.x, 0.0).astype("float32")
+    found = layers[1](layers[0](keras.layers.Masking()(x)))
+    for row, length in enumerate(LENGTHS):
+        if length:
+            alone = layers[1](layers[0](x[row : row + 1, :length]))
+            ours = (
+                found[row : row + 1, :length]
+                if backwards[0] == backwards[1]
+                else (found[row : row + 1, T - length :])
+            )
+            assert_close(ours, alone, "xla", f"row {row}")
+
+
 def test_a_mask_goes_on_whatever_keras_own_layers_do(monkeypatch):
     """As in Keras 3.16, whose recurrent layers drop it."""
 

@@ -63,7 +63,7 @@ def check(pair, mask, sequences, state, backwards, stateful, unroll, zero, start
     if BACKEND == "torch" and unroll and backwards and mask is not None:
         with pytest.raises(AttributeError, match="'tuple' object has no attribute 'shape'"):
             layers[1](np.zeros((B, T, F), FINEST), mask=mask)  # Keras's own loop cannot do this
-        return
+        layers[1] = stock(U, **own, **QUICK, **{**arguments, "unroll": False}, dtype=FINEST)
     for layer in layers:
         layer.build((B, T, F))
     weights = [0.6 * rng.standard_normal(w.shape) for w in layers[1].trainable_weights]

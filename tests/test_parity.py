@@ -161,14 +161,56 @@ def carried(mine, theirs, x, **call):
 
 
 @pairs
-@pytest.mark.parametrize("merge_mode", ["concat", "sum"])
-def test_inside_bidirectional(pair, merge_mode):
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave", None])
+@pytest.mark.parametrize("with_states", [False, True])
+def test_inside_bidirectional(pair, merge_mode, with_states):
     ours, stock, own = PAIRS[pair]
-    wrap = keras.layers.Bidirectional
+    wrap, given = keras.layers.Bidirectional, {"return_sequences": True, **own}
     mine, theirs = (
-        wrap(make(U, return_sequences=True, **own), merge_mode=merge_mode) for make in (ours, stock)
+        wrap(make(U, return_state=with_states, **given), merge_mode=merge_mode)
+        for make in (ours, stock)
     )
-    carried(mine, theirs, data(pair)[0], mask=masks()["holes"])
+    x, call = data(pair, initial_state=with_states)
+    if with_states:
+        state = call["initial_state"]
+        call = {
+            "initial_state": [keras.ops.convert_to_tensor(k * s) for k in (1, 0.5) for s in state]
+        }
+    carried(mine, theirs, x, mask=masks()["holes"], **call)
+
+
+class EncoderDecoder(keras.Model):
+    """Reads a sequence and writes one, from the states it ended in; both share a dense layer."""
+
+    def __init__(self, make, own):
+        super().__init__()
+        self.encoder = make(U, return_state=True, **own)
+        self.decoder = make(U, return_sequences=True, **own)
+        self.shared = keras.layers.Dense(F)
+
+    def call(self, x):
+        _, *states = self.encoder(self.shared(x))
+        return self.decoder(self.shared(x[:, :-1]), initial_state=states)
+
+
+@pairs
+def test_an_encoder_and_a_decoder_in_a_model_of_ones_own(pair):
+    """Forward and gradients."""
+    ours, stock, own = PAIRS[pair]
+    mine, theirs = (EncoderDecoder(make, {**own, **QUICK}) for make in (ours, stock))
+    x, _ = data(pair)
+    for model in (mine, theirs):
+        model(x)
+    rng = np.random.default_rng(8)
+    theirs.set_weights([0.6 * rng.standard_normal(w.shape) for w in theirs.get_weights()])
+    mine.set_weights(theirs.get_weights())
+    upstream = rng.standard_normal((B, T - 1, U)).astype("float32")
+    ((found,), slopes, _), ((expected,), others, _) = (
+        run_and_differentiate(model, x, upstream) for model in (mine, theirs)
+    )
+    assert_close(found, expected, "keras float32", "outputs")
+    for weight, a, b in zip(mine.trainable_weights, slopes, others, strict=True):
+        assert_close(a, b, "keras float32", weight.path)
 
 
 @pairs

@@ -99,6 +99,16 @@ def test_the_memory_counts_on_where_16_bits_stand_still(policy, arguments):
     assert np.float16(1.0) + np.float16(2.0**-12) == 1.0
 
 
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru_cho", "min_gru"])
+def test_all_in_16_bits_is_near_the_witness(name, policy):
+    """Where the states are rounded at each time step, too."""
+    this = case(name).until(5)
+    found = this.layer(dtype=policy)(this.x, initial_state=this.initial_state)
+    assert keras.backend.standardize_dtype(found.dtype) == policy
+    assert_close(keras.ops.cast(found, "float32"), this.expected[0], f"mixed_{policy}", name)
+
+
 def test_what_overflows_in_16_bits_does_not_in_the_memory():
     candidate = kg.Candidate(activation="linear", recurrent_kernel=None)
     spec = kg.CellSpec(

@@ -120,6 +120,19 @@ def test_layer_round_trip(key, tmp_path):
     assert type(check_round_trip(layer, tmp_path)) is type(layer)
 
 
+@pytest.mark.parametrize("key", ["lstm cut", "gru", "custom"])
+def test_weights_alone_in_a_file(key, tmp_path):
+    """Into a model that was made anew, and not into one of another cell."""
+    models = [keras.Sequential([keras.Input((T, F)), LAYERS[key]()]) for _ in range(2)]
+    x = np.random.default_rng(0).standard_normal((B, T, F)).astype("float32")
+    models[0].save_weights(tmp_path / "model.weights.h5")
+    models[1].load_weights(tmp_path / "model.weights.h5")
+    assert_close(models[1](x), models[0](x), "reload", key)
+    other = keras.Sequential([keras.Input((T, F)), kg.GatedRNN(U + 1, "elman")])
+    with pytest.raises(ValueError, match=r"expected|shape|variables"):
+        other.load_weights(tmp_path / "model.weights.h5")
+
+
 @layers
 def test_from_config_gives_an_equal_layer(key):
     layer = LAYERS[key]()

@@ -189,9 +189,30 @@ def test_what_is_done_is_not_done_again_and_what_fails_costs_no_other(tmp_path, 
     assert tried == [0, 1, 2, 1]
 
 
+def test_an_address_is_that_of_a_cluster(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setitem(
+        engines.ENGINES, "ray", lambda runs, data, **given: asked.append(given) or []
+    )
+    given = options(engine=None, address="HOST:6379")
+    carry_out.carry_out([RUN], results.Results(tmp_path / "r.jsonl"), given)
+    assert asked == [{"workers": 1, "address": "HOST:6379"}]
+
+
+def test_a_run_on_another_backend_is_another_run(monkeypatch):
+    units, rates = {("tones", "gru"): 4}, {("tones", "gru"): 1e-3}
+    plan = comparison.Comparison("Tones", {"gru": "GRU"}, "gru", units, {"tones": {}}, rates)
+    mine = plan.run("tones", "gru", 0)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "another")
+    assert replace(mine, backend="another") == plan.run("tones", "gru", 0) != mine
+
+
 def engine_gives(name: str, **given) -> list[dict]:
-    """Two runs of a task that every process knows, by seed."""
-    runs = [replace(RUN, task="digits", small=30, seed=seed) for seed in range(2)]
+    """Two runs of a task that every process knows, by seed, one of them compiled."""
+    runs = [
+        replace(RUN, task="digits", small=30, seed=seed, compiled=compiled)
+        for seed, compiled in enumerate([False, True])
+    ]
     ended = dict(engines.ENGINES[name](runs, None, **given))
     for result in ended.values():
         if isinstance(result, Exception):

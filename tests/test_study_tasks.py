@@ -322,6 +322,12 @@ def test_copying_and_what_is_known_of_it():
     guesses = {name: np.broadcast_to(np.float32(v), x.shape) for name, v in logits.items()}
     found = {name: np.mean(task.score(y, guess)) for name, guess in guesses.items()}
     assert found == pytest.approx(task.floors(), abs=1e-2)
+    guessed = np.where(y > 0, np.random.default_rng(1).integers(1, 9, y.shape), 0)
+    right = {
+        "classes by their share": (y == 0).mean(),
+        "all but the symbols known": (y == guessed).mean(),
+    }
+    assert right == pytest.approx(task.right(), abs=5e-3)
 
 
 def test_the_published_floor_of_copying():

@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
         "--engine", choices=ENGINES, help="where runs run; cores, but with --smoke here"
     )
     parser.add_argument("--workers", type=int, help="processes of --engine cores; all cores")
-    parser.add_argument("--address", help="of a running Ray cluster; else one is started here")
+    parser.add_argument("--address", help="of a running Ray cluster: --engine ray there")
     parser.add_argument("--smoke", action="store_true", help="few sequences, epochs; no XLA")
     parser.add_argument("--search", action="store_true", help="look for the learning rates")
 
@@ -46,6 +46,7 @@ def carry_out(runs: Sequence[Run], results: Results, options, data: Path | None 
     missing, failed = results.missing(runs), 0
     console = Console(stderr=True)
     usual = "here" if options.smoke else "cores"  # processes take long to start
+    usual = "ray" if options.address else usual
     engine, data = ENGINES[options.engine or usual], data and data.resolve()
     with Progress(*COLUMNS, console=console) as progress:
         bar = progress.add_task("runs", total=len(missing))

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import keras
 import numpy as np
 from rich.console import Console
 
@@ -68,7 +69,7 @@ class Comparison:
 
     def run(self, task: str, cell: str, seed: int, **changed) -> Run:
         given = {"learning_rate": self.rates.get((task, cell)), **self.settings[task], **changed}
-        given["source"] = tasks.source(task, self.data)
+        given |= {"source": tasks.source(task, self.data), "backend": keras.backend.backend()}
         return Run(task, cell, self.units[task, cell], seed, **given)
 
     def runs(self, seeds: int) -> list[Run]:

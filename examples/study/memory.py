@@ -82,7 +82,12 @@ def copying(folder: Path | None = None, length: int = 100, seed: int = 0, sizes=
         "all but the symbols known": share * math.log(SYMBOLS),
     }
     unit = "nats per time step"
-    return classification("copying", **parts, outputs=SYMBOLS + 2, unit=unit, floors=known.copy)
+    right = {
+        "classes by their share": 1 - share,
+        "all but the symbols known": 1 - share + share / SYMBOLS,
+    }
+    told = {"floors": known.copy, "right": right.copy}
+    return classification("copying", **parts, outputs=SYMBOLS + 2, unit=unit, **told)
 
 
 def copies(rng: np.random.Generator, count: int, length: int) -> Part:

@@ -38,6 +38,7 @@ class Run:
         source: what `tasks.source` tells of the files that the task reads.
         small: number of sequences kept of each part, None for all.
         compiled: whether XLA compiles the training step.
+        backend: of Keras.
     """
 
     task: str
@@ -56,6 +57,7 @@ class Run:
     source: str = ""
     small: int | None = None
     compiled: bool = True
+    backend: str = "tensorflow"
 
 
 def draw_rates(count: int, low: float = -12.0, high: float = -6.0) -> list[float]:
