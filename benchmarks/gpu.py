@@ -40,13 +40,13 @@ class Part(NamedTuple):
 
 XLA = ("jax", "tensorflow")
 PARTS = (
-    Part("ceilings", XLA, 20),
-    Part("torch", ("torch",), 45),
-    Part("jax", ("jax",), 190),
-    Part("at once", XLA, 45),
-    Part("compilation", XLA, 50),
+    Part("ceilings", XLA, 35),
+    Part("torch", ("torch",), 60),
+    Part("jax", ("jax",), 220),
+    Part("at once", XLA, 60),
+    Part("compilation", XLA, 55),
     Part("tensorflow", ("tensorflow",), 70),
-    Part("torch.compile", ("torch",), 80),
+    Part("torch.compile", ("torch",), 60),
 )
 
 

@@ -39,7 +39,9 @@ def heading(title: str, about: dict, text: str) -> list[str]:
     """Returns the first lines of a page: what was run, where, with what; and what is shown."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     ran = f"`{about['command']}`, {about['date']}; {about['machine']}; seed {about['seed']}. "
-    return [f"# {title}", "", f"{ran}Keras backend: {about['backend']}. {versions}.", "", text]
+    remark = ["", about["remark"]] if "remark" in about else []  # put in by hand
+    ran += f"Keras backend: {about['backend']}. {versions}."
+    return [f"# {title}", "", ran, *remark, "", text]
 
 
 def table(head: list, rows: list) -> list[str]:

@@ -83,6 +83,23 @@ def compare(ours, theirs, name: str) -> None:
         assert_close(a, b, f"keras {FINEST}", f"{name}: tensor {index}")
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="it is JAX's loop that takes several steps")
+@pytest.mark.parametrize(
+    "together", [3, 4, 16]
+)  # that divide time, that do not, more than there are
+def test_several_steps_in_one_pass_of_the_loop(together, monkeypatch):
+    """As on an accelerator."""
+    import jax
+
+    from keras_gated.recurrence import on_jax
+
+    monkeypatch.setattr(on_jax, "accelerated", lambda: True)
+    monkeypatch.setattr(on_jax, "STEPS_TOGETHER", together)
+    test_gradient_under_masks_equals_that_of_keras_loop("lstm_peephole")
+    this, (ours, _) = both("gru")
+    assert f"unroll={together}" in str(jax.make_jaxpr(ours)(this.x))
+
+
 @pytest.mark.parametrize("name", ["lstm_peephole", "gru", "gru_cho", "slim_lstm5", "mut3", "t_gru"])
 def test_backwards_equals_keras_loop(name):
     this, layers = both(name, go_backwards=True)

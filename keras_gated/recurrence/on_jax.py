@@ -5,6 +5,10 @@ import jax.numpy as jnp
 
 SLOPES_AHEAD = False  # XLA fuses the slopes into the loop over time
 
+# Time steps in one pass of the loop on an accelerator. One step is a few kernels of microseconds, and
+# a pass hands its kernels to the device together: docs/gpu.md has what that gains.
+STEPS_TOGETHER = 8
+
 
 def accelerated() -> bool:
     """Whether it computes on an accelerator, such as a GPU."""
@@ -13,7 +17,8 @@ def accelerated() -> bool:
 
 def loop(step, carry, xs, reverse: bool = False):
     """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
-    return jax.lax.scan(step, list(carry), list(xs), reverse=reverse)
+    together = STEPS_TOGETHER if accelerated() else 1
+    return jax.lax.scan(step, list(carry), list(xs), reverse=reverse, unroll=together)
 
 
 def with_gradient(forward, backward, tensors):
