@@ -19,4 +19,13 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 THREADS = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
 for _name in THREADS:
     os.environ.setdefault(_name, "1")
+# What glibc reads where a process of --engine cores starts: memory that one update gave back is
+# kept for the next, so that the kernel need not clear it anew; one machine took 0.6 of the time so.
+KEPT = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
+for _name, _value in KEPT.items():
+    os.environ.setdefault(_name, _value)
 SETTINGS = {name: os.environ[name] for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", *THREADS)}

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 SLOPES_AHEAD = False  # XLA fuses the slopes into the loop over time
 
-# Time steps in one pass of the loop on an accelerator. One step is a few kernels of microseconds, and
-# a pass hands its kernels to the device together: docs/gpu.md has what that gains.
+# Time steps in one pass of the loop on an accelerator: a step is a few kernels of microseconds, and
+# a pass hands its kernels to the device together. docs/gpu.md has what that gains.
 STEPS_TOGETHER = 8
 
 
