@@ -340,6 +340,20 @@ class GatedCell(CellWeights):
         """Whether a reset gate acts after the recurrent product."""
         return self.spec.candidate.reset_after
 
+    # What does not exist for recurrent layers
+
+    def quantize(self, mode=None, **kwargs):
+        raise NotImplementedError(
+            f"{self.name} cannot be quantised in Keras. Received: mode={mode!r}. Export it in "
+            "int8 with keras_gated.quantize_onnx(model, path)."
+        )
+
+    def enable_lora(self, rank=None, **kwargs):
+        raise NotImplementedError(
+            f"{self.name} has no LoRA. Received: rank={rank!r}. Set `trainable = False` on what is "
+            "to stay, and train the rest."
+        )
+
     # Saving
 
     def get_config(self):

@@ -239,19 +239,7 @@ class GatedRNN(keras.layers.RNN):
         mask = ops.flip(mask, axis=1) if mask is not None and self.go_backwards else mask
         return [mask, *(None for _ in self.state_size)] if self.return_state else mask
 
-    # What does not exist for recurrent layers
-
-    def quantize(self, mode=None, **kwargs):
-        raise NotImplementedError(
-            f"{self.name} cannot be quantised in Keras. Received: mode={mode!r}. Export it in "
-            "int8 with keras_gated.quantize_onnx(model, path)."
-        )
-
-    def enable_lora(self, rank=None, **kwargs):
-        raise NotImplementedError(
-            f"{self.name} has no LoRA. Received: rank={rank!r}. Set `trainable = False` on what is "
-            "to stay, and train the rest."
-        )
+    quantize, enable_lora = GatedCell.quantize, GatedCell.enable_lora  # which refuse
 
     # Saving
 

@@ -149,6 +149,27 @@ def test_a_mask_goes_on_whatever_keras_own_layers_do(monkeypatch):
     test_nothing_carries_a_mask_where_no_sequence_comes_out()
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'bidirectional.* does not support masking:UserWarning")
+def test_behind_keras_own_wrappers_each_layer_is_given_the_mask(monkeypatch):
+    """`Bidirectional` of Keras 3.16 drops it, whatever is inside."""
+    made = keras.layers.Bidirectional.__init__
+
+    def dropping(self, *args, **kwargs):
+        made(self, *args, **kwargs)
+        self.supports_masking = False
+
+    monkeypatch.setattr(keras.layers.Bidirectional, "__init__", dropping)
+    monkeypatch.setattr(keras.layers.Bidirectional, "compute_mask", lambda *_: None)
+    first = keras.layers.Bidirectional(kg.GatedLSTM(U, return_sequences=True, seed=1))
+    second, x = kg.GatedGRU(U, seed=2), case("lstm").x
+    found = second(first(x, mask=MASK), mask=MASK)
+    assert apart(found, second(first(x, mask=MASK))) > 1e-3
+    for row, length in enumerate(LENGTHS):
+        if length:
+            alone = second(first(x[row : row + 1, :length]))
+            assert_close(found[row : row + 1], alone, "xla", f"row {row}")
+
+
 def test_nothing_carries_a_mask_where_no_sequence_comes_out():
     layer = kg.GatedLSTM(U, return_state=True)
     layer.build((B, T, F))

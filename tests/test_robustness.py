@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -112,13 +113,24 @@ def test_a_long_masked_tail_changes_nothing(name):
 # Programs ---------------------------------------------------------------------------------------
 
 
-def test_inference_from_several_threads():
-    this = case("lstm")
-    layer = this.layer()
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("lstm", {}), ("fgr", {}), ("lstm", {"layer_norm": True})]
+)
+def test_inference_from_several_threads(name, arguments, compiled):
+    """In the engine and in Keras's loop."""
+    this = case(name)
+    layer = kg.GatedRNN(U, name, seed=1, **arguments) if arguments else this.layer()
+    model = keras.Sequential([keras.Input((None, F)), layer])
+    model.compile(jit_compile=BACKEND != "torch")
     inputs = [this.x[:, :4] * scale for scale in np.linspace(0.1, 2.0, 16)]
-    expected = [keras.ops.convert_to_numpy(layer(x)) for x in inputs]
+
+    def told(x):
+        return keras.ops.convert_to_numpy(model.predict_on_batch(x) if compiled else layer(x))
+
+    expected = [told(x) for x in inputs]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda x: keras.ops.convert_to_numpy(layer(x)), inputs * 3))
+        found = list(pool.map(told, inputs * 3))
     for a, b in zip(found, expected * 3, strict=True):
         assert_close(a, b, "reload", "thread")
 
@@ -222,10 +234,20 @@ def test_a_layer_can_be_frozen_midway():
     assert len(first.trainable_weights) == 3
 
 
-def test_what_recurrent_layers_do_not_have_is_refused():
-    layer = kg.GatedLSTM(U, name="cell")
-    layer.build((B, T, F))
+@pytest.mark.parametrize("make", [kg.GatedLSTM, kg.GatedCell])
+def test_what_recurrent_layers_do_not_have_is_refused(make):
+    layer = make(U, name="cell")
+    layer.build((B, F) if make is kg.GatedCell else (B, T, F))
     with pytest.raises(NotImplementedError, match=r"cell cannot be quantised.*mode='int8'.*_onnx"):
         layer.quantize("int8")
     with pytest.raises(NotImplementedError, match="cell has no LoRA. Received: rank=4. Set"):
         layer.enable_lora(4)
+
+
+def test_a_model_that_is_quantised_warns_and_says_what_to_do():
+    model = keras.Sequential([keras.Input((None, F)), kg.GatedLSTM(U), keras.layers.Dense(1)])
+    with warnings.catch_warnings(record=True) as told:  # of the input, too
+        warnings.simplefilter("always")
+        model.quantize("int8")
+    assert any("gated_cell cannot be quantised in Keras" in str(w.message) for w in told)
+    assert model.layers[-1].quantization_mode == "int8"

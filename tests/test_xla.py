@@ -36,12 +36,14 @@ def test_compiled_equals_eager(name):
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "t_lstm", "fgr"])
-def test_compiled_equals_eager_under_a_mask(name):
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("arguments", [{}, {"go_backwards": True, "zero_output_for_mask": True}])
+def test_compiled_equals_eager_under_a_mask(name, jit_compile, arguments):
     this = case(name)
-    mask = np.random.default_rng(3).random(this.x.shape[:2]) < 0.6
-    mask[0], mask[2] = np.arange(T) < 4, False
-    layer = this.layer()
-    compiled = tf.function(lambda x, mask: layer(x, mask=mask), jit_compile=True)
+    mask = np.random.default_rng(3).random(this.x.shape[:2]) < 0.6  # holes
+    mask[0], mask[1], mask[2] = np.arange(T) < 4, np.arange(T) >= 5, False
+    layer = this.layer(**arguments)
+    compiled = tf.function(lambda x, mask: layer(x, mask=mask), jit_compile=jit_compile)
     found = compiled(tf.constant(this.x), tf.constant(mask))
     assert_close(found, layer(this.x, mask=mask), "xla", name)
 
