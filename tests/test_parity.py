@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import FINEST, QUICK, B, F, T, U, assert_close, case, run_and_differentiate
+from helpers import FINEST, QUICK, B, F, T, U, assert_close, case, largest, run_and_differentiate
 
 import keras_gated as kg
 
@@ -14,6 +14,7 @@ PAIRS = {
     "elman": (lambda n, **a: kg.GatedRNN(n, "elman", **a), keras.layers.SimpleRNN, {}),
 }
 pairs = pytest.mark.parametrize("pair", PAIRS)
+FINE = {**QUICK, "dtype": FINEST}
 
 
 def masks() -> dict:
@@ -109,11 +110,15 @@ def check_numbers_and_gradient(pair, mask, **arguments):
     """In the finest precision there is, where a difference is none of rounding."""
     x, call = data(pair, FINEST)
     upstream = np.random.default_rng(9).standard_normal((B, T, U))
-    state = call["initial_state"]
-    found = [
-        run_and_differentiate(layer, x, upstream, state, mask=mask)
-        for layer in both(pair, FINEST, return_sequences=True, **arguments)
-    ]
+    layers = both(pair, FINEST, return_sequences=True, **arguments)
+    compare_gradients(layers, x, upstream, call["initial_state"], mask=mask)
+
+
+def compare_gradients(layers, x, upstream, state, **call):
+    """Of ours and Keras's, by all weights, on each of which the outputs depend, and all states."""
+    found = [run_and_differentiate(layer, x, upstream, state, **call) for layer in layers]
+    slopes = found[1][1]
+    assert slopes and min(map(largest, slopes)) > 1e-3
     for kind, ours, stock in zip(("result", "weight", "state"), *found, strict=True):
         for index, (a, b) in enumerate(zip(ours, stock, strict=True)):
             assert_close(a, b, f"keras {FINEST}", f"{kind} {index}")
@@ -151,13 +156,27 @@ def test_unrolled_and_stateful(pair):
 # Inside other layers ----------------------------------------------------------------------------
 
 
-def carried(mine, theirs, x, **call):
-    """Calls both, carries the weights over and compares."""
-    theirs(x, **call)
-    mine(x, **call)
-    mine.set_weights([w + 0.1 for w in theirs.get_weights()])
-    theirs.set_weights(mine.get_weights())
-    check_equal(mine, theirs, x, **call)
+class SideBySide:
+    """A built layer with all its results in one (B, ...), so that a gradient is of them all."""
+
+    def __init__(self, layer):
+        self.layer, self.trainable_weights = layer, layer.trainable_weights
+        self.trainable_variables = layer.trainable_variables
+
+    def __call__(self, x, **call):
+        results = keras.tree.flatten(self.layer(x, **call))
+        return keras.ops.concatenate([keras.ops.reshape(y, (len(y), -1)) for y in results], axis=-1)
+
+
+def carried(mine, theirs, x, initial_state=None, **call):
+    """Builds both, carries random weights over and compares numbers and gradients, in FINEST."""
+    for layer in (mine, theirs):
+        layer.build(keras.tree.map_structure(np.shape, x))
+    layers, rng = [SideBySide(layer) for layer in (mine, theirs)], np.random.default_rng(8)
+    theirs.set_weights([0.6 * rng.standard_normal(w.shape) for w in theirs.get_weights()])
+    mine.set_weights(theirs.get_weights())
+    upstream = rng.standard_normal(layers[0](x, **call).shape)
+    compare_gradients(layers, x, upstream, initial_state, **call)
 
 
 @pairs
@@ -165,18 +184,14 @@ def carried(mine, theirs, x, **call):
 @pytest.mark.parametrize("with_states", [False, True])
 def test_inside_bidirectional(pair, merge_mode, with_states):
     ours, stock, own = PAIRS[pair]
-    wrap, given = keras.layers.Bidirectional, {"return_sequences": True, **own}
+    given = {"return_sequences": True, "return_state": with_states, **own, **FINE}
     mine, theirs = (
-        wrap(make(U, return_state=with_states, **given), merge_mode=merge_mode)
+        keras.layers.Bidirectional(make(U, **given), merge_mode=merge_mode, dtype=FINEST)
         for make in (ours, stock)
     )
-    x, call = data(pair, initial_state=with_states)
-    if with_states:
-        state = call["initial_state"]
-        call = {
-            "initial_state": [keras.ops.convert_to_tensor(k * s) for k in (1, 0.5) for s in state]
-        }
-    carried(mine, theirs, x, mask=masks()["holes"], **call)
+    x, call = data(pair, FINEST)
+    state = [k * s for k in (1, 0.5) for s in call["initial_state"]] if with_states else None
+    carried(mine, theirs, x, state, mask=masks()["holes"])
 
 
 class EncoderDecoder(keras.Model):
@@ -216,9 +231,22 @@ def test_an_encoder_and_a_decoder_in_a_model_of_ones_own(pair):
 @pairs
 def test_inside_time_distributed(pair):
     ours, stock, own = PAIRS[pair]
-    x = np.random.default_rng(6).standard_normal((2, 4, 3, F)).astype("float32")
+    x = np.random.default_rng(6).standard_normal((2, 4, 3, F)).astype(FINEST)
     wrap = keras.layers.TimeDistributed
-    carried(wrap(ours(U, **own)), wrap(stock(U, **own)), x)
+    carried(*(wrap(make(U, **own, **FINE), dtype=FINEST) for make in (ours, stock)), x)
+
+
+@pairs
+def test_one_layer_for_two_inputs(pair):
+    """Of two lengths: its weights have the gradient of both."""
+    ours, stock, own = PAIRS[pair]
+    inputs = [keras.Input((time, F), dtype=FINEST) for time in (T, T - 3)]
+    models = []
+    for make in (ours, stock):
+        shared = make(U, **own, **FINE)
+        models.append(keras.Model(inputs, [shared(x) for x in inputs]))
+    x, _ = data(pair, FINEST)
+    carried(*models, [x, x[::-1, 3:]])
 
 
 CELLS = [
@@ -233,19 +261,22 @@ cells = pytest.mark.parametrize(("spec", "stock", "own"), CELLS, ids=[row[0] for
 @cells
 def test_cell_inside_keras_rnn(spec, stock, own):
     mine, theirs = (
-        keras.layers.RNN(cell, return_sequences=True, return_state=True)
-        for cell in (kg.GatedCell(U, spec), stock(U, **own))
+        keras.layers.RNN(cell, return_sequences=True, return_state=True, dtype=FINEST)
+        for cell in (kg.GatedCell(U, spec, **FINE), stock(U, **own, **FINE))
     )
-    carried(mine, theirs, data(spec)[0], mask=masks()["right"])
+    x, call = data(spec, FINEST)
+    carried(mine, theirs, x, call["initial_state"], mask=masks()["right"])
 
 
 @cells
 def test_cell_inside_stacked_cells(spec, stock, own):
     mine, theirs = (
-        keras.layers.RNN(keras.layers.StackedRNNCells(stack), return_sequences=True)
+        keras.layers.RNN(
+            keras.layers.StackedRNNCells(stack, dtype=FINEST), return_sequences=True, dtype=FINEST
+        )
         for stack in (
-            [kg.GatedCell(U, spec), kg.GatedCell(4, spec)],
-            [stock(U, **own), stock(4, **own)],
+            [kg.GatedCell(n, spec, **FINE) for n in (U, 4)],
+            [stock(n, **own, **FINE) for n in (U, 4)],
         )
     )
-    carried(mine, theirs, data(spec)[0])
+    carried(mine, theirs, data(spec, FINEST)[0])

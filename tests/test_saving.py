@@ -1,6 +1,9 @@
 """Saved, reloaded, rebuilt from its configuration: the same layer, to the last bit."""
 
 import json
+import pickle
+from copy import deepcopy
+from inspect import Parameter, signature
 from pathlib import Path
 
 import keras
@@ -10,7 +13,7 @@ from helpers import B, F, T, U, assert_close
 from reference import WITNESSES
 
 import keras_gated as kg
-from keras_gated.parts import FORMAT
+from keras_gated.parts import FORMAT, Part
 
 
 @keras.saving.register_keras_serializable("keras_gated_tests")
@@ -210,3 +213,136 @@ def test_a_file_of_an_earlier_version_loads(file):
 
 def test_every_format_has_such_a_file():
     assert [file.stem for file in FIXTURES] == [f"format_{n + 1}" for n in range(FORMAT)]
+
+
+# Every argument is in the configuration ---------------------------------------------------------
+
+VALUES = {  # one of each argument that is not its default
+    # of keras.layers.Layer
+    "name": "another",
+    "trainable": False,
+    "dtype": keras.DTypePolicy("mixed_bfloat16"),
+    "activity_regularizer": keras.regularizers.L2(0.11),
+    # of keras.layers.RNN
+    "return_sequences": True,
+    "return_state": True,
+    "go_backwards": True,
+    "stateful": True,
+    "unroll": True,
+    "zero_output_for_mask": True,
+    # of every cell
+    "units": U + 1,
+    "spec": kg.preset("lstm_peephole"),
+    "activation": "softsign",
+    "recurrent_activation": "hard_sigmoid",
+    "output_activation": "relu",
+    "use_bias": False,
+    "kernel_initializer": keras.initializers.Constant(0.01),
+    "recurrent_initializer": keras.initializers.Constant(0.02),
+    "bias_initializer": keras.initializers.Constant(0.03),
+    "peephole_initializer": keras.initializers.Constant(0.04),
+    "diagonal_initializer": keras.initializers.Constant(0.05),
+    "kernel_regularizer": keras.regularizers.L1(0.06),
+    "recurrent_regularizer": keras.regularizers.L1(0.07),
+    "bias_regularizer": keras.regularizers.L1(0.08),
+    "kernel_constraint": keras.constraints.MaxNorm(1.1),
+    "recurrent_constraint": keras.constraints.MaxNorm(1.2),
+    "bias_constraint": keras.constraints.MaxNorm(1.3),
+    "dropout": 0.11,
+    "recurrent_dropout": 0.12,
+    "candidate_dropout": 0.13,
+    "zoneout": 0.14,
+    "weight_noise": 0.15,
+    "state_clip": 1.6,
+    "layer_norm": True,
+    "batch_norm": True,
+    "projection_units": U - 1,
+    "seed": 17,
+    # of a layer
+    "time_parallel": "auto",
+    "unit_forget_bias": False,
+    "input_gate": 0.21,
+    "forget_gate": kg.Gate("diagonal", bias_initializer="zeros"),
+    "output_gate": kg.Gate(activation="relu"),
+    "peephole": True,
+    "update_gate": kg.Gate(recurrent_kernel=None),
+    "reset_gate": kg.Tied("forget"),
+}
+
+
+def own(kind) -> set:
+    """Names of the arguments that stand in the signature."""
+    rows = list(signature(kind.__init__).parameters.values())[1:]
+    return {row.name for row in rows if row.kind is not Parameter.VAR_KEYWORD}
+
+
+# Also through **kwargs. Keras itself saves autocast of no layer. What else is left out can have no
+# value in that class that would have an effect.
+OF_LAYER = own(keras.layers.Layer) - {"autocast"}
+OF_RNN = own(kg.GatedRNN) | own(kg.GatedCell) | own(keras.layers.RNN) - {"cell"} | OF_LAYER
+TAKEN = {
+    kg.GatedCell: own(kg.GatedCell) | OF_LAYER,
+    kg.GatedRNN: OF_RNN,
+    kg.GatedLSTM: own(kg.GatedLSTM) | OF_RNN - {"spec", "reset_after"},
+    kg.GatedGRU: own(kg.GatedGRU) | OF_RNN - {"spec", "output_activation", "projection_units"},
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_every_argument_is_in_the_configuration(kind):
+    """One at a time, as it was given, and again so in a layer made of the configuration."""
+    default = kind(U).get_config()
+    for name in sorted(TAKEN[kind]):
+        # It is the reset gate's: True in a GRU, where there is one, and False elsewhere.
+        value = VALUES[name] if name != "reset_after" else not default[name]
+        config = kind(**{"units": U, name: value}).get_config()
+        to_plain = keras.saving.serialize_keras_object
+        plain = value.to_config() if isinstance(value, Part) else to_plain(value)
+        assert config[name] == plain != default.get(name), name
+        again = kind.from_config(json.loads(json.dumps(config)))
+        assert again.get_config() == config, name
+
+
+def test_the_table_has_every_argument():
+    assert VALUES.keys() | {"reset_after"} == set().union(*TAKEN.values())
+
+
+# Copied and pickled -----------------------------------------------------------------------------
+
+COPIED = {  # ours, and Keras's own
+    "lstm": (kg.GatedLSTM, keras.layers.LSTM, {"recurrent_dropout": 0.4, "seed": 3}),
+    "gru": (kg.GatedGRU, keras.layers.GRU, {"activity_regularizer": "l2"}),
+    "cell": (kg.GatedCell, keras.layers.LSTMCell, {}),
+}
+
+
+@pytest.mark.parametrize("copied", [deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("key", COPIED)
+def test_a_lone_layer_is_copied_and_pickled(key, built, copied):
+    """As Keras's own is: before and after it has weights, which are then its own."""
+    *makers, arguments = COPIED[key]
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((B, F) if key == "cell" else (B, T, F)).astype("float32")
+    given = [rng.standard_normal((2, B, U)).astype("float32")] if key == "cell" else []
+    for make in makers:
+        layer = make(U, **arguments)
+        if built:
+            layer.build(x.shape)
+            layer.set_weights([rng.standard_normal(w.shape) for w in layer.get_weights()])
+        twin = copied(layer)
+        assert type(twin) is make and twin.built == built
+        assert twin.get_config() == layer.get_config()
+        if not built:
+            for one in (layer, twin):
+                one.build(x.shape)
+            twin.set_weights(layer.get_weights())
+        for old, new in zip(layer.get_weights(), twin.get_weights(), strict=True):
+            assert_close(new, old, "reload", "weight")
+        found = [keras.tree.flatten(one(x, *given, training=True)) for one in (layer, twin)]
+        for expected, actual in zip(*found, strict=True):
+            assert_close(actual, expected, "reload", key)
+        expected = layer.get_weights()
+        twin.set_weights([w + 1.0 for w in expected])
+        for old, new in zip(expected, layer.get_weights(), strict=True):
+            assert_close(new, old, "reload", "weights of its own")

@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
 import pickle
+import subprocess
+import sys
 from argparse import Namespace
 from dataclasses import asdict, replace
 from statistics import median
@@ -223,6 +226,30 @@ def engine_gives(name: str, **given) -> list[dict]:
 @pytest.mark.long
 def test_all_cores_give_the_same_numbers():
     assert engine_gives("cores", workers=2) == engine_gives("here")
+
+
+IDLE = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from study.engines import end_with_parent
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, get_context("spawn"), end_with_parent)
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600).result()
+"""
+
+
+@pytest.mark.long
+def test_processes_end_with_a_script_that_is_killed(tmp_path):
+    """Its output is at an end when the last process that can write to it is gone."""
+    (tmp_path / "idle.py").write_text(IDLE)
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(tmp_path / "idle.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=paths) as script:
+        assert int(script.stdout.readline()) != script.pid
+        script.kill()
+        assert script.communicate(timeout=60) == ("", None)
 
 
 @pytest.mark.long

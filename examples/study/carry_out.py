@@ -39,6 +39,7 @@ def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
     parser.add_argument("--address", help="of a running Ray cluster: --engine ray there")
     parser.add_argument("--smoke", action="store_true", help="few sequences, epochs; no XLA")
     parser.add_argument("--search", action="store_true", help="look for the learning rates")
+    parser.add_argument("--draws", type=int, default=10, help="rates that --search tries")
 
 
 def carry_out(runs: Sequence[Run], results: Results, options, data: Path | None = None) -> None:

@@ -104,7 +104,7 @@ def add_cell_options(parser: argparse.ArgumentParser, cells, vanilla: str, names
 def search_or_compare(plan: Comparison, options, search_epochs: int, more=()) -> None:
     """Does what the options ask for."""
     if options.search:
-        search(plan, options, draws=10, epochs=search_epochs)
+        search(plan, options, options.draws, search_epochs)
     else:
         compare(plan, options, more)
 

@@ -6,8 +6,10 @@ run's numbers depend on its settings alone: on one kind of processor all engines
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from study import SETTINGS
@@ -27,15 +29,20 @@ def one_by_one(runs: Iterable[Run], data: Path | None, **_) -> Ended:
 
 def on_cores(runs: Iterable[Run], data: Path | None, workers: int | None = None, **_) -> Ended:
     """In processes of their own, started afresh: a forked TensorFlow hangs."""
-    pool = ProcessPoolExecutor(
-        min(workers or os.cpu_count(), MOST), multiprocessing.get_context("spawn")
-    )
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers or os.cpu_count(), MOST), spawn, end_with_parent)
     try:
         started = {pool.submit(train, run, data): run for run in runs}
         for future in as_completed(started):
             yield started[future], future.exception() or future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, even if that was killed."""
+    gone = multiprocessing.parent_process().sentinel
+    threading.Thread(target=lambda: (wait([gone]), os._exit(1)), daemon=True).start()
 
 
 def on_ray(
