@@ -26,12 +26,17 @@ def layers(size: Size, ablations: tuple[str, ...]) -> dict[str, keras.layers.Lay
     units, every = size.units, {"return_sequences": True, "recurrent_initializer": "glorot_uniform"}
     found = {
         "keras LSTM": keras.layers.LSTM(units, use_cudnn=False, **every),
-        "keras GRU": keras.layers.GRU(units, use_cudnn=False, **every),
+        # As it comes it goes over to cuDNN on TensorFlow, and on JAX to a better loop.
+        "keras GRU": keras.layers.GRU(units, use_cudnn=_jax() and "auto", **every),
         "GatedLSTM": kg.GatedLSTM(units, **every),
         "GatedGRU": kg.GatedGRU(units, **every),
         GENERIC: keras.layers.RNN(kg.GatedCell(units, "lstm"), return_sequences=True),
     }
     return found | {name: _ablation(name, units, every) for name in ablations}
+
+
+def _jax() -> bool:
+    return keras.backend.backend() == "jax"
 
 
 def _ablation(name: str, units: int, every: dict) -> keras.layers.Layer:

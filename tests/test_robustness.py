@@ -119,6 +119,8 @@ def test_a_long_masked_tail_changes_nothing(name):
 )
 def test_inference_from_several_threads(name, arguments, compiled):
     """In the engine and in Keras's loop."""
+    if compiled and BACKEND == "jax":
+        pytest.skip("Keras's predict gives the weights away and takes them back")
     this = case(name)
     layer = kg.GatedRNN(U, name, seed=1, **arguments) if arguments else this.layer()
     model = keras.Sequential([keras.Input((None, F)), layer])

@@ -20,7 +20,7 @@ THREADS = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
 for _name in THREADS:
     os.environ.setdefault(_name, "1")
 # What glibc reads where a process of --engine cores starts: memory that one update gave back is
-# kept for the next, so that the kernel need not clear it anew; one machine took 0.6 of the time so.
+# kept for the next, so that the kernel need not clear it anew.
 KEPT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
