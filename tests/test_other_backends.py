@@ -6,6 +6,7 @@ exports are tested from processes on the other backends, in which this file is a
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -256,9 +257,11 @@ def test_the_report_returns_whole(in_process, tmp_path):
     there = exported(model, tmp_path / "there.onnx", **arguments)
     here = kg.export_onnx(model, tmp_path / "here.onnx", **arguments)
     assert there.path == str(tmp_path / "there.onnx")
-    same = {"path": "", "size": 0}  # names hold numbers that tf2onnx counts up in a process
+    same = {"path": "", "size": 0}
     assert replace(there, **same) == replace(here, **same) and len(here.layers) == 3
-    assert abs(there.size - here.size) < 100
+    # Names hold numbers that tf2onnx counts up in a process.
+    texts = [re.sub(r"\d+", "", str(onnx.load(report.path))) for report in (there, here)]
+    assert texts[0] == texts[1] and len(texts[0]) > 1000
     assert kg.check_onnx(model, tmp_path / "there.onnx").passed
 
 

@@ -212,18 +212,20 @@ def test_a_native_gru_in_a_file_is_told_with_the_remedy(path, tmp_path, capfd):
 
 @pytest.mark.parametrize("name, lowering", [("cifg", "native"), ("gru", "scan")])
 @pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("reduce_range", [False, True])
 def test_the_integers_are_those_of_onnxruntimes_quantiser(
-    name, lowering, per_channel, path, tmp_path, caplog
+    name, lowering, per_channel, reduce_range, path, tmp_path, caplog
 ):
     source, other = str(tmp_path / "model.onnx"), str(tmp_path / "other.onnx")
     export_onnx(realistic(gated(name)), source, lowering=lowering, verify=False)
-    quantize_onnx(source, path, per_channel=per_channel)
+    options = {"per_channel": per_channel, "reduce_range": reduce_range}
+    quantize_onnx(source, path, **options)
     quantize_dynamic(
         source,
         other,
         op_types_to_quantize=["MatMul", "LSTM"],
         weight_type=QuantType.QInt8,
-        per_channel=per_channel,
+        **options,
         extra_options={"EnableSubgraph": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
     )
 

@@ -1,8 +1,9 @@
 """An ONNX graph with its products in int8: weights stored so, inputs scaled as they come.
 
-A weight w of a column is s q with q = round(w / s) in -127..127 and s = max|w| / 127; the input of
-a product becomes 8 bits between its least and its greatest value, found anew at each run. Biases,
-peepholes, activations and states stay in float32. Works on the ONNX graph alone, inner graphs
+A weight w of a column is s q with q = round(w / s) in -n..n and s = max|w| / n, where n is 64, or
+127 if the processors that run the file multiply 8 bits without overflow; the input of a product
+becomes 8 bits between its least and its greatest value, found anew at each run. Biases, peepholes,
+activations and states stay in float32. Works on the ONNX graph alone, inner graphs
 included, whether a weight stands in them or around them, and read by one node or by several.
 """
 
@@ -40,7 +41,7 @@ class NodeReport:
     reason: str
 
 
-def quantize(model: Any, per_channel: bool = True, reduce_range: bool = False) -> list[NodeReport]:
+def quantize(model: Any, per_channel: bool = True, reduce_range: bool = True) -> list[NodeReport]:
     """Quantises an onnx.ModelProto in place; returns what became of each node.
 
     Args:
