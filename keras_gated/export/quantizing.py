@@ -117,7 +117,7 @@ def quantize_onnx(
         input_signature: as in `export_onnx`, for a Keras model that does not know its inputs.
         per_channel: bool. A scale for each unit of a weight, instead of one for the whole.
         reduce_range: bool. Weights in 7 bits. On x86 processors without VNNI instructions products
-            of 8 bits overflow, without a word: an output was off by 0.4 of its greatest value there.
+            of 8 bits overflow, without a word: an output was off by 0.4 of its greatest value.
             False keeps the eighth bit, for other processors alone.
         opset, expected_batch, modules: as in `export_onnx`, for a Keras model.
         verify: bool. Whether the float32 file of a Keras model is first compared with it, as in
