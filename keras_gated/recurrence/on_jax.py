@@ -6,7 +6,7 @@ import jax.numpy as jnp
 SLOPES_AHEAD = False  # XLA fuses the slopes into the loop over time
 
 # Time steps in one pass of the loop on an accelerator: a step is a few kernels of microseconds, and
-# a pass hands its kernels to the device together. docs/gpu.md has what that gains.
+# starting them seems to be most of its time. docs/gpu.md has what a longer pass gains.
 STEPS_TOGETHER = 8
 
 
