@@ -23,13 +23,14 @@ with the package installed; then --engine ray --address HOST:6379 here.
 import argparse
 
 from study.carry_out import add_options
-from study.comparison import Comparison, add_cell_options, search_or_compare
+from study.comparison import Comparison, add_cell_options, by_cell, search_or_compare
 
 VANILLA = "lstm_peephole"
 GREFF = "nig", "nfg", "nog", "niaf", "noaf", "cifg", "np", "fgr"
 CELLS = VANILLA, *GREFF, "gru", "gru_no_reset", "gru_no_update", "elman"
 TASKS = "chorales", "digits"
 RATE = 1e-2  # where none was searched for
+FOUND = {}
 SETTINGS = {"optimizer": "adam", "epochs": 60, "patience": 12}
 SETTINGS |= {"batch_size": 16, "buckets": 2}
 
@@ -39,8 +40,10 @@ def main():
     add_options(parser, seeds=6)
     add_cell_options(parser, CELLS, VANILLA, TASKS)
     options = parser.parse_args()
-    plan = Comparison.of_equal_size("Gates removed", options, SETTINGS, RATE)
-    search_or_compare(plan, options, search_epochs=30)
+    settings = dict.fromkeys(options.tasks, SETTINGS)
+    rates = by_cell(FOUND, CELLS)
+    plan = Comparison.of_equal_size("Gates removed", options, settings, rates, RATE)
+    search_or_compare(plan, options)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import argparse
 from pathlib import Path
 
 from study.carry_out import add_options
-from study.comparison import Comparison, chosen_rates, search_or_compare
+from study.comparison import Comparison, by_cell, chosen_rates, search_or_compare
 from study.music import FILES
 from study.report import Sheet
 
@@ -52,7 +52,7 @@ FOUND = {
     "piano": (8.08e-4, 1.47e-3, 1.47e-3),
 }
 FOUND["chorales"] = FOUND["jsb"]
-RATES = {(task, cell): of[at] for task, of in FOUND.items() for at, cell in enumerate(CELLS)}
+RATES = by_cell(FOUND, CELLS)
 # Table 2, train and test, for tanh, GRU and LSTM. As recalled, unchecked.
 PAPER = {
     "jsb": "8.82 / 9.10, 6.94 / 8.54, 8.15 / 8.67",

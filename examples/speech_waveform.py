@@ -33,7 +33,8 @@ from study.comparison import Comparison, chosen_rates, search_or_compare
 
 CELLS = {"elman": "tanh", "gru_chung": "GRU", "lstm_peephole": "LSTM"}
 UNITS = {"elman": 400, "gru_chung": 227, "lstm_peephole": 195}
-SETTINGS = {"weight_noise": 0.075, "batch_size": 32, "epochs": 40, "patience": 6, "buckets": 1}
+SETTINGS = {"weight_noise": 0.075, "batch_size": 32, "epochs": 20, "patience": 6, "buckets": 1}
+SETTINGS |= {"last_rate": 0.02}
 RATE = 1e-3  # where none was searched for
 
 
@@ -65,8 +66,9 @@ def main():
             {options.set: SETTINGS},
             chosen_rates(options.out, {(options.set, cell): RATE for cell in CELLS}),
             options.data or write_noise(Path(empty)),
+            exponents=(-9.0, -6.0),  # lower rates get nowhere in so few epochs
         )
-        search_or_compare(plan, options, search_epochs=5)
+        search_or_compare(plan, options, search_epochs=3)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,12 @@ class Comparison:
     exponents: tuple[float, float] = (-12.0, -6.0)  # as the paper
 
     @classmethod
-    def of_equal_size(cls, title: str, options: argparse.Namespace, settings: dict, rate: float):
-        """The options' cells and tasks, each cell with as many units as the weights allow."""
+    def of_equal_size(cls, title: str, options: argparse.Namespace, settings, rates, rate: float):
+        """The options' cells and tasks, each cell with as many units as the weights allow.
+
+        `settings` are those of the tasks by name, `rates` by (task, preset) those that a search
+        found; `rate` is that of the others, and in the midst of what a search draws from.
+        """
         widths = {name: tasks.load(name, options.data).input_dim for name in options.tasks}
         cells = list(dict.fromkeys([options.vanilla, *options.cells]))
         pairs = [(task, cell) for task in options.tasks for cell in cells]
@@ -55,8 +59,8 @@ class Comparison:
             {cell: cell for cell in cells},
             options.vanilla,
             {(t, c): kg.units_for_budget(c, widths[t], options.parameters) for t, c in pairs},
-            {name: settings for name in options.tasks},
-            chosen_rates(options.out, dict.fromkeys(pairs, rate)),
+            {name: settings[name] for name in options.tasks},
+            chosen_rates(options.out, dict.fromkeys(pairs, rate) | rates),
             options.data,
             (np.log(rate) - 2.5, np.log(rate) + 1.0),
         )
@@ -77,12 +81,17 @@ class Comparison:
         pairs = ((task, cell) for task in self.settings for cell in self.cells)
         return [self.run(*pair, seed) for pair in pairs for seed in range(seeds)]
 
-    def search_runs(self, draws: int, epochs: int) -> list[Run]:
-        """Every cell and task with every rate drawn."""
-        pairs = ((task, cell) for task in self.settings for cell in self.cells)
-        rates = draw_rates(draws, *self.exponents)
-        changes = [{"learning_rate": rate, "epochs": epochs} for rate in rates]
-        return [self.run(*pair, SEARCH_SEED, **change) for pair in pairs for change in changes]
+    def search_runs(self, draws: int, epochs: int | None = None) -> list[Run]:
+        """Every cell and task with every rate drawn; half as many epochs if they are not given."""
+        rates, runs = draw_rates(draws, *self.exponents), []
+        for task, settings in self.settings.items():
+            changed = {"epochs": epochs or settings["epochs"] // 2}
+            for cell in self.cells:
+                runs += [
+                    self.run(task, cell, SEARCH_SEED, learning_rate=rate, **changed)
+                    for rate in rates
+                ]
+        return runs
 
     def tasks(self) -> dict[str, Task]:
         return {
@@ -101,7 +110,7 @@ def add_cell_options(parser: argparse.ArgumentParser, cells, vanilla: str, names
     parser.add_argument("--data", type=Path, help="folder of the tasks that read files")
 
 
-def search_or_compare(plan: Comparison, options, search_epochs: int, more=()) -> None:
+def search_or_compare(plan: Comparison, options, search_epochs=None, more=()) -> None:
     """Does what the options ask for."""
     if options.search:
         search(plan, options, options.draws, search_epochs)
@@ -109,7 +118,7 @@ def search_or_compare(plan: Comparison, options, search_epochs: int, more=()) ->
         compare(plan, options, more)
 
 
-def search(plan: Comparison, options: argparse.Namespace, draws: int, epochs: int) -> None:
+def search(plan: Comparison, options, draws: int, epochs: int | None = None) -> None:
     """Prints the rate with the best validation score for each task and cell; writes rates.json."""
     folder = options.out
     if options.smoke:
@@ -167,6 +176,15 @@ def chosen_rates(folder: Path, default: dict[tuple[str, str], float]) -> dict:
     """(task, preset) -> the rate that a search left in the folder, else the given one."""
     found = read_rates(folder)
     return default | {(task, cell): r for task, of in found.items() for cell, r in of.items()}
+
+
+def by_cell(found: dict[str, tuple[float, ...]], cells) -> dict[tuple[str, str], float]:
+    """(task, preset) -> rate, of task -> the rates of the cells in their order."""
+    return {
+        (task, cell): rate
+        for task, rates in found.items()
+        for cell, rate in zip(cells, rates, strict=True)
+    }
 
 
 def read_rates(folder: Path) -> dict[str, dict[str, float]]:

@@ -104,7 +104,11 @@ def compiled(task: Task, run: Run) -> keras.Model:
 def kept(task: Task, run: Run) -> keras.Model:
     """A compiled model for all runs that differ in seed and rate alone: XLA takes its time."""
     keras.backend.clear_session()
-    return compiled(task, run)
+    model = compiled(task, run)
+    # Else, on JAX and torch, only a model's first fit would take a batch to build its metrics, and
+    # shuffle once more for it.
+    model.test_on_batch(*scored(task.valid, task, run)[0])
+    return model
 
 
 def begin(task: Task, run: Run) -> keras.Model:
@@ -115,7 +119,7 @@ def begin(task: Task, run: Run) -> keras.Model:
     for variable, first in zip(model.variables, new.variables, strict=True):
         variable.assign(first)
     for variable in model.optimizer.variables:
-        variable.assign(keras.ops.zeros_like(variable))
+        variable.assign(keras.ops.zeros_like(variable.value))
     model.optimizer.learning_rate = run.learning_rate
     return model
 
