@@ -35,8 +35,8 @@ CELLS = {"elman": "tanh", "gru_chung": "GRU", "lstm_peephole": "LSTM"}
 UNITS = {"elman": 400, "gru_chung": 227, "lstm_peephole": 195}
 SETTINGS = {"weight_noise": 0.075, "batch_size": 32, "epochs": 20, "patience": 6, "buckets": 1}
 SETTINGS |= {"last_rate": 0.02}
-# What --search --draws 6 found on the first collection for tanh, GRU and LSTM; set B was not searched.
-# What it leaves in --out/rates.json goes before these.
+# For tanh, GRU and LSTM: what --search --draws 6 found on the first collection, set A. What it
+# leaves in --out/rates.json goes before these.
 FOUND = {name: (2.77e-4, 1.42e-3, 1.91e-3) for name in speech.SETS}
 
 

@@ -316,6 +316,26 @@ def test_a_search_keeps_the_rate_that_is_best_on_the_validation_set(tmp_path):
     assert comparison.chosen_rates(tmp_path, {}) == {("tones", "gru"): best["learning_rate"]}
 
 
+def test_a_search_has_half_the_epochs_of_a_run_if_none_are_given():
+    units, given = {("tones", "gru"): 4}, {"tones": {"epochs": 60}}
+    plan = comparison.Comparison("Tones", {"gru": "GRU"}, "gru", units, given, {})
+    assert {run.epochs for run in plan.search_runs(2)} == {30}
+    assert {run.epochs for run in plan.search_runs(2, epochs=7)} == {7}
+
+
+def test_a_cell_has_the_rate_that_was_found_for_it_and_the_others_the_usual(tmp_path):
+    asked = {"tasks": ["digits"], "cells": ["gru", "elman"], "vanilla": "lstm", "data": None}
+    asked |= {"parameters": 500, "out": tmp_path}
+    found = comparison.by_cell({"digits": (0.1, 0.2), "tones": (0.3, 0.4)}, ["gru", "lstm"])
+    settings = {"digits": {"epochs": 2}, "tones": {"epochs": 3}}
+    told = comparison.Comparison.of_equal_size("", Namespace(**asked), settings, found, 0.01)
+    rates = {(run.task, run.cell): run.learning_rate for run in told.runs(1)}
+    assert rates == {("digits", c): r for c, r in {"lstm": 0.2, "gru": 0.1, "elman": 0.01}.items()}
+    (tmp_path / "rates.json").write_text(json.dumps({"digits": {"gru": 0.5}}))
+    told = comparison.Comparison.of_equal_size("", Namespace(**asked), settings, found, 0.01)
+    assert told.rates["digits", "gru"] == 0.5
+
+
 # ------------------------------------------------------------------------------------------- music
 
 
