@@ -11,6 +11,7 @@
     pip install "keras-gated[examples]"
     python examples/long_memory.py                                    # adding_100, digits
     python examples/long_memory.py --tasks copying_100 copying_400 --cells lstm min_gru
+    python examples/long_memory.py --search                           # a learning rate for each
     python examples/long_memory.py --smoke                            # does it run?
 
 Finished runs are lines of --out/results.jsonl: the same command goes on where it was stopped.

@@ -391,6 +391,8 @@ def test_versions_and_command_stand_on_every_page(monkeypatch):
     told = report.about(120.0, seeds=3)
     assert "`python examples/run.py --data music`" in told and "/home" not in told
     assert "2 minutes of one processor" in told
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert "`KERAS_BACKEND=jax python examples/run.py --data music`" in report.about(1.0, seeds=3)
 
 
 def test_what_somebody_wrote_beside_a_page_opens_it(tmp_path):

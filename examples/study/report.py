@@ -125,11 +125,13 @@ def about(seconds: float, seeds: int) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found.items() if version)
     words = (word.rpartition("=") for word in sys.argv[1:])
     words = (k + e + (Path(v).name if os.path.isabs(v) else v) for k, e, v in words)
-    command = " ".join(["python", f"examples/{Path(sys.argv[0]).name}", *words])
+    backend = keras.backend.backend()
+    chosen = [] if backend == "tensorflow" else [f"KERAS_BACKEND={backend}"]
+    command = " ".join([*chosen, "python", f"examples/{Path(sys.argv[0]).name}", *words])
     where = f"{os.cpu_count()} processors, {platform.machine()}, python {platform.python_version()}"
     return (
         f"`{command}`, {time.strftime('%Y-%m-%d')}; seeds 0 to {seeds - 1}; {where}, "
-        f"Keras backend {keras.backend.backend()}, {versions}. "
+        f"Keras backend {backend}, {versions}. "
         f"Training and validation took {seconds / 60:.0f} minutes of one processor. "
         "Each run: [results.jsonl](results.jsonl)."
     )
