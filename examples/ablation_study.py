@@ -23,27 +23,12 @@ with the package installed; then --engine ray --address HOST:6379 here.
 import argparse
 
 from study.carry_out import add_options
-from study.comparison import Comparison, add_cell_options, by_cell, search_or_compare
+from study.comparison import Comparison, add_cell_options, search_or_compare
 
 VANILLA = "lstm_peephole"
 GREFF = "nig", "nfg", "nog", "niaf", "noaf", "cifg", "np", "fgr"
 CELLS = VANILLA, *GREFF, "gru", "gru_no_reset", "gru_no_update", "elman"
 TASKS = "chorales", "digits"
-RATE = 1e-2  # where none was searched for
-# For CELLS in their order: what --search found, with 10 draws on the chorales and 6 on the digits.
-# What it leaves in --out/rates.json goes before these.
-FOUND = {
-    "chorales": (
-        *(0.02, 0.0141, 0.0217, 0.0217, 0.02, 0.0141, 0.0141, 0.0217, 0.0217),
-        *(0.0217, 0.02, 0.0141, 0.0055),
-    ),
-    "digits": (
-        *(0.0141, 0.00763, 0.02, 0.00763, 0.0141, 0.00763, 0.0141, 0.00763, 0.00763),
-        *(0.0141, 0.00763, 0.00211, 0.00087),
-    ),
-}
-SETTINGS = {"optimizer": "adam", "epochs": 60, "patience": 12}
-SETTINGS |= {"batch_size": 16, "buckets": 2}
 
 
 def main():
@@ -51,9 +36,7 @@ def main():
     add_options(parser, seeds=6)
     add_cell_options(parser, CELLS, VANILLA, TASKS)
     options = parser.parse_args()
-    settings = dict.fromkeys(options.tasks, SETTINGS)
-    rates = by_cell(FOUND, CELLS)
-    plan = Comparison.of_equal_size("Gates removed", options, settings, rates, RATE)
+    plan = Comparison.of_equal_size("Gates removed", options)
     search_or_compare(plan, options)
 
 

@@ -20,19 +20,10 @@ Finished runs are lines of --out/results.jsonl: the same command goes on where i
 import argparse
 
 from study.carry_out import add_options
-from study.comparison import Comparison, add_cell_options, by_cell, search_or_compare
+from study.comparison import Comparison, add_cell_options, search_or_compare
 
 CELLS = "elman", "lstm", "nfg", "gru", "mgu", "janet"
 TASKS = "adding_100", "digits"
-COMMON = {"optimizer": "adam", "buckets": 1}
-MADE = {"epochs": 20, "patience": 20, "batch_size": 64}  # 3,140 updates
-SMALL = {"epochs": 60, "patience": 12, "batch_size": 16}  # sets of some hundred sequences
-RATE = 5e-3  # where none was searched for
-FOUND = {}
-
-
-def is_made(task: str) -> bool:
-    return task.startswith(("adding", "copying"))
 
 
 def main():
@@ -40,9 +31,7 @@ def main():
     add_options(parser)
     add_cell_options(parser, CELLS, "lstm", TASKS)
     options = parser.parse_args()
-    settings = {task: COMMON | (MADE if is_made(task) else SMALL) for task in options.tasks}
-    rates = by_cell(FOUND, CELLS)
-    plan = Comparison.of_equal_size("Long memory", options, settings, rates, RATE)
+    plan = Comparison.of_equal_size("Long memory", options)
     search_or_compare(plan, options)
 
 

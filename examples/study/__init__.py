@@ -5,6 +5,7 @@
     engines.py    many runs: in this process, on all cores, on a cluster with Ray
     results.py    the file in which every finished run is a line
     carry_out.py  what is not done yet, with a bar
+    comparison.py all cells on all tasks                        protocol.py  at equal size
     ranks.py      what several seeds say    report.py, figures.py   tables and figures
 
 Named before Keras is imported: the backend; and one thread of a processor for a run, so that the

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 import keras_gated as kg
-from study import figures, report, tasks
+from study import figures, protocol, report, tasks
 from study.carry_out import carry_out
 from study.results import Results
 from study.task import Task
@@ -45,24 +45,21 @@ class Comparison:
     exponents: tuple[float, float] = (-12.0, -6.0)  # as the paper
 
     @classmethod
-    def of_equal_size(cls, title: str, options: argparse.Namespace, settings, rates, rate: float):
-        """The options' cells and tasks, each cell with as many units as the weights allow.
-
-        `settings` are those of the tasks by name, `rates` by (task, preset) those that a search
-        found; `rate` is that of the others, and in the midst of what a search draws from.
-        """
+    def of_equal_size(cls, title: str, options: argparse.Namespace) -> "Comparison":
+        """The options' cells and tasks, each cell with as many units as the weights allow."""
         widths = {name: tasks.load(name, options.data).input_dim for name in options.tasks}
         cells = list(dict.fromkeys([options.vanilla, *options.cells]))
         pairs = [(task, cell) for task in options.tasks for cell in cells]
+        usual = dict.fromkeys(pairs, protocol.RATE)
         return cls(
             title,
             {cell: cell for cell in cells},
             options.vanilla,
             {(t, c): kg.units_for_budget(c, widths[t], options.parameters) for t, c in pairs},
-            {name: settings[name] for name in options.tasks},
-            chosen_rates(options.out, dict.fromkeys(pairs, rate) | rates),
+            {name: protocol.settings(name) for name in options.tasks},
+            usual | chosen_rates(options.out, protocol.FOUND),
             options.data,
-            (np.log(rate) - 2.5, np.log(rate) + 1.0),
+            (np.log(protocol.RATE) - 2.5, np.log(protocol.RATE) + 1.0),
         )
 
     def small(self) -> "Comparison":
@@ -76,22 +73,20 @@ class Comparison:
         given |= {"source": tasks.source(task, self.data), "backend": keras.backend.backend()}
         return Run(task, cell, self.units[task, cell], seed, **given)
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(task, cell) for task in self.settings for cell in self.cells]
+
     def runs(self, seeds: int) -> list[Run]:
         """The seeds of a cell follow one another: they share what XLA compiled."""
-        pairs = ((task, cell) for task in self.settings for cell in self.cells)
-        return [self.run(*pair, seed) for pair in pairs for seed in range(seeds)]
+        return [self.run(*pair, seed) for pair in self.pairs for seed in range(seeds)]
 
     def search_runs(self, draws: int, epochs: int | None = None) -> list[Run]:
-        """Every cell and task with every rate drawn; half as many epochs if they are not given."""
-        rates, runs = draw_rates(draws, *self.exponents), []
-        for task, settings in self.settings.items():
-            changed = {"epochs": epochs or settings["epochs"] // 2}
-            for cell in self.cells:
-                runs += [
-                    self.run(task, cell, SEARCH_SEED, learning_rate=rate, **changed)
-                    for rate in rates
-                ]
-        return runs
+        """Every cell and task with every rate drawn, by default for half the epochs of a run."""
+        rates = draw_rates(draws, *self.exponents)
+        changes = [(pair, {"learning_rate": rate}) for pair in self.pairs for rate in rates]
+        runs = [self.run(*pair, SEARCH_SEED, **change) for pair, change in changes]
+        return [replace(run, epochs=epochs or max(1, run.epochs // 2)) for run in runs]
 
     def tasks(self) -> dict[str, Task]:
         return {
@@ -110,8 +105,8 @@ def add_cell_options(parser: argparse.ArgumentParser, cells, vanilla: str, names
     parser.add_argument("--data", type=Path, help="folder of the tasks that read files")
 
 
-def search_or_compare(plan: Comparison, options, search_epochs=None, more=()) -> None:
-    """Does what the options ask for."""
+def search_or_compare(plan: Comparison, options, search_epochs: int | None = None, more=()):
+    """Does what the options ask for; `search_epochs` as `Comparison.search_runs` has them."""
     if options.search:
         search(plan, options, options.draws, search_epochs)
     else:
@@ -172,19 +167,13 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
     report.write_page(folder / "page.md", plan.title, told, sheets, pictures)
 
 
-def chosen_rates(folder: Path, default: dict[tuple[str, str], float]) -> dict:
-    """(task, preset) -> the rate that a search left in the folder, else the given one."""
-    found = read_rates(folder)
-    return default | {(task, cell): r for task, of in found.items() for cell, r in of.items()}
+def chosen_rates(folder: Path, found: dict[str, dict[str, float]]) -> dict:
+    """(task, preset) -> learning rate, of those given by task and preset.
 
-
-def by_cell(found: dict[str, tuple[float, ...]], cells) -> dict[tuple[str, str], float]:
-    """(task, preset) -> rate, of task -> the rates of the cells in their order."""
-    return {
-        (task, cell): rate
-        for task, rates in found.items()
-        for cell, rate in zip(cells, rates, strict=True)
-    }
+    What a search left in the folder's rates.json takes precedence.
+    """
+    both = [*found.items(), *read_rates(folder).items()]
+    return {(task, cell): rate for task, rates in both for cell, rate in rates.items()}
 
 
 def read_rates(folder: Path) -> dict[str, dict[str, float]]:

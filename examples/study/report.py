@@ -126,12 +126,12 @@ def about(seconds: float, seeds: int) -> str:
     words = (word.rpartition("=") for word in sys.argv[1:])
     words = (k + e + (Path(v).name if os.path.isabs(v) else v) for k, e, v in words)
     backend = keras.backend.backend()
-    chosen = [] if backend == "tensorflow" else [f"KERAS_BACKEND={backend}"]
-    command = " ".join([*chosen, "python", f"examples/{Path(sys.argv[0]).name}", *words])
+    script = f"examples/{Path(sys.argv[0]).name}"
+    command = " ".join([f"KERAS_BACKEND={backend} python", script, *words])
     where = f"{os.cpu_count()} processors, {platform.machine()}, python {platform.python_version()}"
     return (
         f"`{command}`, {time.strftime('%Y-%m-%d')}; seeds 0 to {seeds - 1}; {where}, "
-        f"Keras backend {backend}, {versions}. "
+        f"{versions}. "
         f"Training and validation took {seconds / 60:.0f} minutes of one processor. "
         "Each run: [results.jsonl](results.jsonl)."
     )

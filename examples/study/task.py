@@ -108,6 +108,7 @@ class PooledScore(keras.metrics.Metric):
         self.count = self.add_variable((), "zeros", dtype="float32", name="count")
 
     def update_state(self, y_true, y_pred, sample_weight):
+        # NumPy's weights, which test_on_batch hands on, do not multiply a tensor of torch.
         weighted = keras.ops.multiply(self.score(y_true, y_pred), sample_weight)
         self.total.assign_add(keras.ops.sum(weighted))
         self.count.assign_add(keras.ops.sum(sample_weight))

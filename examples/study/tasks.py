@@ -10,16 +10,17 @@ from study.task import Task
 
 ENDINGS = ".mat", ".pickle", ".pkl", ".wav"
 LENGTHS = 100, 200, 400
+SYNTHETIC = {
+    **{f"adding_{n}": partial(memory.adding, length=n) for n in LENGTHS},
+    **{f"copying_{n}": partial(memory.copying, length=n) for n in LENGTHS},
+}
 TASKS = {
     **{name: partial(music.music, name) for name in ("chorales", *music.FILES)},
     **{name: partial(speech.speech, name, **given) for name, given in speech.SETS.items()},
-    **{f"adding_{n}": partial(memory.adding, length=n) for n in LENGTHS},
-    **{f"copying_{n}": partial(memory.copying, length=n) for n in LENGTHS},
+    **SYNTHETIC,
     "digits": memory.digits,
     "vowels": memory.vowels,
 }
-
-
 FROM_FILES = {*music.FILES, *speech.SETS}
 
 

@@ -105,8 +105,8 @@ def kept(task: Task, run: Run) -> keras.Model:
     """A compiled model for all runs that differ in seed and rate alone: XLA takes its time."""
     keras.backend.clear_session()
     model = compiled(task, run)
-    # Else, on JAX and torch, only a model's first fit would take a batch to build its metrics, and
-    # shuffle once more for it.
+    # On JAX and torch a model's first step reads a batch more, to build its metrics. In a fit that
+    # would change the order of the batches, for the first run of a kept model and not for others.
     model.test_on_batch(*scored(task.valid, task, run)[0])
     return model
 
@@ -119,7 +119,7 @@ def begin(task: Task, run: Run) -> keras.Model:
     for variable, first in zip(model.variables, new.variables, strict=True):
         variable.assign(first)
     for variable in model.optimizer.variables:
-        variable.assign(keras.ops.zeros_like(variable.value))
+        variable.assign(keras.ops.zeros_like(variable.value))  # JAX takes arrays alone
     model.optimizer.learning_rate = run.learning_rate
     return model
 
