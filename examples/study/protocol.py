@@ -7,10 +7,10 @@ SYNTHETIC = {"epochs": 20, "patience": 20, "batch_size": 64}  # 3,140 updates
 REAL = {"epochs": 60, "patience": 12, "batch_size": 16}  # fewer sequences, so more epochs
 RATE = 1e-2  # where none was searched for
 
-# Task -> preset -> learning rate: what --search found for cells of 10,000 weights, with one seed and
-# half the epochs of a run. Drawn were 10 rates from 9e-4 to 0.022 on the chorales, 6 from 9e-4 to
-# 0.02 on the digits, 6 from 4e-4 to 0.01 on the vowels and for the last three on the digits. Some of
-# the best are the highest drawn, and elman's on the digits is the lowest.
+# Task -> preset -> learning rate: what --search found for cells of 10,000 weights, with one seed
+# and half the epochs of a run. Drawn were 10 rates from 9e-4 to 0.022 on the chorales, 6 from 9e-4
+# to 0.02 on the digits, 6 from 4e-4 to 0.01 on the vowels and for the last three on the digits.
+# Some of the best are the highest drawn, and elman's on the digits is the lowest.
 FOUND = {
     "chorales": {
         "lstm_peephole": 0.02,
