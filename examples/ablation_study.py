@@ -8,6 +8,7 @@ pixel. Any preset, task and number of weights can be named:
     python examples/ablation_study.py                      # 13 cells, 6 seeds
     python examples/ablation_study.py --cells lstm janet mgu --tasks adding_100 --parameters 5000
     python examples/ablation_study.py --search             # a learning rate for each, of --draws
+    python examples/ablation_study.py --rate 0.01          # one for all
     python examples/ablation_study.py --engine ray         # pip install "keras-gated[cluster]"
     python examples/ablation_study.py --smoke              # does it run?
 

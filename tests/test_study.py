@@ -329,7 +329,7 @@ def test_cells_of_equal_size_have_the_rates_that_were_found_for_them(tmp_path, m
     found = {"digits": {"gru": 0.1, "lstm": 0.2}, "adding_100": {"gru": 0.3}}
     monkeypatch.setattr(protocol, "FOUND", found)
     asked = {"tasks": ["digits", "adding_100"], "cells": ["gru", "elman"], "vanilla": "lstm"}
-    asked = Namespace(**asked, data=None, parameters=500, out=tmp_path)
+    asked = Namespace(**asked, data=None, parameters=500, rate=None, out=tmp_path)
     (tmp_path / "rates.json").write_text(json.dumps({"digits": {"gru": 0.4}}))
     runs = comparison.Comparison.of_equal_size("", asked).runs(1)
     rates = {(run.task, run.cell): run.learning_rate for run in runs}
@@ -342,6 +342,9 @@ def test_cells_of_equal_size_have_the_rates_that_were_found_for_them(tmp_path, m
         ("adding_100", "elman"): protocol.RATE,
     }
     assert [run.batch_size for run in runs[::3]] == [16, 64]  # digits are few
+    asked.rate = 0.5
+    alike = comparison.Comparison.of_equal_size("", asked).runs(1)
+    assert {run.learning_rate for run in alike} == {0.5}
 
 
 # ------------------------------------------------------------------------------------------- music

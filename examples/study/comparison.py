@@ -50,14 +50,16 @@ class Comparison:
         widths = {name: tasks.load(name, options.data).input_dim for name in options.tasks}
         cells = list(dict.fromkeys([options.vanilla, *options.cells]))
         pairs = [(task, cell) for task in options.tasks for cell in cells]
-        usual = dict.fromkeys(pairs, protocol.RATE)
+        rates = dict.fromkeys(pairs, options.rate or protocol.RATE)
+        if options.rate is None:
+            rates |= chosen_rates(options.out, protocol.FOUND)
         return cls(
             title,
             {cell: cell for cell in cells},
             options.vanilla,
             {(t, c): kg.units_for_budget(c, widths[t], options.parameters) for t, c in pairs},
             {name: protocol.settings(name) for name in options.tasks},
-            usual | chosen_rates(options.out, protocol.FOUND),
+            rates,
             options.data,
             (np.log(protocol.RATE) - 2.5, np.log(protocol.RATE) + 1.0),
         )
@@ -102,6 +104,7 @@ def add_cell_options(parser: argparse.ArgumentParser, cells, vanilla: str, names
     parser.add_argument("--vanilla", default=vanilla, **presets)
     parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, default=names)
     parser.add_argument("--parameters", type=int, default=10_000, help="weights of the cell")
+    parser.add_argument("--rate", type=float, help="one learning rate for all cells")
     parser.add_argument("--data", type=Path, help="folder of the tasks that read files")
 
 
