@@ -31,7 +31,7 @@ def learning_curves(
         for axes in (by_updates, by_seconds):
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_ylim(*_limits(groups, task))
-        by_seconds.legend(fontsize="small", frameon=False, loc="upper right", ncols=2)
+        by_seconds.legend(fontsize="small", frameon=False, loc="best", ncols=2)
     panels[-1, 0].set_xlabel("updates")
     panels[-1, 1].set_xlabel("seconds of one processor, validation not counted")
     figure.savefig(path, dpi=120)
