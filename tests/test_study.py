@@ -287,7 +287,7 @@ def test_a_comparison_from_runs_to_page(tmp_path, monkeypatch, capsys):
     cells = {"elman": "tanh", "gru": "GRU"}
     units = {("tones", cell): 4 for cell in cells}
     given = {"optimizer": "adam", "epochs": 2, "compiled": False}
-    rates = comparison.chosen_rates(tmp_path, {("tones", cell): 0.01 for cell in cells})
+    rates = comparison.chosen_rates(tmp_path, {"tones": dict.fromkeys(cells, 0.01)})
     plan = comparison.Comparison("Tones", cells, "elman", units, {"tones": given}, rates)
     comparison.compare(plan, options(out=tmp_path, seeds=3, smoke=False))
     found = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
