@@ -37,8 +37,8 @@ CELLS = {"elman": "tanh", "gru_chung": "GRU", "lstm_peephole": "LSTM"}
 UNITS = {"elman": 400, "gru_chung": 227, "lstm_peephole": 195}
 SETTINGS = {"weight_noise": 0.075, "batch_size": 32, "epochs": 20, "patience": 6, "buckets": 1}
 SETTINGS |= {"last_rate": 0.02}
-# What --search --draws 6 found on the first collection, set A: 3 epochs each, one seed, half an
-# hour. LSTM's was the highest drawn. Nothing was searched for on set B or other recordings.
+# What --search --draws 6 found on the first collection, set A: 3 epochs each, one seed, 25
+# minutes. LSTM's was the highest drawn. Nothing was searched for on set B or other recordings.
 RATES = {"elman": 2.77e-4, "gru_chung": 1.42e-3, "lstm_peephole": 1.91e-3}
 
 
