@@ -19,7 +19,7 @@ COLUMNS = (
     MofNCompleteColumn(),
     TimeElapsedColumn(),
     TextColumn("left"),
-    TimeLeftColumn(elapsed_when_finished=True),
+    TimeLeftColumn(),
 )
 
 
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
         "--out",
         type=Path,
         default=Path("results") / Path(sys.argv[0]).stem,
-        help="folder to write to",
+        help="folder to write to; results/SCRIPT",
     )
     parser.add_argument("--seeds", type=int, default=seeds, help="runs of each cell")
     parser.add_argument(
@@ -59,7 +59,7 @@ def carry_out(runs: Sequence[Run], results: Results, options, data: Path | None 
                 console.print(f"[red]{label}: {result!r}", highlight=False)
             else:
                 results.add(result)
-                console.print(f"{label}: test {result['test']:#.4g}", highlight=False)
+                console.print(f"{label}: valid {result['valid']:#.4g}", highlight=False)
             progress.advance(bar)
     if failed:
         sys.exit(f"{failed} of {len(missing)} runs failed; the same command runs them again.")

@@ -135,6 +135,7 @@ def search(plan: Comparison, options, draws: int, epochs: int | None = None) -> 
     heads = ["set", "cell", "rate", "valid", "second best"]
     Console().print(report.Sheet(f"best of {draws} rates", heads, rows).rich())
     report.write(folder / "rates.json", json.dumps(rates, indent=1) + "\n")
+    print(f"Rates for the same command without --search: {folder / 'rates.json'}")
 
 
 def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
@@ -168,6 +169,7 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
     pictures = ["![Learning curves](curves.png)", "![Ranks](ranks.png)"]
     told = report.about(sum(result["seconds"] for result in found), seeds)
     report.write_page(folder / "page.md", plan.title, told, sheets, pictures)
+    print(f"Tables and figures: {folder / 'page.md'}")
 
 
 def chosen_rates(folder: Path, found: dict[str, dict[str, float]]) -> dict:
