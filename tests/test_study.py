@@ -183,7 +183,7 @@ def test_what_is_done_is_not_done_again_and_what_fails_costs_no_other(tmp_path, 
         tried.append(run.seed)
         if run.seed == 1 and tried.count(1) == 1:
             raise RuntimeError("planted")
-        return {"run": asdict(run), "test": 1.0}
+        return {"run": asdict(run), "valid": 1.0}
 
     monkeypatch.setattr(engines, "train", train)
     runs = [replace(RUN, seed=seed) for seed in range(3)]
