@@ -86,8 +86,8 @@ class Comparison:
     def search_runs(self, draws: int, epochs: int | None = None) -> list[Run]:
         """Every cell and task with every rate drawn, by default for half the epochs of a run."""
         rates = draw_rates(draws, *self.exponents)
-        changes = [(pair, {"learning_rate": rate}) for pair in self.pairs for rate in rates]
-        runs = [self.run(*pair, SEARCH_SEED, **change) for pair, change in changes]
+        drawn = [(pair, rate) for pair in self.pairs for rate in rates]
+        runs = [self.run(*pair, SEARCH_SEED, learning_rate=rate) for pair, rate in drawn]
         return [replace(run, epochs=epochs or max(1, run.epochs // 2)) for run in runs]
 
     def tasks(self) -> dict[str, Task]:
