@@ -1,4 +1,4 @@
-"""The program keras-gated: names Keras's backend and hands over to keras_gated.cli.
+"""The program keras-gated: names Keras's backend and hands over to keras_gated.cli.main.
 
 It stands beside the package because Keras reads its backend once, when it is imported, and any
 module within the package imports Keras first. From here one process does, with one import.
@@ -38,7 +38,7 @@ def main() -> int:
         os.environ |= {"KERAS_BACKEND": chosen, "CUDA_VISIBLE_DEVICES": "-1"}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        from keras_gated.cli import main
+        from keras_gated.cli.main import main
     except ModuleNotFoundError as error:
         if (missing := str(error.name).partition(".")[0]) not in BACKENDS:
             raise

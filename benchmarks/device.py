@@ -73,7 +73,7 @@ def int8(name: str, units: int, seconds: float, seed: int) -> dict:
 
     import keras_gated as kg
     from benchmarks.measure import medians
-    from keras_gated.export.check import session_of
+    from keras_gated.onnx.verify.check import session_of
 
     layer = kg.GatedRNN(units, name, return_sequences=True)
     model = keras.Sequential([keras.Input((None, INPUTS)), layer])

@@ -3,11 +3,15 @@
 from importlib import import_module
 from importlib.metadata import version
 
-from keras_gated import catalogue  # noqa: F401 - fills the presets
-from keras_gated.batches import PaddedBatches, bucket_lengths
 from keras_gated.cell import GatedCell
-from keras_gated.convert import from_keras, to_keras
-from keras_gated.description import (
+from keras_gated.convert.keras_models import from_keras, to_keras
+from keras_gated.convert.torch_modules import from_torch
+from keras_gated.initializers import Chrono, ForgetBias, UniformGate
+from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
+from keras_gated.padded_batches import PaddedBatches, bucket_lengths
+from keras_gated.spec import catalogue  # noqa: F401 - fills the presets
+from keras_gated.spec.cell_spec import CellSpec
+from keras_gated.spec.describe import (
     Difference,
     count_flops,
     count_parameters,
@@ -16,12 +20,8 @@ from keras_gated.description import (
     equations,
     units_for_budget,
 )
-from keras_gated.initializers import Chrono, ForgetBias, UniformGate
-from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
-from keras_gated.parts import Candidate, Gate, Projection, Tied
-from keras_gated.registry import Preset, preset, presets
-from keras_gated.spec import CellSpec
-from keras_gated.torch_weights import from_torch
+from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
+from keras_gated.spec.presets import Preset, preset, presets
 
 __version__ = version("keras-gated")
 
@@ -29,22 +29,22 @@ __version__ = version("keras-gated")
 _LATER = {
     "CellError": "keras_gated.conformance.report",
     "CellReport": "keras_gated.conformance.report",
-    "ExportError": "keras_gated.export.errors",
-    "ExportReport": "keras_gated.export.onnx_file",
-    "GateMonitor": "keras_gated.callbacks",
-    "ParityReport": "keras_gated.export.parity",
-    "QuantizationReport": "keras_gated.export.quantizing",
-    "StreamingSession": "keras_gated.export.session",
+    "ExportError": "keras_gated.onnx.errors",
+    "ExportReport": "keras_gated.onnx.export",
+    "GateMonitor": "keras_gated.inspection.monitor",
+    "ParityReport": "keras_gated.onnx.verify.differences",
+    "QuantizationReport": "keras_gated.onnx.quantize",
+    "StreamingSession": "keras_gated.onnx.session",
     "check_cell": "keras_gated.conformance.check",
-    "check_onnx": "keras_gated.export.check",
-    "export_onnx": "keras_gated.export.onnx_file",
-    "export_streaming": "keras_gated.export.streaming",
-    "half_life": "keras_gated.traces",
-    "plot_gates": "keras_gated.plots",
-    "plot_memory": "keras_gated.plots",
-    "quantize_onnx": "keras_gated.export.quantizing",
-    "saturation": "keras_gated.traces",
-    "trace_gates": "keras_gated.traces",
+    "check_onnx": "keras_gated.onnx.verify.check",
+    "export_onnx": "keras_gated.onnx.export",
+    "export_streaming": "keras_gated.onnx.export_streaming",
+    "half_life": "keras_gated.inspection.traces",
+    "plot_gates": "keras_gated.inspection.plots",
+    "plot_memory": "keras_gated.inspection.plots",
+    "quantize_onnx": "keras_gated.onnx.quantize",
+    "saturation": "keras_gated.inspection.traces",
+    "trace_gates": "keras_gated.inspection.traces",
 }
 
 __all__ = [

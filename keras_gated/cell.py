@@ -8,12 +8,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gated.activations import lookup
 from keras_gated.cell_weights import CellWeights, is_matrix
-from keras_gated.chance import normal
-from keras_gated.draws import Draws, is_series, zoned
-from keras_gated.formula import HOOKS, Formula, Hooks, cast_like, multiplied, split
-from keras_gated.options import (
+from keras_gated.engine.formula import HOOKS, Formula, Hooks, cast_like, multiplied, split
+from keras_gated.engine.random_masks import Draws, is_series, normal, zoned
+from keras_gated.spec.activations import lookup
+from keras_gated.spec.cell_spec import CellSpec
+from keras_gated.spec.from_arguments import replaced, saved
+from keras_gated.spec.normal_form import NormalForm, resolve
+from keras_gated.spec.options import (
     DRAWN,
     IN_KERAS_LOOP,
     NO_GATE_RECURRENCE,
@@ -27,11 +29,8 @@ from keras_gated.options import (
     rate,
     rates_of,
 )
-from keras_gated.parts import Config, positive
-from keras_gated.registry import specification
-from keras_gated.resolve import NormalForm, resolve
-from keras_gated.saving import replaced, saved
-from keras_gated.spec import CellSpec
+from keras_gated.spec.parts import Config, positive
+from keras_gated.spec.presets import specification
 
 
 @keras.saving.register_keras_serializable("keras_gated")

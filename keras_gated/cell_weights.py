@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gated.formula import Formula, split
-from keras_gated.parts import Config
-from keras_gated.resolve import NormalForm, Weight
+from keras_gated.engine.formula import Formula, split
+from keras_gated.spec.normal_form import NormalForm, Weight
+from keras_gated.spec.parts import Config
 
 
 class CellWeights(keras.layers.Layer):

@@ -8,14 +8,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gated.activations import identify
 from keras_gated.cell import GatedCell
-from keras_gated.draws import draws
-from keras_gated.formula import cast_like
-from keras_gated.parts import Candidate, Gate, Tied, as_gate
-from keras_gated.recurrence import run
-from keras_gated.spec import CellSpec
-from keras_gated.window import laid
+from keras_gated.engine.formula import cast_like
+from keras_gated.engine.input_window import laid
+from keras_gated.engine.random_masks import draws
+from keras_gated.engine.run import run
+from keras_gated.spec.activations import identify
+from keras_gated.spec.cell_spec import CellSpec
+from keras_gated.spec.parts import Candidate, Gate, Tied, as_gate
 
 CELL_ARGUMENTS = tuple(signature(GatedCell.__init__).parameters)[1:-1]  # all but self and kwargs
 

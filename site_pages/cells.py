@@ -1,13 +1,13 @@
 """The gallery of all presets and a page for each, in Markdown, from the catalogue alone."""
 
 import keras_gated as kg
-from keras_gated.export.lowering import lower
-from keras_gated.registry import Preset
-from keras_gated.resolve import resolve
+from keras_gated.spec.normal_form import resolve
+from keras_gated.spec.onnx_operator import lower
+from keras_gated.spec.presets import Preset
 from site_pages import measured
-from site_pages.code import laid_out
 from site_pages.counts import formula, shape
 from site_pages.diagram import diagram, legend
+from site_pages.spec_code import laid_out
 
 SIZE = {"input_dim": 64, "units": 64}  # alike, since some cells see each input one to one
 FAMILIES = {

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import keras_gated as kg
-from keras_gated.resolve import NormalForm, Weight
+from keras_gated.spec.normal_form import NormalForm, Weight
 
 Count = Callable[..., int]
 

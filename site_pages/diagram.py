@@ -8,9 +8,9 @@ another gate has a broken outline.
 
 from collections.abc import Hashable, Iterator
 
-from keras_gated.activations import lookup
-from keras_gated.notation import LETTER, plain
-from keras_gated.resolve import Block, NormalForm, Value
+from keras_gated.spec.activations import lookup
+from keras_gated.spec.equations import LETTER, plain
+from keras_gated.spec.normal_form import Block, NormalForm, Value
 from site_pages.svg import arc, arrow, box, circle, path, picture, sign, text
 
 COLUMN = {"forget": 122, "input": 212, "candidate": 302, "reset": 392, "output": 488}

@@ -5,8 +5,8 @@ h = o × φ( f × c + i × g( W x + U (r × h) + b ))
 
 from collections.abc import Iterator
 
-from keras_gated.registry import presets
-from keras_gated.resolve import NormalForm, resolve
+from keras_gated.spec.normal_form import NormalForm, resolve
+from keras_gated.spec.presets import presets
 from site_pages.diagram import gate_kind, gate_value
 from site_pages.svg import box, picture, text
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras_gated as kg
-from keras_gated.export.lowering import lower
-from keras_gated.resolve import resolve
+from keras_gated.spec.normal_form import resolve
+from keras_gated.spec.onnx_operator import lower
 from site_pages import measured
 from site_pages.idea import idea
 
@@ -34,8 +34,10 @@ def rooms() -> str:
     """Returns the rooms in their order, as the test of imports has them."""
     for node in ast.walk(ast.parse(ROOMS.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "ROOMS":
-            words = next(n.value for n in ast.walk(node) if isinstance(n, ast.Constant))
-            return " → ".join(f"`{room}`" for room in str(words).split())
+            text = str(next(n.value for n in ast.walk(node) if isinstance(n, ast.Constant)))
+            lines = (line.strip().partition(":") for line in text.strip().split("\n"))
+            rows = (f"| `{folder or 'keras_gated'}` | {modules} |" for folder, _, modules in lines)
+            return "\n".join(["| folder | modules |", "| --- | --- |", *rows])
     raise KeyError(f"{ROOMS} has no ROOMS")
 
 

@@ -1,6 +1,6 @@
 """Writes docs/backends.md: what passes on which of Keras's backends, from the tests' own results.
 
-    python tests/backends.py
+    python -m tests.backends
 
 runs the files below on TensorFlow, JAX and torch, one after another (some twenty minutes on two
 cores). Not a test itself.
@@ -18,7 +18,9 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
-HOME = Path(__file__).parents[1]
+from tests import ROOT
+
+HOME = ROOT
 BACKENDS = ("tensorflow", "jax", "torch")
 # What a user would ask for, and the tests that say so.
 ABOUT = {

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from reference import WITNESSES, draw, gradient, run
 
 import keras_gated as kg
+from tests.reference import WITNESSES, draw, gradient, run
 
 U, F, T, B = 5, 3, 9, 4  # units, features, time, batch: all different, so nothing fits by accident
 BACKEND = keras.backend.backend()

@@ -13,8 +13,11 @@ from pathlib import Path
 import keras
 import pytest
 
+from tests import ROOT
+
 pytest.importorskip("hatchling", reason='what builds: pip install "keras-gated[test]"')
-HOME = Path(__file__).parents[1]
+HOME = ROOT
+CODE = ("keras_gated", "benchmarks", "examples", "site_pages", "tests")
 VERSION = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["version"]
 
 
@@ -88,3 +91,11 @@ def test_the_wheel_works_where_the_checkout_is_not(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "trained, exported, checked" in done.stdout
+
+
+def test_no_module_is_named_like_one_of_the_standard_library():
+    """A folder on sys.path, as mkdocs puts site_pages there, would hide that one."""
+    files = [*HOME.glob("*.py"), *(file for name in CODE for file in (HOME / name).rglob("*.py"))]
+    names = {name for f in files for name in (f.stem, *f.relative_to(HOME).parent.parts)}
+    assert {"keras_gated_cli", "cell", "inserts"} <= names
+    assert names & sys.stdlib_module_names == set()

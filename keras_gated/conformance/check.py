@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from keras_gated.conformance import in_time, keeping, learning
+from keras_gated.conformance import over_time, serialization, training
+from keras_gated.conformance.copies import Subject
 from keras_gated.conformance.report import (
     FAILED,
     PASSED,
@@ -17,24 +18,23 @@ from keras_gated.conformance.report import (
     Skipped,
     told,
 )
-from keras_gated.conformance.subject import Subject
 
 CHECKS: dict[str, Callable[[Subject], str]] = {
-    "shapes": in_time.shapes,
-    "deterministic": in_time.deterministic,
-    "config": keeping.config,
-    "states": in_time.states,
-    "rows": in_time.rows,
-    "causal": in_time.causal,
-    "masks": in_time.masks,
-    "unrolled": in_time.unrolled,
-    "compiled": in_time.compiled,
-    "bidirectional": in_time.bidirectional,
-    "trainable": learning.trainable,
-    "gradients": learning.derivatives,
-    "precision": learning.precision,
-    "saving": keeping.saving,
-    "onnx": keeping.onnx,
+    "shapes": over_time.shapes,
+    "deterministic": over_time.deterministic,
+    "config": serialization.config,
+    "states": over_time.states,
+    "rows": over_time.rows,
+    "causal": over_time.causal,
+    "masks": over_time.masks,
+    "unrolled": over_time.unrolled,
+    "compiled": over_time.compiled,
+    "bidirectional": over_time.bidirectional,
+    "trainable": training.trainable,
+    "gradients": training.derivatives,
+    "precision": training.precision,
+    "saving": serialization.saving,
+    "onnx": serialization.onnx,
 }
 FIRST = ("shapes", "deterministic")  # where one fails, what comes after it says nothing
 LEAST = {"input_dim": 1, "batch_size": 2, "time": 3}

@@ -4,8 +4,8 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from keras_gated.export.parity import reason_of
-from keras_gated.export.report import table
+from keras_gated.onnx.report import table
+from keras_gated.onnx.verify.differences import reason_of
 
 PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
 

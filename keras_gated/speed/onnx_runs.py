@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from keras_gated.export.check import session_of
-from keras_gated.export.choice import LOWERINGS
-from keras_gated.export.lowering import lower
-from keras_gated.export.onnx_file import export_onnx
-from keras_gated.export.report import ExportReport
+from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.report import ExportReport
+from keras_gated.onnx.tracing.choice import LOWERINGS
+from keras_gated.onnx.verify.check import session_of
+from keras_gated.spec.onnx_operator import lower
 
 FORMS = tuple(form for form in LOWERINGS if form != "auto")
 

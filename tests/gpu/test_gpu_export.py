@@ -10,11 +10,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, F, T, U, assert_close
 from keras import ops
 
 import keras_gated as kg
 from benchmarks.gpu_device import gpu, tf32
+from tests import ROOT
+from tests.helpers import BACKEND, F, T, U, assert_close
 
 MISSING = [n for n in ("tensorflow", "tf2onnx", "onnx", "onnxruntime") if not find_spec(n)]
 pytestmark = pytest.mark.skipif(
@@ -67,10 +68,9 @@ def test_the_graph_is_the_same_with_and_without_a_gpu(trained, tmp_path, device)
 
 def exported(saved: Path, path: Path, environment: dict) -> tuple[str | None, bytes]:
     """The GPU that a process saw that exported a saved model, and the file."""
-    here = Path(__file__).parent
-    paths = os.pathsep.join([str(here.parents[1]), *filter(None, sys.path)])
+    paths = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     done = subprocess.run(
-        [sys.executable, here / "exporting.py", saved, path],
+        [sys.executable, ROOT / "tests/gpu/exporting.py", saved, path],
         env=os.environ | {"PYTHONPATH": paths} | environment,
         capture_output=True,
         text=True,

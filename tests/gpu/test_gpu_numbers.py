@@ -5,7 +5,16 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import keras_gated as kg
+from benchmarks.gpu_device import PRECISIONS, precision, tf32
+from keras_gated.engine import loop as sequence
+from keras_gated.engine.backends.current import backend
+from keras_gated.engine.backward import Cut
+from keras_gated.spec.normal_form import resolve
+from tests.gpu.witness import numbers, slope, under_mask
+from tests.helpers import (
     BACKEND,
     B,
     Case,
@@ -17,16 +26,7 @@ from helpers import (
     numpy_blocks,
     run_and_differentiate,
 )
-from keras import ops
-from reference import WITNESSES, draw
-from witness import numbers, slope, under_mask
-
-import keras_gated as kg
-from benchmarks.gpu_device import PRECISIONS, precision, tf32
-from keras_gated.recurrence import sequence
-from keras_gated.recurrence.backend import backend
-from keras_gated.recurrence.cut import Cut
-from keras_gated.resolve import resolve
+from tests.reference import WITNESSES, draw
 
 # By precision, the rows of `helpers.TOLERANCE` for numbers and gradients. TF32 rounds what is
 # multiplied to as many bits as float16 has.

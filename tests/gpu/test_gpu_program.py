@@ -5,9 +5,9 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, F, U
 
 import keras_gated as kg
+from tests.helpers import BACKEND, F, U
 
 pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="torch does not compile by XLA")
 ROWS, STEPS = 6, 40

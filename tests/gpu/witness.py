@@ -1,8 +1,9 @@
 """What the float64 witnesses of tests/reference say of masks, directions and single slopes."""
 
 import numpy as np
-from helpers import Case
-from reference import gradient, run
+
+from tests.helpers import Case
+from tests.reference import gradient, run
 
 
 def numbers(this: Case) -> dict:

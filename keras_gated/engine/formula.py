@@ -1,0 +1,331 @@
+r"""One step of the formula on tensors; letters and order as in the equations.
+
+$$
+\begin{aligned}
+a_k &= W_k \phi_x(x_t) + U_k \phi_h(h_{t-1}) + p_k \odot c^*
+    + \textstyle\sum_j R_{jk} j_{t-1} + b_k \\
+\tilde{c}_t &= g(W_c x_t + U_c (r_t \odot h_{t-1}) + b_c)
+    \quad\text{or}\quad g(W_c x_t + b_c + r_t \odot (U_c h_{t-1} + b'_c)) \\
+c_t &= \mu(f_t \odot \kappa(c_{t-1}) + i_t \odot \tilde{c}_t) \\
+h_t &= o_t \odot \varphi(c_t)
+\end{aligned}
+$$
+
+`weights` is a dictionary of tensors by the names that `NormalForm.weights` gives. Under mixed
+precision matrices and what comes in have 16 bits, and with them the products; states, vectors and
+all that is elementwise in them have 32, so that nothing is lost in the memory over many time steps.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from keras_gated.spec.activations import lookup
+from keras_gated.spec.normal_form import NormalForm, Weight
+
+Tensors = dict[Any, Any]  # by name, or by key and blocks
+EPSILON = 1e-5  # of layer normalisation, added to the variance
+GAINS = {"kernel": "kernel_gain", "recurrent_kernel": "recurrent_gain"}
+
+
+def split(names: tuple[str, ...], tensor) -> Tensors:
+    """Returns the blocks of a tensor that holds `names` side by side; nobody else cuts one."""
+    if len(names) == 1:
+        return {names[0]: tensor}
+    return dict(zip(names, ops.split(tensor, len(names), axis=-1), strict=True))
+
+
+def cast_like(x, like):
+    """Returns x in the type of `like`; at no cost where it has it already."""
+    return x if x.dtype == like.dtype else ops.cast(x, like.dtype)
+
+
+def product(x, kernel):
+    """Returns x @ kernel, multiplied in the kernel's type and given in that of x."""
+    return cast_like(ops.matmul(cast_like(x, kernel), kernel), x)
+
+
+def multiplied(names: tuple[str, ...], x, kernel) -> Tensors:
+    """Returns `{name: its columns of x @ kernel}`."""
+    return split(names, product(x, kernel))
+
+
+def normalized(names: tuple[str, ...], x, kernel, gain) -> Tensors:
+    """Returns `{name: its columns of LN(x @ kernel) ⊙ gain}`, all columns normalised together."""
+    return split(names, _normal(cast_like(product(x, kernel), gain)) * gain)
+
+
+def _normal(x):
+    """x with mean 0 and variance 1 over the last axis."""
+    x = x - ops.mean(x, axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + EPSILON)
+
+
+class Masks(NamedTuple):
+    """What multiplies h where it is read, and the candidate: tensors (B, U) or None."""
+
+    h: Any = None
+    candidate: Any = None
+
+
+class Hooks:
+    """The places where whoever runs a step may look in, or put in what is known already.
+
+    Between the products, the nodes and the memory everything is elementwise, and a node is a sum
+    of its input term, its columns of a product, and what is elementwise in weights and states.
+    """
+
+    def product(self, names: tuple[str, ...], v, kernel) -> Tensors:
+        """Returns `{name: its columns of v @ kernel}`; every dense recurrent product is here."""
+        return multiplied(names, v, kernel)
+
+    def node(self, name: str, a):
+        """Returns a pre-activation; `U_c h` alone, where it is reset later, is `BEHIND_RESET`."""
+        return a
+
+    def memory(self, c, kept, written):
+        """Returns `c_t`, which is `μ(kept ⊙ κ(c_{t-1}) + written)`; floats stand for constants."""
+        return c
+
+    def values(self, **values) -> None:
+        """Is shown the gates by name, the candidate, `c` and `h` of a finished step."""
+
+
+BEHIND_RESET = "candidate behind the reset gate"
+HOOKS = Hooks()
+NO_MASKS = Masks()
+
+
+class Formula:
+    """The formula in the setting of a normal form.
+
+    Args:
+        form: the normal form.
+        clip: float > 0 that the memory does not go beyond, or None.
+        more: weights beside those of the form: gains of layer normalisation (Ba, Kiros and Hinton
+            2016, arXiv:1607.06450), which is done where they are, and a projection of the output.
+    """
+
+    def __init__(self, form: NormalForm, clip: float | None = None, more: tuple[Weight, ...] = ()):
+        self.form = form
+        self.mu = _clipped(lookup(form.memory_activation).function, clip)
+        self.kappa = lookup(form.carry_activation).function
+        self.phi = lookup(form.output_activation).function
+        self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
+        blocks = form.blocks.values()
+        of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
+        named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
+        used = [lookup(name) for name in named]
+        self.elementwise = all(activation.elementwise for activation in used)
+        self.functions = [activation.function for activation in used]
+        self.phi_x = {k: b.input_activation for k, b in form.blocks.items()}
+        self.phi_h = {k: b.recurrent_input_activation for k, b in form.blocks.items()}
+        self.names = {weight.name: weight.blocks for weight in (*form.weights, *more)}
+        behind = ("candidate",) if form.reset == "before" else ()  # what sees h only when reset
+        self.reads = (tuple(k for k in form.blocks if k not in behind), behind)
+
+    def input_terms(self, weights: Tensors, x, product=multiplied) -> Tensors:
+        """Returns `W_k φ_x(x)` of each block that has it; x may have any leading axes."""
+        x = self.projected(weights, x)
+        return self._seen(weights, x, "kernel", self.form.blocks, self.phi_x, product)
+
+    def biased(self, weights: Tensors, terms: Tensors) -> Tensors:
+        """Returns the input terms with `b_k` added."""
+        return _added(terms, self._biases(weights, row=0))
+
+    def projected(self, weights: Tensors, x):
+        """Returns x as the kernels see it: behind the input projection, where there is one."""
+        if self.form.projection is None:
+            return x
+        x = product(x, weights["projection_kernel"])
+        if "projection_bias" in weights:
+            x = x + cast_like(weights["projection_bias"], x)
+        return lookup(self.form.projection.activation).function(x)
+
+    def recurrent_terms(self, weights: Tensors, h, blocks: Iterable[str], product=multiplied):
+        """Returns `U_k φ_h(h) + b'_k` of each of `blocks` that has any."""
+        terms = self._seen(weights, h, "recurrent_kernel", blocks, self.phi_h, product)
+        biases = self._biases(weights, row=1)
+        return _added(terms, {k: b for k, b in biases.items() if k in blocks})
+
+    def prepared(self, weights: dict) -> dict:
+        """Returns the weights and, beside them, what each step takes of them.
+
+        The columns of each recurrent product, and the biases by block: a loop over time takes
+        these, so that no step cuts a weight again.
+        """
+        key, ready = "recurrent_kernel", dict(weights)
+        for blocks in self.reads:
+            for names, (_, kernel) in self._columns(weights, key, blocks, self.phi_h).items():
+                ready[key, names] = kernel
+        return ready | {("bias", row): self._biases(weights, row) for row in (0, 1)}
+
+    def step(self, weights: Tensors, input_terms: Tensors, states: list, masks=NO_MASKS, at=HOOKS):
+        """Returns the output and the new states of one step.
+
+        Args:
+            weights: tensors by name.
+            input_terms: what `input_terms` returned for x_t, tensors (B, U).
+            states: tensors (B, U): [h, c], [h], or [h, c, i, f, o] with gate recurrence.
+            masks: `Masks`.
+            at: `Hooks`.
+        """
+        form, names = self.form, self.form.states
+        state = dict(zip(names, states, strict=True))
+        h = state["h"] if masks.h is None else state["h"] * masks.h
+        c = state.get("c", state["h"])
+
+        first, behind = self.reads
+        terms = {k: cast_like(a, c) for k, a in input_terms.items()}
+        terms = self.biased(weights, terms)
+        recurrent = self.recurrent_terms(weights, h, first, at.product)
+        p = split(self.names["peephole"], weights["peephole"]) if "peephole" in weights else {}
+        a = _added(_gates(terms), _gates(recurrent))
+        a = _added(a, self._gates_before(weights, state))
+        a = _added(a, {k: p[k] * c for k in p if k != "output"})
+        a = {k: x if k == "output" and k in p else at.node(k, x) for k, x in a.items()}
+        value = _Values(form, self.activation, a)
+
+        i, f, r = value("input"), value("forget"), value("reset")
+        if behind:
+            recurrent = self.recurrent_terms(weights, _times(r, h), behind, at.product)
+        candidate = self._candidate(terms.get("candidate"), recurrent.get("candidate"), r, at)
+        if masks.candidate is not None:
+            candidate = masks.candidate * candidate
+        written = _times(i, candidate)
+        c = at.memory(self.mu(_sum(_times(f, self.kappa(c)), written, like=c)), f, written)
+        if "output" in p:
+            a["output"] = at.node("output", _sum(a.get("output"), p["output"] * c))
+        o = value("output")
+        h = _sum(_times(o, self.phi(self._shown(weights, c))), like=c)
+        if "output_projection_kernel" in weights:
+            h = product(h, weights["output_projection_kernel"])
+        at.values(input=i, forget=f, reset=r, output=o, candidate=candidate, c=c, h=h)
+        new = {"h": h, "c": c} | (
+            {"input": i, "forget": f, "output": o} if form.gate_recurrence else {}
+        )
+        return h, [new[name] for name in names]
+
+    def _shown(self, weights: Tensors, c):
+        """The memory as the output sees it: LN(c) with layer normalisation."""
+        if "memory_gain" not in weights:
+            return c
+        return _normal(c) * weights["memory_gain"] + weights["memory_shift"]
+
+    def _candidate(self, term, recurrent, r, at: Hooks):
+        if self.form.reset == "after":
+            recurrent = _times(r, at.node(BEHIND_RESET, recurrent))
+            a = _sum(None if term is None else at.node("candidate", term), recurrent)
+        else:
+            a = at.node("candidate", _sum(term, recurrent))
+        return self.activation["candidate"](a)
+
+    def _seen(self, weights, x, key: str, blocks, before: dict, product=multiplied) -> Tensors:
+        """`{block: term}` of the kernels called `key`: "kernel" or "recurrent_kernel"."""
+        terms: Tensors = {}
+        for names, (phi, kernel) in self._columns(weights, key, blocks, before).items():
+            seen, gain = lookup(phi).function(x), self._gain(weights, GAINS[key], names)
+            terms |= (
+                product(names, seen, kernel)
+                if gain is None
+                else normalized(names, seen, kernel, gain)
+            )
+        diagonal = "diagonal_kernel" if key == "kernel" else "recurrent_diagonal_kernel"
+        vectors = split(self.names[diagonal], weights[diagonal]) if diagonal in weights else {}
+        for name in blocks:
+            kind = getattr(self.form.blocks[name], key)
+            if kind in ("diagonal", "identity"):
+                seen = lookup(before[name]).function(x)
+                terms[name] = seen
+                if kind == "diagonal":
+                    terms[name] = vectors[name] * cast_like(seen, vectors[name])
+        return terms
+
+    def _columns(self, weights: Tensors, key: str, blocks, before: dict) -> dict:
+        """`{blocks: (φ, their columns of the kernel)}`: one product for all blocks with one φ."""
+        dense = [name for name in blocks if getattr(self.form.blocks[name], key) == "dense"]
+        found = {}
+        for phi in dict.fromkeys(before[name] for name in dense):
+            same = tuple(name for name in dense if before[name] == phi)
+            kernel = weights.get((key, same), weights[key])
+            if same != self.names[key] and (key, same) not in weights:
+                parts = split(self.names[key], kernel)
+                kernel = ops.concatenate([parts[name] for name in same], axis=-1)
+            found[same] = (phi, kernel)
+        return found
+
+    def _gain(self, weights: Tensors, key: str, names: tuple[str, ...]):
+        """The gain of the columns `names` of a product; None where it is not normalised."""
+        if key not in weights:
+            return None
+        parts = split(self.names[key], weights[key])
+        return ops.concatenate([parts[name] for name in names], axis=-1)
+
+    def _biases(self, weights: Tensors, row: int) -> Tensors:
+        """`{block: bias}` of the input row 0, or of the recurrent row 1 where there is one."""
+        if ("bias", row) in weights:
+            return weights["bias", row]
+        if "bias" not in weights:
+            return {}
+        bias = weights["bias"]
+        if len(bias.shape) == 2:
+            return split(self.names["bias"], bias[row])
+        return split(self.names["bias"], bias) if row == 0 else {}
+
+    def _gates_before(self, weights: Tensors, state: Tensors) -> Tensors:
+        if not self.form.gate_recurrence:
+            return {}
+        before = ops.concatenate([state[name] for name in self.form.states[2:]], axis=-1)
+        kernel = weights["gate_recurrent_kernel"]
+        return split(self.names["gate_recurrent_kernel"], product(before, kernel))
+
+
+class _Values:
+    """Gate values from pre-activations `a`, each activation computed once."""
+
+    def __init__(self, form: NormalForm, functions: dict[str, Callable], a: Tensors):
+        self._form, self._functions, self._a = form, functions, a
+        self._done: dict = {}
+
+    def __call__(self, gate: str):
+        value = self._form.gates[gate]
+        if value.constant is not None:
+            return value.constant
+        block = value.block or ""  # a value without constant has one
+        key = (block, value.offset)
+        if key not in self._done:
+            a = self._a[block]
+            self._done[key] = self._functions[block](a + value.offset if value.offset else a)
+        v = self._done[key]
+        return 1.0 - v if value.complement else v
+
+
+def _clipped(function: Callable, limit: float | None) -> Callable:
+    if limit is None:
+        return function
+    return lambda x: ops.clip(function(x), -limit, limit)
+
+
+def _times(gate, x):
+    """`gate ⊙ x`; None for a gate that is 0."""
+    if isinstance(gate, float) and gate in (0.0, 1.0):
+        return x if gate else None
+    return gate * x
+
+
+def _sum(*terms, like=None):
+    """The sum of the terms that exist; zeros in the form of `like` if none does."""
+    terms = [term for term in terms if term is not None]
+    return sum(terms[1:], start=terms[0]) if terms else ops.zeros_like(like)
+
+
+def _gates(terms: Tensors) -> Tensors:
+    return {k: a for k, a in terms.items() if k != "candidate"}
+
+
+def _added(terms: Tensors, more: Tensors) -> Tensors:
+    """The sum of two dictionaries of terms, block by block."""
+    return {
+        k: _sum(terms.get(k), more.get(k)) for k in (*terms, *(k for k in more if k not in terms))
+    }

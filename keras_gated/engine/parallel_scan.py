@@ -1,0 +1,93 @@
+r"""A cell whose memory is linear, run for all time steps at once.
+
+Where the gates and the candidate see only x_t, `c_t = f_t ⊙ c_{t-1} + i_t ⊙ c̃_t` has known
+coefficients, and an associative scan finds all c_t in O(log T) depth.
+
+References:
+    - Blelloch, "Prefix sums and their applications", 1990.
+    - Martin and Cundy, "Parallelizing linear recurrent neural nets over sequence length", 2018.
+      arXiv:1709.04057.
+"""
+
+from keras import ops
+
+from keras_gated.engine.formula import Hooks, Masks
+
+
+def run_parallel(layer, sequences, states, mask, drawn):
+    """Runs a layer's cell over time.
+
+    Args:
+        layer: a `GatedRNN` whose `cell.form.linear_memory` holds.
+        sequences: (B, T, k F), T known.
+        states: list of (B, U).
+        mask: bool (B, T) or None.
+        drawn: `Draws`, of which no state keeps a share.
+
+    Returns:
+        The outputs h (B, T, U) in running direction, and the list of last states.
+    """
+    cell, first = layer.cell, [s[:, None] for s in states]
+    x = ops.flip(sequences, axis=1) if layer.go_backwards else sequences
+    if mask is not None:
+        mask = ops.flip(mask, axis=1) if layer.go_backwards else mask
+        mask = ops.cast(mask, first[-1].dtype)[..., None]
+    weights = cell.tensors
+    terms = cell.input_terms(weights, x, mask=mask, training=drawn.training)
+    series = ops.zeros_like(ops.cast(x[..., :1], first[-1].dtype)) + first[-1]
+    at = _AllAtOnce(series, first[-1], mask)
+    masks = Masks(*(m if m is None else m[:, None] for m in drawn.masks))
+    h, _ = cell.formula.step(weights, terms, first, masks, at)
+    if mask is None or len(states) == 1:  # h is the memory, and stands still with it
+        series = [h, at.c][: len(states)]
+    else:
+        series = [_held(h, mask, first[0]), at.c]
+    return series[0], [s[:, -1] for s in series]
+
+
+def _held(h, mask, start):
+    """Each time step's h, or where it is masked that of the last valid one, or start (B, 1, U)."""
+    zeros = ops.zeros_like(h)
+    return _scan(1.0 - mask + zeros, ops.where(mask > 0, h, zeros), start)
+
+
+class _AllAtOnce(Hooks):
+    """Finds the memory of all time steps where a step asks for that of one."""
+
+    def __init__(self, like, start, mask):
+        self.like, self.start, self.mask = like, start, mask
+        self.c = None
+
+    def memory(self, c, kept, written):
+        zeros = ops.zeros_like(self.like)
+        kept, written = (zeros if x is None else zeros + x for x in (kept, written))
+        if self.mask is not None:
+            kept = ops.where(self.mask > 0, kept, ops.ones_like(kept))
+            written = ops.where(self.mask > 0, written, zeros)
+        self.c = _scan(kept, written, self.start)
+        return self.c
+
+
+def _scan(kept, written, start):
+    """Returns all `c_t = kept_t ⊙ c_{t-1} + written_t` (B, T, U) from c_0 = start (B, 1, U)."""
+    first = written[:, :1] + kept[:, :1] * start
+    return _from_zero(kept, ops.concatenate([first, written[:, 1:]], axis=1))
+
+
+def _from_zero(kept, written):
+    """The same from zero: two neighbours are one step of a recurrence half as long.
+
+    `keras.ops.associative_scan` says the same, but XLA refuses it on TensorFlow.
+    """
+    time = written.shape[1]
+    if time <= 1:
+        return written
+    pairs = time - time % 2
+    earlier, later = kept[:, 0:pairs:2], kept[:, 1:pairs:2]
+    second = _from_zero(earlier * later, later * written[:, 0:pairs:2] + written[:, 1:pairs:2])
+    rest = kept[:, 2::2] * second[:, : (time - 1) // 2] + written[:, 2::2]
+    first = ops.concatenate([written[:, :1], rest], axis=1)
+    both = ops.stack([first[:, : pairs // 2], second], axis=2)
+    shape = (ops.shape(both)[0], pairs, both.shape[-1])
+    both = ops.reshape(both, shape)
+    return ops.concatenate([both, first[:, pairs // 2 :]], axis=1) if time % 2 else both

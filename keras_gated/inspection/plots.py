@@ -1,0 +1,136 @@
+"""Traces of gates as figures."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_gated.inspection.traces import GATES, Trace, half_life, saturation
+
+BINS = np.linspace(0.0, 1.0, 41)
+TITLES = {"candidate": "candidate", "c": "memory c", "h": "output h"}
+
+
+def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
+    """Draws a layer's gates over time and how often they are open, half open or closed.
+
+    On the left a heat map (units x time steps) of one sequence for each gate, the candidate, the
+    memory and the output; on the right the distribution over all sequences, time steps and units,
+    with the shares of a gate below 0.1 and above 0.9.
+
+    Args:
+        trace: what `trace_gates` returned.
+        layer: name of a layer in it; by default the first.
+        row: which sequence of the batch the heat maps show.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: if there is no such layer or row.
+        ImportError: if matplotlib is missing.
+
+    Example:
+        >>> kg.plot_gates(kg.trace_gates(model, x)).savefig("gates.png")
+    """
+    layer, values = _of(trace, layer)
+    if not -len(values["h"]) <= row < len(values["h"]):
+        raise ValueError(
+            f"Argument `row` must be one of the {len(values['h'])} sequences that were traced. "
+            f"Received: row={row}."
+        )
+    figure = _figure(figsize=(10.0, 1.5 * len(values) + 0.6))
+    figure.suptitle(f"{layer}, sequence {row}")
+    panels = figure.subplots(len(values), 2, width_ratios=(4, 1), squeeze=False)
+    for (map_axes, axes), (name, value) in zip(panels, values.items(), strict=True):
+        limit = float(np.nan_to_num(np.abs(value)).max()) or 1.0
+        _draw_map(figure, map_axes, name, value[row], limit)
+        _draw_shares(axes, name, value)
+    for axes in panels[:-1, 0]:
+        axes.tick_params(labelbottom=False)
+    panels[-1, 0].set_xlabel("time step")
+    return figure
+
+
+def plot_memory(trace: Trace) -> Any:
+    """Draws how long each unit of each layer keeps its memory, from its forget gate.
+
+    The half-life is the number of time steps in which half of the memory is forgotten, on average
+    over all traced sequences; units are sorted by it.
+
+    Args:
+        trace: what `trace_gates` returned.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: if no layer has a forget gate.
+        ImportError: if matplotlib is missing.
+
+    Example:
+        >>> kg.plot_memory(kg.trace_gates(model, x)).savefig("memory.png")
+    """
+    forget = {name: values["forget"] for name, values in trace.items() if "forget" in values}
+    if not forget:
+        raise ValueError(
+            "Argument `trace` must have a layer with a forget gate that is not constant. "
+            f"Received: {', '.join(f'{k} with {list(v)}' for k, v in trace.items())}."
+        )
+    figure = _figure(figsize=(7.0, 4.0))
+    axes = figure.subplots()
+    for name, value in forget.items():
+        lives = np.sort(half_life(value))
+        forever = np.isinf(lives).mean()
+        label = f"{name} ({forever:.0%} for ever)" if forever else name
+        axes.plot(np.linspace(0.0, 1.0, len(lives)), lives, ".-", label=label)
+    for steps in sorted({value.shape[1] for value in forget.values()}):
+        axes.axhline(steps, color="0.6", linewidth=1)
+        axes.annotate("length of the sequences", (0.0, steps), color="0.4", va="bottom")
+    axes.set(yscale="log", xlabel="share of the units", ylabel="half-life, time steps")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _of(trace: Trace, layer: str | None) -> tuple[str, dict[str, np.ndarray]]:
+    layer = next(iter(trace)) if layer is None else layer
+    if layer not in trace:
+        raise ValueError(
+            f"Argument `layer` must be one of {', '.join(map(repr, trace))}. "
+            f"Received: layer={layer!r}."
+        )
+    return layer, trace[layer]
+
+
+def _figure(**options) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            f"Figures need the package 'matplotlib', which cannot be imported ({error}). Install "
+            'it with: pip install "keras-gated[plot]".'
+        ) from error
+    return Figure(layout="constrained", **options)
+
+
+def _draw_map(figure, axes, name: str, value: np.ndarray, limit: float) -> None:
+    """Units upwards, time steps to the right; masked time steps are grey."""
+    scale = (
+        {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0}
+        if name in GATES
+        else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    )
+    axes.set_facecolor("0.85")
+    image = axes.imshow(value.T, aspect="auto", origin="lower", interpolation="nearest", **scale)
+    axes.set_ylabel(f"{TITLES.get(name, f'{name} gate')}\nunits")
+    figure.colorbar(image, ax=axes, pad=0.01)
+
+
+def _draw_shares(axes, name: str, value: np.ndarray) -> None:
+    valid = value[~np.isnan(value)]
+    axes.hist(valid, BINS if name in GATES else 40, density=True, color="0.4")
+    axes.set_yticks([])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    if name in GATES:
+        closed, opened = saturation(value)
+        axes.set_title(f"{closed:.0%} below 0.1, {opened:.0%} above 0.9", fontsize="small")

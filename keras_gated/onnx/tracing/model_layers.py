@@ -1,0 +1,115 @@
+"""The layers within a model, found through its attributes, and names for them."""
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from keras_gated.layers import GatedRNN
+from keras_gated.onnx.errors import ExportError
+
+
+def places_within(model: keras.Layer) -> dict[keras.Layer, str]:
+    """Returns where each layer in a model stands, e.g. "bidirectional/forward_lstm".
+
+    The model comes first, under its name; a layer held in several places has the first. Unlike
+    `layer.path`, which tells how a layer was built, a place is the same after saving and loading.
+    """
+    found: dict[keras.Layer, str] = {}
+    waiting: deque[tuple[Any, str]] = deque([(model, "")])
+    seen: set[int] = set()
+    while waiting:
+        thing, around = waiting.popleft()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, keras.Layer):
+            found[thing] = around + thing.name
+            around = "" if thing is model else f"{found[thing]}/"
+            held: Any = vars(thing).values()
+        elif isinstance(thing, dict):
+            held = thing.values()
+        else:
+            held = thing if isinstance(thing, list | tuple | set) else ()
+        waiting.extend((part, around) for part in held)
+    return found
+
+
+def layers_within(model: keras.Layer) -> list[keras.Layer]:
+    """Returns the model and every layer in it, however deep, each once."""
+    return list(places_within(model))
+
+
+def gated_layers(model: keras.Layer) -> list[GatedRNN]:
+    """Returns the gated layers within a model."""
+    return [layer for layer in layers_within(model) if isinstance(layer, GatedRNN)]
+
+
+def recurrent_names(model: keras.Layer) -> list[str]:
+    """Returns the names by which recurrent layers of a model, or cells of a stack, may be meant."""
+    names: set[str] = set()
+    for layer, place in places_within(model).items():
+        if isinstance(layer, keras.layers.RNN):
+            cells = getattr(layer.cell, "cells", ())
+            names |= {layer.name, place, *(f"{place}/cell_{k + 1}" for k in range(len(cells)))}
+    return sorted(names)
+
+
+def check_stateless(model: keras.Layer) -> None:
+    """Raises an ExportError if a layer carries its state from one batch to the next."""
+    names = [layer.name for layer in layers_within(model) if getattr(layer, "stateful", False)]
+    if names:
+        raise ExportError(
+            "Argument `model` must not hold layers with stateful=True: an ONNX file keeps nothing "
+            f"between two runs, so their states would be lost silently. Received: {names}. Rebuild "
+            "them with stateful=False; where a stream is to go on, use "
+            "keras_gated.export_streaming(model, path), whose file takes the states in and gives "
+            "them out, or pass them yourself (initial_state, return_state=True)."
+        )
+
+
+@contextmanager
+def in_float32(model: keras.Layer) -> Iterator[None]:
+    """Inside, layers of mixed precision compute in float32: the twin that is exported and checked.
+
+    Raises:
+        ExportError: if a layer keeps its weights in a 16 bit format.
+    """
+    layers = layers_within(model)
+    for layer in layers:
+        if layer.variable_dtype in ("float16", "bfloat16"):
+            raise ExportError(
+                "Argument `model` must have float32 (or float64) weights; policies "
+                "'mixed_float16' and 'mixed_bfloat16' are fine. Received: layer "
+                f"{layer.name!r} with {layer.variable_dtype} weights. Rebuild the model under "
+                "keras.config.set_dtype_policy('float32') and copy the weights with set_weights."
+            )
+    mixed = [layer for layer in layers if layer.dtype_policy.name.startswith("mixed_")]
+    policies = [layer.dtype_policy for layer in mixed]
+    try:
+        for layer in mixed:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in zip(mixed, policies, strict=True):
+            layer.dtype_policy = policy
+
+
+class Names:
+    """Gives names that ONNX and TensorFlow take, each once: the second "enc" is "enc_2"."""
+
+    def __init__(self):
+        self._taken: set[str] = set()
+
+    def __call__(self, wanted: str) -> str:
+        wanted = re.sub(r"[^A-Za-z0-9_./-]", "_", wanted) or "tensor"
+        wanted = wanted if wanted[0].isalnum() else f"t{wanted}"
+        name, count = wanted, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name

@@ -1,0 +1,596 @@
+"""The presets: published cells as settings of the one formula. The only list of names.
+
+To add one, add an entry here and its witness in tests/reference. `confirmed=True` says that the
+formula was checked against an author's or an independent implementation (elman and gru_cho against
+Keras's layers and lstm_peephole against onnxruntime, in the tests); the others are recalled.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from keras_gated.spec.cell_spec import CellSpec
+from keras_gated.spec.parts import Candidate, Config, Gate, Projection, Tied
+from keras_gated.spec.presets import presets
+
+# Parts that several presets share.
+HIDDEN = CellSpec(memory="hidden", forget_gate=1.0, input_gate=1.0)
+LSTM = CellSpec(forget_gate=Gate(bias_initializer="ones"))
+PEEPHOLES = CellSpec(
+    input_gate=Gate(peephole=True),
+    forget_gate=Gate(peephole=True, bias_initializer="ones"),
+    output_gate=Gate(peephole=True),
+)
+KEEPS = replace(HIDDEN, forget_gate=Gate(), input_gate=Tied("forget", complement=True))
+WRITES = replace(HIDDEN, input_gate=Gate(), forget_gate=Tied("input", complement=True))
+LINEAR = Candidate(recurrent_kernel=None, use_bias=False, activation="linear")  # W x_t
+INPUT_ONLY = Gate(recurrent_kernel=None)
+DIAGONAL = Gate(kernel=None, recurrent_kernel="diagonal")
+MINUS_ONE = Config.of({"class_name": "Constant", "config": {"value": -1.0}})
+ONES = "forget 1 (Jozefowicz et al. 2015), so that the memory is kept at first"
+
+
+def lstm_gates(gate: Gate, forget: Gate | None = None) -> CellSpec:
+    """The LSTM without peepholes whose three gates are `gate`."""
+    return CellSpec(input_gate=gate, forget_gate=forget or gate, output_gate=gate)
+
+
+# The corners ---------------------------------------------------------------------------------
+add = partial(presets.add, family="base")
+
+add(
+    "elman",
+    "tanh RNN, no gate at all",
+    paper="Elman 1990, Finding structure in time. Cognitive Science 14",
+    build=lambda: replace(HIDDEN, forget_gate=0.0),
+    notes="Elman's units were logistic; tanh is what every library has. torch adds a second bias.",
+    confirmed=True,
+)
+add(
+    "lstm",
+    "LSTM with a forget gate",
+    paper="Gers, Schmidhuber and Cummins 2000, Learning to forget. Neural Computation 12",
+    build=lambda: LSTM,
+    notes="Keras starts the forget bias at 1; torch and flax at 0. Block orders differ: Keras has "
+    "input, forget, candidate, output, ONNX input, output, forget, candidate.",
+    initial_bias=ONES + "; chrono (Tallec and Ollivier 2018) for known spans",
+    confirmed=True,
+)
+add(
+    "lstm_peephole",
+    "LSTM with diagonal peepholes",
+    paper="Gers and Schmidhuber 2000; Graves 2013, arXiv:1308.0850; Chung et al. 2014, "
+    "arXiv:1412.3555",
+    build=lambda: PEEPHOLES,
+    notes="The output gate looks at c_t (papers, ONNX), not at c_(t-1) as one library has it. "
+    "Peepholes are vectors; full matrices are another cell. The candidate has none.",
+    initial_bias=ONES + "; peepholes 0 or small",
+    confirmed=True,
+)
+add(
+    "lstm_1997",
+    "the first LSTM: no forget gate, its own squashing",
+    paper="Hochreiter and Schmidhuber 1997, Long short-term memory. Neural Computation 9",
+    build=lambda: CellSpec(
+        forget_gate=1.0,
+        candidate=Candidate(activation="double_half_tanh"),
+        output_activation="half_tanh",
+    ),
+    notes="Squashing 2 tanh(x/2) and tanh(x/2); later versions put plain tanh. The original shared "
+    "gates across a block of cells and truncated gradients, which this does not.",
+    initial_bias="input and output below 0, so that cells start closed",
+)
+add(
+    "gru",
+    "GRU, reset after the product, as in Keras, torch and cuDNN",
+    paper="Cho et al. 2014, arXiv:1406.1078v1",
+    build=lambda: replace(KEEPS, reset_gate=Gate(), candidate=Candidate(reset_after=True)),
+    notes="The update gate z is the forget gate: z keeps. Keras, torch and ONNX carry two biases "
+    "in every block; flax nnx has no second one.",
+    initial_bias="zero, or forget above 0 to keep the state at first",
+    confirmed=True,
+)
+add(
+    "gru_cho",
+    "GRU, reset before the product, the update gate keeps",
+    paper="Cho et al. 2014, arXiv:1406.1078v3",
+    build=lambda: replace(KEEPS, reset_gate=Gate()),
+    notes="z keeps: h = z h + (1 - z) candidate. Chung et al. write it the other way round.",
+    initial_bias="zero, or forget above 0 to keep the state at first",
+    confirmed=True,
+)
+add(
+    "gru_chung",
+    "GRU, reset before the product, the update gate writes",
+    paper="Chung et al. 2014, Empirical evaluation of gated recurrent neural networks. "
+    "arXiv:1412.3555",
+    build=lambda: replace(WRITES, reset_gate=Gate()),
+    notes="z writes: h = (1 - z) h + z candidate; with z's weights negated it is gru_cho.",
+    initial_bias="zero, or input below 0 to keep the state at first",
+)
+
+# Greff et al.: one part removed from the LSTM with peepholes ------------------------------------
+GREFF = "Greff et al. 2017, LSTM: a search space odyssey. arXiv:1503.04069"
+add = partial(presets.add, paper=GREFF, family="greff", initial_bias=ONES, confirmed=True)
+BASE = "The base has peepholes, unlike Jozefowicz's "
+
+add(
+    "nig", "no input gate", build=lambda: replace(PEEPHOLES, input_gate=1.0), notes=BASE + "LSTM-i."
+)
+add(
+    "nfg",
+    "no forget gate",
+    build=lambda: replace(PEEPHOLES, forget_gate=1.0),
+    notes=BASE + "LSTM-f.",
+    initial_bias="zero",
+)
+add(
+    "nog",
+    "no output gate",
+    build=lambda: replace(PEEPHOLES, output_gate=1.0),
+    notes=BASE + "LSTM-o.",
+)
+add(
+    "niaf",
+    "no input activation function",
+    build=lambda: replace(
+        PEEPHOLES, candidate=Candidate(activation="linear"), output_activation="tanh"
+    ),
+    notes="Keras cannot say it: there one activation serves candidate and output.",
+)
+add(
+    "noaf",
+    "no output activation function",
+    build=lambda: replace(PEEPHOLES, output_activation="linear"),
+    notes="Keras cannot say it: there one activation serves candidate and output.",
+)
+add(
+    "cifg",
+    "coupled input and forget gate, f = 1 - i",
+    build=lambda: replace(
+        PEEPHOLES, input_gate=Gate(peephole=True), forget_gate=Tied("input", complement=True)
+    ),
+    notes="Greff: f = 1 - i. Others couple i = 1 - f, the same cell with the block negated.",
+    initial_bias="input below 0, which is a forget bias above 0",
+)
+add("np", "no peepholes: the plain LSTM", build=lambda: LSTM, notes="The same cell as lstm.")
+add(
+    "fgr",
+    "full gate recurrence: every gate sees the three gates of the step before",
+    build=lambda: replace(PEEPHOLES, gate_recurrence=True),
+    notes="Five states: h, c and the three gates, all zero at first.",
+)
+
+# Jozefowicz et al. ----------------------------------------------------------------------------
+add = partial(
+    presets.add,
+    paper="Jozefowicz, Zaremba and Sutskever 2015, An empirical exploration of recurrent network "
+    "architectures. PMLR 37",
+    family="jozefowicz",
+    confirmed=True,
+)
+PRINTED = "The paper prints a tanh output gate; like everybody this has the logistic one."
+
+add("lstm_i", "LSTM without input gate", build=lambda: CellSpec(input_gate=1.0), notes=PRINTED)
+add("lstm_f", "LSTM without forget gate", build=lambda: CellSpec(forget_gate=1.0), notes=PRINTED)
+add("lstm_o", "LSTM without output gate", build=lambda: CellSpec(output_gate=1.0), notes=PRINTED)
+add("lstm_b", "LSTM with forget bias 1", build=lambda: LSTM, notes=PRINTED, initial_bias=ONES)
+
+
+def _projected(spec: CellSpec, input_projection: bool) -> CellSpec:
+    return replace(spec, input_projection=Projection() if input_projection else None)
+
+
+LITERAL = (
+    "x_t is added as it is, so inputs = units; input_projection=True puts W x_t + b before it, "
+)
+add(
+    "mut1",
+    "evolved cell: the update gate sees only x_t, the candidate tanh(x_t)",
+    build=lambda input_projection=False: _projected(
+        replace(
+            WRITES,
+            input_gate=INPUT_ONLY,
+            reset_gate=Gate(),
+            candidate=Candidate(kernel="identity", input_activation="tanh"),
+        ),
+        input_projection,
+    ),
+    notes=LITERAL + "close to what other collections do.",
+)
+add(
+    "mut2",
+    "evolved cell: the reset gate sees x_t unweighted",
+    build=lambda input_projection=False: _projected(
+        replace(WRITES, reset_gate=Gate(kernel="identity")), input_projection
+    ),
+    notes=LITERAL + "where other collections project for the reset gate alone.",
+)
+add(
+    "mut3",
+    "evolved cell: the update gate sees tanh(h)",
+    build=lambda: replace(
+        WRITES, input_gate=Gate(recurrent_input_activation="tanh"), reset_gate=Gate()
+    ),
+)
+
+# Dey and Salem: cut-down gates of the GRU -------------------------------------------------------
+add = partial(
+    presets.add,
+    paper="Dey and Salem 2017, Gate-variants of gated recurrent unit neural networks. "
+    "arXiv:1701.05923",
+    family="slim",
+    notes="Mixing as in Chung et al. (z writes), reset before the product.",
+    confirmed=True,
+)
+
+
+def gru_gates(gate: Gate) -> CellSpec:
+    """The GRU of Chung et al. whose two gates are `gate`."""
+    return replace(WRITES, input_gate=gate, reset_gate=gate)
+
+
+add("gru1", "GRU whose gates see h and a bias", build=lambda: gru_gates(Gate(kernel=None)))
+add("gru2", "GRU whose gates see h", build=lambda: gru_gates(Gate(kernel=None, use_bias=False)))
+add("gru3", "GRU whose gates are biases", build=lambda: gru_gates(Gate(None, None)))
+
+# Lu, Akandeh and Salem: cut-down gates of the LSTM ----------------------------------------------
+SLIM = "Lu and Salem 2017, arXiv:1701.03441; Akandeh and Salem 2017, arXiv:"
+PART1, PART2, PART3 = SLIM + "1707.04619", SLIM + "1707.04623", SLIM + "1707.04626"
+add = partial(presets.add, family="slim", paper=PART1)
+KNOWN = "The constant is recalled, so it is an argument."
+NUMBER = "The paper's number for this one is recalled."
+U_C = Candidate(recurrent_kernel="diagonal")
+BIASED = replace(DIAGONAL, bias_initializer="ones")
+
+add(
+    "slim_lstm1",
+    "gates see h and a bias",
+    build=lambda: lstm_gates(Gate(kernel=None)),
+    confirmed=True,
+)
+add(
+    "slim_lstm2",
+    "gates see h",
+    build=lambda: lstm_gates(Gate(kernel=None, use_bias=False)),
+    confirmed=True,
+)
+add(
+    "slim_lstm3",
+    "gates are biases",
+    build=lambda: lstm_gates(Gate(None, None), Gate(None, None, bias_initializer="ones")),
+    initial_bias="forget 1",
+    confirmed=True,
+)
+add(
+    "slim_lstm4",
+    "gates see each its own unit",
+    build=lambda: lstm_gates(replace(DIAGONAL, use_bias=False)),
+)
+add(
+    "slim_lstm5",
+    "gates see each its own unit and a bias",
+    build=lambda: lstm_gates(DIAGONAL, BIASED),
+    initial_bias="forget 1",
+)
+add = partial(add, paper=PART2, notes=KNOWN)
+add(
+    "slim_lstm4a",
+    "input gate sees its own unit, forget constant, no output gate",
+    build=lambda forget=0.96: CellSpec(
+        input_gate=replace(DIAGONAL, use_bias=False), forget_gate=forget, output_gate=1.0
+    ),
+)
+add(
+    "slim_lstm5a",
+    "input gate sees its own unit and a bias, forget constant, no output gate",
+    build=lambda forget=0.96: CellSpec(input_gate=DIAGONAL, forget_gate=forget, output_gate=1.0),
+)
+add(
+    "slim_lstm6",
+    "three constant gates",
+    build=lambda forget=0.59: CellSpec(input_gate=1.0, forget_gate=forget, output_gate=1.0),
+)
+add = partial(add, paper=PART3, notes=NUMBER)
+add(
+    "slim_lstm10",
+    "slim_lstm4 whose candidate sees its own unit too",
+    build=lambda: replace(lstm_gates(replace(DIAGONAL, use_bias=False)), candidate=U_C),
+)
+add(
+    "slim_lstm11",
+    "slim_lstm5 whose candidate sees its own unit too",
+    build=lambda: replace(lstm_gates(DIAGONAL, BIASED), candidate=U_C),
+    initial_bias="forget 1",
+)
+add(
+    "slim_lstm_c6",
+    "slim_lstm6 whose candidate sees its own unit only",
+    paper="Akandeh and Salem 2019, Slim LSTM networks: LSTM_6 and LSTM_C6. arXiv:1901.06401",
+    build=lambda forget=0.59: CellSpec(
+        input_gate=1.0, forget_gate=forget, output_gate=1.0, candidate=U_C
+    ),
+    notes=KNOWN,
+)
+
+# One gate, or two cut down --------------------------------------------------------------------
+add = partial(
+    presets.add,
+    paper="Zhou et al. 2016, Minimal gated unit for recurrent neural networks. arXiv:1603.09420",
+    family="minimal",
+    confirmed=True,
+    notes="The gate writes, and resets before the product. Two libraries have it keep instead: a "
+    "different cell, since the same gate resets.",
+)
+
+
+def minimal(gate: Gate) -> CellSpec:
+    """The minimal gated unit whose gate is `gate`."""
+    return replace(WRITES, input_gate=gate, reset_gate=Tied("input"))
+
+
+add("mgu", "minimal gated unit: one gate resets and writes", build=lambda: minimal(Gate()))
+add = partial(
+    add,
+    paper="Heck and Salem 2017, Simplified minimal gated unit variations for recurrent neural "
+    "networks. arXiv:1701.03452",
+)
+add("mgu1", "MGU whose gate sees h and a bias", build=lambda: minimal(Gate(kernel=None)))
+add("mgu2", "MGU whose gate sees h", build=lambda: minimal(Gate(kernel=None, use_bias=False)))
+add("mgu3", "MGU whose gate is a bias", build=lambda: minimal(Gate(None, None)))
+
+add = partial(presets.add, family="minimal")
+add(
+    "janet",
+    "forget gate only, the output is the memory",
+    paper="van der Westhuizen and Lasenby 2018, The unreasonable effectiveness of the forget gate. "
+    "arXiv:1804.04849",
+    build=lambda beta=1.0: replace(
+        KEEPS, input_gate=Tied("forget", complement=True, offset=-float(beta))
+    ),
+    notes="What is written is 1 - σ(a - beta); beta = 0 couples plainly. Others expose two equal "
+    "states.",
+    initial_bias="chrono (keras_gated.Chrono)",
+    confirmed=True,
+)
+add(
+    "s_lstm",
+    "forget gate only, the output squashed",
+    paper="Wu and King 2016, Investigating gated recurrent networks for speech synthesis. "
+    "arXiv:1601.02539",
+    build=lambda: CellSpec(
+        input_gate=Tied("forget", complement=True),
+        forget_gate=Gate(bias_initializer="ones"),
+        output_gate=1.0,
+    ),
+    notes="As JANET with beta 0, but tanh(c) is what leaves and what recurs.",
+    initial_bias="forget 1",
+)
+add(
+    "li_gru",
+    "light GRU: no reset gate, ReLU candidate",
+    paper="Ravanelli et al. 2018, Light gated recurrent units for speech recognition. "
+    "arXiv:1803.10225",
+    build=lambda: replace(KEEPS, candidate=Candidate(activation="relu")),
+    notes="Without the paper's batch normalisation of W x_t; each block has a bias instead. One "
+    "library has tanh where the paper has ReLU.",
+    confirmed=True,
+)
+add(
+    "ugrnn",
+    "update gate only",
+    paper="Collins, Sohl-Dickstein and Sussillo 2017, Capacity and trainability in recurrent "
+    "neural networks. arXiv:1611.09913",
+    build=lambda: replace(KEEPS, forget_gate=Gate(bias_initializer="ones")),
+    notes="The paper's + 1 inside the gate is the bias's initial value here; others leave it out.",
+    initial_bias="forget 1",
+    confirmed=True,
+)
+add(
+    "gru_no_reset",
+    "GRU without reset gate",
+    paper="ablation of Cho et al. 2014, arXiv:1406.1078; M-GRU of Ravanelli et al. 2018",
+    build=lambda: KEEPS,
+    notes="The function of ugrnn, its bias starting at 0.",
+)
+add(
+    "gru_no_update",
+    "GRU without update gate: the state is overwritten",
+    paper="ablation of Cho et al. 2014, arXiv:1406.1078",
+    build=lambda: replace(HIDDEN, forget_gate=0.0, reset_gate=Gate()),
+    notes="Pure overwrite, z = 0. Some keep a constant share instead.",
+)
+add(
+    "minimal_rnn",
+    "one gate that mixes the state with the squashed input",
+    paper="Chen 2017, MinimalRNN. arXiv:1711.06788",
+    build=lambda: replace(
+        KEEPS,
+        candidate=Candidate("identity", None, use_bias=False, activation="linear"),
+        input_projection=Projection("tanh"),
+    ),
+    notes="The gate sees the projected input of this step; one library feeds that of the step "
+    "before.",
+    confirmed=True,
+)
+add(
+    "leaky_rnn",
+    "leaky integrator: a constant share of the state is kept",
+    paper="Jaeger et al. 2007, Optimization and applications of echo state networks with leaky-"
+    "integrator neurons. Neural Networks 20",
+    build=lambda alpha=0.7: replace(HIDDEN, forget_gate=alpha, input_gate=1.0 - alpha),
+    notes="The control without a gate in ablation studies; alpha is the share kept.",
+)
+add(
+    "light_ru",
+    "light recurrent unit: the candidate sees only x_t",
+    paper="as two collections of recurrent cells have it; its paper was not looked up",
+    build=lambda: replace(WRITES, candidate=Candidate(recurrent_kernel=None)),
+)
+
+# Candidates without recurrence, linear or typed recurrences -------------------------------------
+add = partial(presets.add, family="additive", confirmed=True)
+ADDITIVE = CellSpec(output_gate=1.0, candidate=LINEAR, output_activation="tanh")
+RAN = "Lee, Levy and Zettlemoyer 2017, Recurrent additive networks. arXiv:1705.07393"
+add("ran", "recurrent additive network", paper=RAN, build=lambda: ADDITIVE)
+add(
+    "ran_linear",
+    "recurrent additive network, output not squashed",
+    paper=RAN,
+    build=lambda: replace(ADDITIVE, output_activation="linear"),
+    notes="h = c: two equal states, kept apart so that it differs from ran in one field.",
+)
+add(
+    "cfn",
+    "chaos-free network",
+    paper="Laurent and von Brecht 2016, A recurrent neural network without chaos. arXiv:1612.06212",
+    build=lambda: replace(
+        HIDDEN,
+        forget_gate=Gate(bias_initializer="ones"),
+        input_gate=Gate(bias_initializer=MINUS_ONE),
+        candidate=replace(LINEAR, activation="tanh"),
+        carry_activation="tanh",
+    ),
+    notes="The gates see h, the carry tanh(h).",
+    initial_bias="forget 1, input -1 (recalled)",
+)
+add(
+    "star",
+    "stackable recurrent cell",
+    paper="Turkoglu et al. 2021, Gating revisited: deep multi-layer RNNs that can be trained. "
+    "arXiv:1911.11033",
+    build=lambda: replace(
+        WRITES, candidate=Candidate(recurrent_kernel=None), memory_activation="tanh"
+    ),
+    notes="The mixed memory is squashed again at every step.",
+)
+add(
+    "ind_rnn",
+    "independently recurrent network: each unit sees its own state",
+    paper="Li et al. 2018, Independently recurrent neural network. arXiv:1803.04831",
+    build=lambda: replace(
+        HIDDEN,
+        forget_gate=0.0,
+        candidate=Candidate(recurrent_kernel="diagonal", activation="relu"),
+    ),
+    notes="ReLU as in the paper; some have tanh. Keep |u| below 2^(1/T) with a constraint.",
+)
+BRC = "Vecoven, Ernst and Drion 2021, A bio-inspired bistable recurrent cell. arXiv:2006.05252"
+
+
+def bistable(kind: str) -> CellSpec:
+    """The bistable cell whose gates see h through a kernel of `kind`."""
+    return replace(
+        KEEPS,
+        forget_gate=Gate(recurrent_kernel=kind),
+        reset_gate=Gate(recurrent_kernel=kind, activation="one_plus_tanh"),
+        candidate=Candidate(recurrent_kernel="identity"),
+    )
+
+
+add("brc", "bistable cell", paper=BRC, build=lambda: bistable("diagonal"))
+add(
+    "nbrc",
+    "recurrently neuromodulated bistable cell",
+    paper=BRC,
+    build=lambda: bistable("dense"),
+    notes="One library feeds x_t where h belongs in both gates.",
+)
+
+LEVY = partial(
+    presets.add,
+    paper="Levy et al. 2018, LSTM as a dynamically computed element-wise weighted sum. "
+    "arXiv:1805.03716",
+    family="additive",
+    initial_bias=ONES,
+)
+S_RNN = replace(LSTM, candidate=LINEAR, output_activation="tanh")
+LEVY("levy_srnn", "LSTM without the simple RNN inside: candidate W x_t", build=lambda: S_RNN)
+LEVY(
+    "levy_srnn_out",
+    "levy_srnn without output gate",
+    build=lambda: replace(S_RNN, output_gate=1.0),
+    notes="The function of ran.",
+)
+LEVY(
+    "levy_srnn_hidden",
+    "levy_srnn whose gates see only x_t",
+    build=lambda: replace(
+        S_RNN,
+        input_gate=INPUT_ONLY,
+        forget_gate=replace(INPUT_ONLY, bias_initializer="ones"),
+        output_gate=INPUT_ONLY,
+    ),
+)
+
+# Everything sees only x_t: these can be computed in parallel over time --------------------------
+add = partial(presets.add, family="parallel")
+TYPED = "Balduzzi and Ghifary 2016, Strongly-typed recurrent neural networks. arXiv:1602.02218"
+FREE = Candidate(recurrent_kernel=None)
+PARALLEL = replace(KEEPS, forget_gate=INPUT_ONLY, candidate=FREE)
+add(
+    "t_rnn",
+    "strongly typed RNN",
+    paper=TYPED,
+    build=lambda: replace(PARALLEL, candidate=LINEAR),
+    confirmed=True,
+)
+add(
+    "t_gru",
+    "strongly typed GRU",
+    paper=TYPED,
+    build=lambda: replace(
+        HIDDEN,
+        input_gate=replace(INPUT_ONLY, activation="linear"),
+        forget_gate=INPUT_ONLY,
+        candidate=FREE,
+        input_window=2,
+    ),
+    notes="Of the paper's z ⊙ o the linear z is the input gate, the squashed o the candidate.",
+    confirmed=True,
+)
+add(
+    "t_lstm",
+    "strongly typed LSTM",
+    paper=TYPED,
+    build=lambda: CellSpec(
+        forget_gate=INPUT_ONLY,
+        input_gate=Tied("forget", complement=True),
+        output_gate=replace(INPUT_ONLY, activation="tanh"),
+        candidate=replace(FREE, activation="linear"),
+        input_window=2,
+    ),
+    confirmed=True,
+)
+add(
+    "min_gru",
+    "minimal GRU without hidden-state dependence",
+    paper="Feng et al. 2024, Were RNNs all we needed? arXiv:2410.01201",
+    build=lambda: replace(
+        WRITES, input_gate=INPUT_ONLY, candidate=replace(FREE, activation="linear")
+    ),
+    notes="The plain form. The log-space form has another candidate and positive states.",
+)
+QRNN = "Bradbury et al. 2017, Quasi-recurrent neural networks. arXiv:1611.01576"
+
+
+def quasi(window: int, **parts) -> CellSpec:
+    """The QRNN with f-pooling over a window, `parts` replaced."""
+    return replace(PARALLEL, input_window=window, **parts)
+
+
+SHOWN = {"memory": "cell", "output_gate": INPUT_ONLY, "output_activation": "linear"}
+add("qrnn_f", "quasi-recurrent, f-pooling", paper=QRNN, build=lambda window=2: quasi(window))
+add(
+    "qrnn_fo",
+    "quasi-recurrent, fo-pooling",
+    paper=QRNN,
+    build=lambda window=2: quasi(window, **SHOWN),
+    notes="No tanh on the memory.",
+)
+add(
+    "qrnn_ifo",
+    "quasi-recurrent, ifo-pooling",
+    paper=QRNN,
+    build=lambda window=2: quasi(window, input_gate=INPUT_ONLY, **SHOWN),
+    notes="No tanh on the memory.",
+)

@@ -1,0 +1,318 @@
+"""The documentation: its code runs, its pages say what the package says, no name is missing."""
+
+import importlib
+import inspect
+import math
+import re
+import shlex
+import tomllib
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from test_imports import ROOMS
+
+import keras_gated as kg
+from keras_gated.cli import main as cli
+from keras_gated.cli.main import main
+from keras_gated.spec.normal_form import resolve
+from tests import ROOT
+from tests.helpers import raises
+from tests.reference import WITNESSES, draw
+
+pytest.importorskip("mkdocs", reason="the site needs the extra docs")
+from mkdocs.commands.build import build  # noqa: E402
+from mkdocs.config import load_config  # noqa: E402
+from mkdocs.exceptions import Abort  # noqa: E402
+
+from site_pages import cells, counts, inserts, mathml, measured, reference, spec_code  # noqa: E402
+from site_pages.diagram import diagram  # noqa: E402
+from site_pages.docstrings import renamed  # noqa: E402
+from site_pages.idea import idea  # noqa: E402
+
+DOCS = ROOT / "docs"
+WRITTEN = [*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"]  # the latter is shown on a page
+PAGES = sorted(path for path in WRITTEN if "```" in path.read_text(encoding="utf-8"))
+BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+every = pytest.mark.parametrize("name", kg.presets)
+
+
+# The code ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the export runs on Keras's TensorFlow backend"
+)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_code_runs_as_it_stands(page, tmp_path, monkeypatch):
+    text = page.read_text(encoding="utf-8")
+    if "import torch" in text:
+        pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "docs"}
+    for language, block in BLOCK.findall(text):
+        if language == "python":
+            exec(compile(block, str(page), "exec"), names)
+        elif language == "sh":
+            for line in re.split(r"\n|&&", block.replace("\\\n", " ")):
+                obeyed(shlex.split(line.replace(".venv/bin/", ""), comments=True))
+        else:
+            assert language == "text", f"{page} has code in {language}, which nobody runs"
+
+
+def obeyed(words: list[str]) -> None:
+    """Runs a command on cells and models; of another sees that what it names is there."""
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words = words[1:]
+    match words:
+        case []:
+            pass
+        case ["keras-gated", "doctor", *_]:  # what is installed here is no matter of the page
+            assert main(words[1:]) in (0, 1)
+        case ["keras-gated", "bench", *arguments]:
+            cli._parser().parse_args(["bench", *arguments])
+        case ["keras-gated", *arguments]:
+            assert main(arguments) == 0
+        case ["python", "-m", "venv", _]:
+            pass
+        case ["python", "-m", "pytest", *arguments]:
+            assert all((ROOT / word).exists() for word in arguments if word.startswith("tests"))
+        case ["python", "-m", module, *arguments]:
+            program = "benchmarks.__main__" if module == "benchmarks" else module
+            importlib.import_module(program).parsed(arguments)
+        case ["python", script, *arguments]:
+            assert_taken(arguments, ROOT / script, ROOT / "examples" / "study")
+        case ["pip", "install", *arguments]:
+            wanted = {extra for word in arguments for extra in extras(word)}
+            assert wanted <= set(project()["optional-dependencies"])
+        case ["ruff" | "mkdocs" | "pyright", *_]:
+            pass
+        case _:
+            pytest.fail(f"nobody knows this command: {shlex.join(words)}")
+
+
+def assert_taken(arguments: list[str], file: Path, beside: Path) -> None:
+    """Asserts that a program, with what it shares with others, knows its options."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (file, *beside.glob("*.py")))
+    unknown = [word for word in arguments if word.startswith("--") and f'"{word}"' not in text]
+    assert not unknown, f"{file.name} does not take {unknown}"
+
+
+def extras(word: str) -> list[str]:
+    found = re.fullmatch(r"(?:\.|keras-gated)\[(.*)\]", word)
+    return found[1].split(",") if found else []
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_a_command_that_is_not_there_is_found():
+    raises(lambda: obeyed(["keras-gate", "list"]), "nobody knows", pytest.fail.Exception)
+    raises(lambda: obeyed(["python", "examples/quickstart.py", "--fast"]), "--fast", AssertionError)
+    with pytest.raises(AssertionError):
+        obeyed(["pip", "install", ".[everything]"])
+    for words in (["python", "-m", "benchmarks.gpu", "--quick"], ["keras-gated", "bench", "--x"]):
+        with pytest.raises(SystemExit):
+            obeyed(words)
+
+
+# The pages of cells -----------------------------------------------------------------------------
+
+
+@every
+def test_a_cells_page_says_what_the_package_says(name):
+    known = kg.presets[name]
+    page = cells.page(known)
+    assert known.paper in page and known.notes in page and kg.equations(name) in page
+    assert f"{kg.count_parameters(name, 64, 64):,}" in page
+    assert f"{kg.count_flops(name, 64, 64):,}" in page
+    ((language, block),) = BLOCK.findall(page)
+    names: dict = {}
+    exec(block, names)
+    assert language == "python" and names["spec"] == known.spec
+    assert names["layer"].cell.spec == known.spec
+
+
+@every
+def test_sizes_as_formulas(name):
+    form = resolve(kg.preset(name))
+    m, n = (5, 5) if form.square else (3, 7)
+    for count in (kg.count_parameters, kg.count_flops):
+        formula = counts.formula(count, name, bool(form.square))
+        terms = re.sub(r"(\d) (?=[mn])|(m) (?=n)", r"\1\2*", formula).replace("^", "**")
+        assert eval(terms, {"m": m, "n": n}) == count(name, m, n)
+    for weight in form.weights:
+        shape = re.sub(r"(\d)([mn])", r"\1*\2", counts.shape(weight, form))
+        assert eval(shape, {"m": m, "n": n}) == form.shapes(m, n)[weight.name]
+
+
+def test_specifications_as_code():
+    tied = kg.Tied("forget", complement=True, offset=0.5)
+    gate = kg.Gate(use_bias=False, bias_initializer={"class_name": "Ones", "config": {}})
+    for spec in (kg.CellSpec(), kg.CellSpec(input_gate=tied, forget_gate=gate, use_bias=False)):
+        assert eval(spec_code.written(spec), {"kg": kg}) == spec
+
+
+@every
+def test_a_diagram_has_a_mark_for_each_weight(name):
+    """Held against the weights that the witness reads, which knows nothing of the package."""
+    features = 5 if WITNESSES[name].square else 3
+    drawn = draw(name, features, 5, np.random.default_rng(0))
+    parts = [(key, array.ndim) for keys in drawn.values() for key, array in keys.items()]
+    seen = [ndim for key, ndim in parts if key.endswith("kernel")]
+    projected = 1 if "projection" in drawn else 0
+    picture = ET.fromstring(diagram(resolve(kg.preset(name)), name))
+    marks = [rect for rect in picture.iter("rect") if rect.get("width") == "13"]
+    dense = [rect for rect in marks if rect.get("class") == "on-fill"]
+    diagonal = [path for path in picture.iter("path") if _is_diagonal(path.get("d", ""))]
+    biases = [c for c in picture.iter("circle") if c.get("r") == "4"]
+    assert len(dense) == sum(ndim > 1 for ndim in seen) - projected
+    peepholes = sum(key == "peephole" for key, _ in parts)
+    assert len(diagonal) == sum(ndim == 1 for ndim in seen) + peepholes
+    assert len(biases) == sum(key == "bias" for key, _ in parts) - projected
+
+
+def _is_diagonal(d: str) -> bool:
+    numbers = [float(x) for x in re.findall(r"[\d.]+", d)]
+    return len(numbers) == 4 and numbers[2] - numbers[0] == numbers[3] - numbers[1] == 10
+
+
+def test_gates_in_a_diagram():
+    shown = {
+        "lstm": {"f σ": "on", "i σ": "on", "o σ": "on", "r = 1": "off"},
+        "janet": {"f σ": "on", "i = 1 − f′": "tied", "none": "off"},
+        "mgu": {"i σ": "on", "f = 1 − i": "tied", "r = i": "tied"},
+        "slim_lstm4a": {"f = 0.96": "off", "o = 1": "off"},
+        "elman": {"f = 0": "off", "i = 1": "off", "c̃ tanh": "on"},
+    }
+    for name, gates in shown.items():
+        picture = list(ET.fromstring(diagram(resolve(kg.preset(name)), name)))
+        texts = {element.text: k for k, element in enumerate(picture)}
+        for written, kind in gates.items():
+            assert picture[texts[written] - 1].get("class") == kind, f"{name}: {written}"
+
+
+def test_the_gallery_has_every_cell():
+    page = cells.gallery()
+    assert re.findall(r"\*\*\[(\w+)\]\(\1\.md\)\*\*", page) == [
+        known.name for members in cells.by_family().values() for known in members
+    ]
+    assert page.count('<svg class="cell"') == len(kg.presets) + 1  # and the legend
+    assert {known.family for known in kg.presets.values()} == set(cells.FAMILIES)
+
+
+def test_the_first_pages_picture():
+    rows = [
+        "".join(t.itertext())
+        for t in ET.fromstring(idea()).iter("text")
+        if "tied" in t.get("class")
+    ]
+    assert rows == ["(1 − f) ×", "(1 − i) ×", "(1 − i) ×", "i ×", "(1 − f′) ×", "(1 − i) ×"]
+
+
+def test_measured_numbers_are_those_of_the_tables():
+    table = (DOCS / "speed" / "tensorflow.md").read_text(encoding="utf-8")
+    head, *rows = re.search(r"## Training step\n\n(.*?)\n\n", table, re.DOTALL)[1].splitlines()
+    column = [cell.strip() for cell in head.split("|")].index(measured.SIZE)
+    times = {row.split("|")[1].strip(): row.split("|")[column].strip() for row in rows}
+    assert measured.short("janet") == f"{times['janet']} ms"
+    assert measured.short("lstm") == measured.short("np") == f"{times['GatedLSTM']} ms"
+    assert measured.short("gru") == f"{times['GatedGRU']} ms"
+    assert measured.short("elman") == "not measured" and measured.told("elman") == "Not measured."
+    ratio = float(times["keras LSTM"]) / float(times["GatedLSTM"])
+    row = next(row for row in measured.speed_table().splitlines() if "training step, LSTM" in row)
+    assert math.isclose(float(row.split("|")[3]), ratio, abs_tol=0.01)
+    assert f"| {times['janet']} " in table and "janet of GatedLSTM" in measured.shares_table()
+    assert len(measured.int8_table().splitlines()) > 2
+
+
+# Formulas, inserts, docstrings ------------------------------------------------------------------
+
+
+@every
+def test_equations_become_mathml(name):
+    root = ET.fromstring(mathml.mathml(kg.equations(name)))
+    rows = [row for row in root.iter() if row.tag.endswith("mtr")]
+    assert len(rows) == len(kg.equations(name).splitlines()) - 2
+    assert {len(row) for row in rows} == {2}
+    shown = re.sub("[~^¯′']", "", "".join(root.itertext()))
+    assert shown == letters(kg.equations(name))
+
+
+def letters(latex: str) -> str:
+    """What of LaTeX is seen, in a row."""
+    symbols = {r"\sigma": "σ", r"\odot": "⊙", r"\tanh": "tanh", "-": "−", r"\,": ""}
+    for symbol, seen in symbols.items():
+        latex = latex.replace(symbol, seen)
+    return re.sub(
+        r"\\(begin|end)\{aligned\}|\\(tilde|hat|bar|operatorname|frac)|[\\{}_&'\s]", "", latex
+    )
+
+
+def test_formulas_on_a_page():
+    page = (
+        'a <span class="arithmatex">\\(x &lt; y_t\\)</span>, <div class="arithmatex">\\[z\\]</div>'
+    )
+    found = mathml.rendered(page)
+    assert "arithmatex" not in found and found.count("<math") == 2
+    assert 'display="inline"' in found and "&lt;" in found.replace("&#x0003C;", "&lt;")
+
+
+def test_places_on_pages_are_filled_in():
+    assert inserts.filled("a <!-- presets --> b") == f"a {len(kg.presets)} b"
+    assert re.findall(r"`(.*?)`", inserts.rooms()) == ROOMS
+    raises(lambda: inserts.filled("<!-- nothing such -->"), "nothing such", KeyError)
+
+
+def test_sections_of_docstrings():
+    text = renamed(inspect.getdoc(kg.GatedRNN))
+    assert "\nExamples:\n" in text and "\nKeyword Args: Call arguments:\n    sequences" in text
+    assert "\n**Returns:**\n\n(B, T, U) with return_sequences" in text
+    assert "in place of U.\n\nRaises:\n    ValueError" in text
+
+
+# The reference ----------------------------------------------------------------------------------
+
+
+def test_the_site_is_refused_where_a_public_name_has_no_documentation(
+    tmp_path, monkeypatch, caplog
+):
+    def planted():
+        pass
+
+    monkeypatch.setattr(kg, "planted", planted, raising=False)
+    monkeypatch.setattr(kg, "__all__", [*kg.__all__, "planted"])
+    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True)
+    with pytest.raises(Abort):
+        build(config)
+    assert "without a docstring: planted; not in docs/reference: planted" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_public_name_has_its_place():
+    pages = [path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md")]
+    reference.check(kg.__all__, pages)
+    twice = [*pages, "::: keras_gated.Gate"]
+    found = reference.Undocumented
+    raises(lambda: reference.check(kg.__all__, twice), "more than once ...: Gate", found)
+    raises(lambda: reference.check(kg.__all__[1:], pages), "not public: Candidate", found)
+
+
+def test_entries_keep_their_options():
+    page = reference.located("::: keras_gated.GatedCell\n    options:\n      members: [a]\n")
+    assert "::: keras_gated.cell.GatedCell\n    options:\n" in page
+    assert page.endswith("      toc_label: GatedCell\n      members: [a]\n")
+    assert page.count("options:") == 1
+
+
+def test_nothing_is_loaded_from_another_host():
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "font: false" in config and "extra_javascript" not in config
+    for sheet in DOCS.rglob("*.css"):
+        text = sheet.read_text(encoding="utf-8")
+        assert "url(" not in text and "@import" not in text
+    for page in DOCS.rglob("*.md"):
+        assert not re.search(r"!\[[^]]*\]\(http|<(img|script)", page.read_text(encoding="utf-8"))

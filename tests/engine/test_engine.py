@@ -1,0 +1,243 @@
+"""The engine, with its gradient placed by hand, against Keras's own loop differentiated by tape.
+
+`unroll=True` runs the same layer in Keras's loop; on JAX, where compiling an unrolled loop takes
+most of the time, the loop is asked for as an exporter does. All presets, masks with holes, initial
+states, gradients by weights and initial states, from outputs and from the last states.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_gated as kg
+from keras_gated.engine.run import run_by, takes
+from tests.helpers import (
+    BACKEND,
+    FINEST,
+    B,
+    U,
+    assert_close,
+    case,
+    every_preset,
+    gradients,
+    run_and_differentiate,
+)
+
+T = 6  # the loops run eagerly
+MASK = np.ones((B, T), bool)
+MASK[0, 2:4] = MASK[1, :2] = MASK[2, 4:] = False  # holes, left, right; the last row is whole
+
+
+def both(name: str, **arguments):
+    """The same preset in the engine and in Keras's loop."""
+    this = case(name, FINEST).until(T)
+    engine, other = (this.layer(unroll=unroll, **arguments) for unroll in (False, BACKEND != "jax"))
+    assert takes(engine) == (name != "fgr")
+    if BACKEND == "jax":
+        call = other.call
+        other.call = lambda *args, **kwargs: in_keras_loop(lambda: call(*args, **kwargs))
+    else:
+        assert not takes(other)
+    return this, [engine, other]
+
+
+def in_keras_loop(run):
+    """Runs every layer in Keras's own loop."""
+    with run_by(lambda *_: None):
+        return run()
+
+
+class Summed(keras.layers.Layer):
+    """Outputs and last states of a layer in one tensor, so that the gradient comes from both."""
+
+    def __init__(self, layer, scales):
+        super().__init__(dtype=FINEST)
+        self.layer, self.scales = layer, scales
+        self.supports_masking = True
+
+    def call(self, x, initial_state=None, mask=None):
+        outputs, *states = self.layer(x, initial_state=initial_state, mask=mask)
+        states = states[: len(self.layer.cell.state_size)]  # without a window
+        scales = [ops.convert_to_tensor(u, dtype=self.compute_dtype) for u in self.scales]
+        last = [s * u for s, u in zip(states, scales, strict=False)]
+        return outputs + sum(last[1:], start=last[0])[:, None]
+
+
+@every_preset
+def test_gradient_under_masks_equals_that_of_keras_loop(name):
+    this, layers = both(name, return_state=True)
+    scales = np.random.default_rng(1).normal(size=(5, B, U))
+    call = {"states": this.initial_state, "mask": MASK}
+    models = [Summed(layer, scales) for layer in layers]
+    compare(*(run_and_differentiate(m, this.x, this.upstream, **call) for m in models), name)
+
+
+def compare(ours, theirs, name: str) -> None:
+    flat = [
+        [t for part in parts for t in (part if isinstance(part, list) else [part])]
+        for parts in (ours, theirs)
+    ]
+    for index, (a, b) in enumerate(zip(*flat, strict=True)):
+        assert_close(a, b, f"keras {FINEST}", f"{name}: tensor {index}")
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="it is JAX's loop that takes several steps")
+@pytest.mark.parametrize(
+    "together", [3, 4, 16]
+)  # that divide time, that do not, more than there are
+def test_several_steps_in_one_pass_of_the_loop(together, monkeypatch):
+    """As on an accelerator."""
+    import jax
+
+    from keras_gated.engine.backends import jax as on_jax
+
+    monkeypatch.setattr(on_jax, "accelerated", lambda: True)
+    monkeypatch.setattr(on_jax, "STEPS_TOGETHER", together)
+    test_gradient_under_masks_equals_that_of_keras_loop("lstm_peephole")
+    this, (ours, _) = both("gru")
+    assert f"unroll={together}" in str(jax.make_jaxpr(ours)(this.x))
+
+
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru", "gru_cho", "slim_lstm5", "mut3", "t_gru"])
+def test_backwards_equals_keras_loop(name):
+    this, layers = both(name, go_backwards=True)
+    compare(
+        *(gradients(layer, this.x, this.upstream, this.initial_state) for layer in layers), name
+    )
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru_cho", "mgu", "ind_rnn"])
+def test_recurrent_dropout_equals_keras_loop(name):
+    """The mask of h is drawn from a seed, so both layers drop the same."""
+    this, layers = both(name, dropout=0.3, recurrent_dropout=0.4, seed=5)
+    found = [
+        gradients(layer, this.x, this.upstream, this.initial_state, training=True)
+        for layer in layers
+    ]
+    compare(*found, name)
+    plain = gradients(layers[0], this.x, this.upstream, this.initial_state)
+    assert np.abs(plain[0][0] - found[0][0][0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_cho"])
+def test_only_the_last_output(name):
+    this, layers = both(name, return_sequences=False)
+    upstream = this.upstream[:, 0]
+    compare(*(run_and_differentiate(layer, this.x, upstream) for layer in layers), name)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "gelu", keras.ops.sin])
+@pytest.mark.parametrize("ours, theirs", [(kg.GatedLSTM, "LSTM"), (kg.GatedGRU, "GRU")])
+def test_any_activation_has_keras_gradient(ours, theirs, activation):
+    """What is not known to be elementwise must not run in the engine, which relies on it."""
+    rng = np.random.default_rng(0)
+    arguments = {"activation": activation, "recurrent_activation": activation, "dtype": FINEST}
+    layers = [make(U, **arguments) for make in (ours, getattr(keras.layers, theirs))]
+    for layer in layers:
+        layer.build((B, T, 3))
+    weights = [0.3 * rng.normal(size=w.shape) for w in layers[1].get_weights()]
+    x, upstream = rng.normal(size=(B, T, 3)), rng.normal(size=(B, U))
+    found = []
+    for layer in layers:
+        layer.set_weights(weights)
+        found.append(gradients(layer, x.astype(FINEST), upstream.astype(FINEST))[0])
+    compare(*found, theirs)
+
+
+def test_a_function_of_h_that_is_not_elementwise_keeps_its_gradient():
+    gate = kg.Gate(recurrent_input_activation="softmax")
+    layer = kg.GatedRNN(U, kg.CellSpec(input_gate=gate), return_sequences=True)
+    assert not takes(layer)
+
+
+def test_a_stateful_layer_can_be_trained():
+    """The gradient needs the states that the layer writes over."""
+    rng = np.random.default_rng(0)
+    x, upstream = rng.normal(size=(B, T, 3)), rng.normal(size=(B, U))
+    layers = [kg.GatedLSTM(U, dtype=FINEST, stateful=stateful) for stateful in (True, False)]
+    for layer in layers:
+        layer.build((B, T, 3))
+    layers[1].set_weights(layers[0].get_weights())
+    x, upstream = x.astype(FINEST), upstream.astype(FINEST)
+    compare(*(gradients(layer, x, upstream)[0] for layer in layers), "lstm")
+
+
+@pytest.mark.parametrize("memory", ["cell", "hidden"])
+def test_a_cell_that_sees_no_input_runs(memory):
+    spec = kg.CellSpec(
+        memory=memory,
+        forget_gate=0.5,
+        input_gate=1.0,
+        output_gate=1.0,
+        candidate=kg.Candidate(kernel=None),
+    )
+    layer = kg.GatedRNN(U, spec, return_sequences=True)
+    assert layer(np.ones((B, T, 3), "float32")).shape == (B, T, U)
+
+
+def test_a_wrong_slope_is_found(monkeypatch):
+    """Planted: the memory's slope by the first node is half of what it should be."""
+    from keras_gated.engine.backward import Cut
+
+    right = Cut.slopes
+
+    def wrong(self, *values):
+        slopes = right(self, *values)
+        memory = next(
+            row for row, piece in zip(slopes, self.pieces, strict=True) if piece.kind == "memory"
+        )
+        memory[0] = memory[0] * 0.5
+        return slopes
+
+    monkeypatch.setattr(Cut, "slopes", wrong)
+    with pytest.raises(AssertionError):
+        test_gradient_under_masks_equals_that_of_keras_loop("lstm")
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the others differentiate it again")
+def test_second_derivatives_are_refused_by_torch():
+    import torch
+
+    layer = kg.GatedLSTM(3)
+    x = torch.ones((2, 4, 3), requires_grad=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again.*unroll=True"):
+        torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow's graphs")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_time_and_batch_may_be_unknown(jit_compile):
+    import tensorflow as tf
+
+    layer = kg.GatedGRU(4, return_sequences=True)
+    layer.build((None, None, 3))
+    graph = tf.function(
+        layer, input_signature=[tf.TensorSpec((None, None, 3))], jit_compile=jit_compile
+    )
+    for shape in ((2, 5, 3), (1, 1, 3), (3, 8, 3)):
+        x = keras.random.normal(shape, seed=3)
+        assert_close(graph(x), layer(x), "xla", str(shape))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="by tapes of TensorFlow")
+def test_second_derivative_against_differences():
+    import tensorflow as tf
+
+    layer = kg.GatedLSTM(3, dtype="float64")
+    x = tf.Variable(np.random.default_rng(0).normal(size=(2, 4, 3)))
+    direction = np.random.default_rng(1).normal(size=x.shape)
+
+    def slope(value):
+        with tf.GradientTape() as tape:
+            tape.watch(value)
+            y = tf.reduce_sum(layer(value) ** 2)
+        return tf.reduce_sum(tape.gradient(y, value) * direction)
+
+    with tf.GradientTape() as tape:
+        once = slope(x)
+    twice = ops.convert_to_numpy(tape.gradient(once, x))
+    step = 1e-6
+    ahead, behind = (slope(tf.constant(x.numpy() + s * direction)) for s in (step, -step))
+    expected = float(ahead - behind) / (2 * step)
+    assert abs(float((twice * direction).sum()) - expected) <= 1e-7 * max(1.0, abs(expected))

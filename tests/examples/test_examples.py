@@ -1,0 +1,93 @@
+"""Every example is listed; those that no other test runs run as a user starts them, in short."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+EXAMPLES = ROOT / "examples"
+long = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "long_memory.py",
+        pytest.param("ablation_study.py", marks=long),
+        pytest.param("polyphonic_music.py", marks=long),
+        pytest.param("speech_waveform.py", marks=long),
+    ],
+)
+def test_it_runs_and_goes_on_where_it_was_stopped(script, tmp_path):
+    if script not in ("long_memory.py", "speech_waveform.py"):
+        pytest.importorskip("music21", reason="the chorales come with music21")
+    command = [sys.executable, EXAMPLES / script, "--smoke", "--engine", "here", "--out", tmp_path]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    folder = tmp_path / "smoke"
+    for name in ("page.md", "curves.png", "ranks.png", "results.jsonl"):
+        assert (folder / name).stat().st_size > 500
+    kept, again = (folder / "results.jsonl").read_text().splitlines()
+    (folder / "results.jsonl").write_text(f"{kept}\n{again[:99]}")  # killed while it wrote
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0 and "1/1" in ran.stderr, ran.stderr
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    assert lines[0] == kept and json.loads(lines[2])["test"] == json.loads(again)["test"]
+
+
+def test_every_example_is_listed_with_a_short_form():
+    text = (EXAMPLES / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\w+\.py)\]\((\w+\.py)\) \|.*?\| `(.+?)` \|", text, re.MULTILINE)
+    codes = {file.name: file.read_text() for file in EXAMPLES.glob("*.py")}
+    scripts = {name for name, code in codes.items() if '__name__ == "__main__"' in code}
+    assert scripts == {shown for shown, _, _ in rows} and len(rows) == len(scripts) >= 10
+    for shown, linked, command in rows:
+        assert shown == linked and command.startswith(f"python examples/{shown}")
+    for name, code in codes.items():
+        assert name in text, f"examples/README.md does not name {name}"
+        assert (name in scripts) == ("--smoke" in code), name
+
+
+def ran(script: str, folder: Path) -> str:
+    """What a script prints in its short form."""
+    command = [sys.executable, EXAMPLES / script, "--smoke", "--out", folder]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@long
+def test_gates_are_inspected(tmp_path):
+    printed = ran("inspect_gates.py", tmp_path)
+    assert "half-life" in printed and "The input gate is open by" in printed
+    for name in ("gates.png", "memory.png", "model.keras"):
+        assert (tmp_path / name).stat().st_size > 5000
+
+
+@long
+def test_a_stream_is_fed(tmp_path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    printed = ran("streaming_onnx.py", tmp_path)
+    for way in ("row by row", "in chunks", "all at once"):
+        assert re.search(rf"│ {way} +│ +\d\.\de-\d\d │ +\d+\.\d │", printed), printed
+    assert "A second session went on" in printed
+    assert (tmp_path / "stream.onnx").stat().st_size > 5000
+
+
+@long
+def test_keras_lstm_is_replaced(tmp_path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    printed = ran("replace_keras_lstm.py", tmp_path)
+    assert re.search(r"│ keras +│.*│ Loop +│", printed) and re.search(
+        r"│ gated +│.*│ LSTM +│", printed
+    )
+    for name in ("keras.keras", "gated.keras", "loop.onnx", "native.onnx"):
+        assert (tmp_path / name).stat().st_size > 5000

@@ -1,0 +1,520 @@
+"""Normalisation, a projected output and dropout of the candidate, beside steps from the papers."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_gated as kg
+from keras_gated.engine.formula import Masks
+from keras_gated.engine.random_masks import Draws
+from keras_gated.engine.run import run_by
+from tests.engine.test_engine import MASK, compare
+from tests.engine.test_engine import T as SHORT
+from tests.helpers import (
+    BACKEND,
+    FINEST,
+    OTHERS,
+    TYPICAL,
+    B,
+    F,
+    T,
+    U,
+    apart,
+    assert_close,
+    case,
+    gradients,
+    raises,
+)
+from tests.layers.test_options import diagonal
+from tests.reference import run
+from tests.reference.base import sigmoid
+
+P = 2
+RNG = np.random.default_rng(31)
+X = RNG.normal(size=(B, T, F)).astype(FINEST)
+GRADIENT = f"gradient {FINEST}"
+
+
+def states_of(layer) -> list:
+    rng = np.random.default_rng(5)
+    return [0.7 * rng.normal(size=(B, size)).astype(FINEST) for size in layer.cell.state_size]
+
+
+def drawn(name, **options):
+    """A built layer with random weights, gains around 1."""
+    options = {"return_sequences": True, "return_state": True, "dtype": FINEST, **options}
+    layer = kg.GatedRNN(U, name, **options)
+    layer.build(X.shape)
+    rng = np.random.default_rng(7)
+    for weight in layer.trainable_weights:
+        plus = 1.0 if "gain" in weight.name or "gamma" in weight.name else 0.0
+        weight.assign(plus + 0.5 * rng.normal(size=weight.shape))
+    return layer
+
+
+def blocks_of(layer) -> dict:
+    blocks = layer.block_weights()
+    to_numpy = keras.ops.convert_to_numpy
+    return {b: {k: np.float64(to_numpy(v)) for k, v in keys.items()} for b, keys in blocks.items()}
+
+
+# Steps in float64 as the papers have them
+
+
+def normal(a, gain, shift=0.0):
+    """LN of Ba et al. 2016, eq. 4, its ε 1e-5."""
+    mean = a.mean(axis=-1, keepdims=True)
+    deviation = np.sqrt(((a - mean) ** 2).mean(axis=-1, keepdims=True) + 1e-5)
+    return (a - mean) / deviation * gain + shift
+
+
+def beside(w, key, order):
+    return np.concatenate([w[name][key] for name in order], axis=-1)
+
+
+def lstm_step(w, x, h, c, ln=lambda a, *_: a):
+    """The LSTM; with ln=normal that of Ba et al. 2016, eq. 20 to 22."""
+    order = ("forget", "input", "output", "candidate")
+    of_x, of_h = x @ beside(w, "kernel", order), h @ beside(w, "recurrent_kernel", order)
+    if ln is normal:
+        of_x = ln(of_x, beside(w, "kernel_gain", order))
+        of_h = ln(of_h, beside(w, "recurrent_gain", order))
+    f, i, o, g = np.split(of_x + of_h + beside(w, "bias", order), 4, axis=-1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    shown = ln(c, w["memory"]["gain"], w["memory"]["shift"]) if ln is normal else c
+    h = sigmoid(o) * np.tanh(shown)
+    return (h @ w["output_projection"]["kernel"] if "output_projection" in w else h), c
+
+
+def gru_step(w, x, h):
+    """The GRU with layer normalisation, reset after the product; each product normalised whole."""
+    order = ("reset", "forget", "candidate")
+    of_x = normal(x @ beside(w, "kernel", order), beside(w, "kernel_gain", order))
+    of_h = normal(h @ beside(w, "recurrent_kernel", order), beside(w, "recurrent_gain", order))
+    r, z, g = np.split(of_x + beside(w, "bias", order), 3, axis=-1)
+    r_h, z_h, g_h = np.split(of_h + beside(w, "recurrent_bias", order), 3, axis=-1)
+    z = sigmoid(z + z_h)
+    return (z * h + (1 - z) * np.tanh(g + sigmoid(r + r_h) * g_h),)
+
+
+def rnn_step(w, x, h):
+    k = w["candidate"]
+    of_x = normal(x @ k["kernel"], k["kernel_gain"])
+    return (np.tanh(of_x + normal(h @ k["recurrent_kernel"], k["recurrent_gain"]) + k["bias"]),)
+
+
+STEPS = {
+    "lstm": ({"layer_norm": True}, lambda *a: lstm_step(*a, ln=normal)),
+    "gru": ({"layer_norm": True}, gru_step),
+    "elman": ({"layer_norm": True}, rnn_step),
+    "lstm projected": ({"projection_units": P}, lstm_step),
+    "lstm of both": (
+        {"projection_units": P, "layer_norm": True},
+        lambda *a: lstm_step(*a, ln=normal),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_numbers_are_those_of_the_paper(name):
+    options, step = STEPS[name]
+    layer = drawn(name.split()[0], **options)
+    state, w, outputs = [np.float64(s) for s in states_of(layer)], blocks_of(layer), []
+    for t in range(T):
+        state = step(w, np.float64(X[:, t]), *state)
+        outputs.append(state[0])
+    y, *last = layer(X, initial_state=states_of(layer))
+    assert_close(y, np.stack(outputs, axis=1), FINEST, name)
+    for mine, other in zip(last, state, strict=True):
+        assert_close(mine, other, FINEST, name)
+
+
+def check_slopes(layer, x, **call) -> None:
+    """Compares the gradient with central differences along a random direction of each weight."""
+    rng, states = np.random.default_rng(2), states_of(layer)
+    size = layer.cell.output_size
+    upstream = rng.normal(size=(B, x.shape[1], size))
+
+    def objective():
+        y = layer(x, initial_state=states, **call)[0]
+        return float(np.sum(upstream * keras.ops.convert_to_numpy(y)))
+
+    of_weights, of_states = gradients(layer, x, upstream, states, **call)
+    for weight, slope in zip(layer.trainable_weights, of_weights, strict=True):
+        kept, way = keras.ops.convert_to_numpy(weight), rng.normal(size=weight.shape)
+        weight.assign(kept + 1e-6 * way)
+        above = objective()
+        weight.assign(kept - 1e-6 * way)
+        below = objective()
+        weight.assign(kept)
+        assert_close(np.sum(slope * way), (above - below) / 2e-6, GRADIENT, weight.path)
+        assert np.abs(slope).max() > 1e-6, weight.path
+    for state, slope in zip(states, of_states, strict=True):
+        way = rng.normal(size=state.shape)
+        kept = state.copy()
+        state[:] = kept + 1e-6 * way
+        above = objective()
+        state[:] = kept - 1e-6 * way
+        below = objective()
+        state[:] = kept
+        assert_close(np.sum(slope * way), (above - below) / 2e-6, GRADIENT, "initial state")
+
+
+SLOPES = {
+    "layer_norm": ["lstm_peephole", "gru", "gru_cho", "min_gru", "fgr"],
+    "batch_norm": ["lstm", "gru_cho", "li_gru", "min_gru"],
+    "projection_units": ["lstm", "lstm_peephole", "fgr"],
+    "zoneout": ["lstm", "gru"],
+    "state_clip": ["lstm", "gru"],
+}
+VALUES = {
+    "layer_norm": True,
+    "batch_norm": True,
+    "projection_units": P,
+    "zoneout": 0.3,
+    "state_clip": 0.9,
+}
+PAIRS = [(option, name) for option, names in SLOPES.items() for name in names]
+
+
+@pytest.mark.skipif(FINEST != "float64", reason="central differences need float64")
+@pytest.mark.parametrize(("option", "name"), PAIRS)
+def test_the_gradient_is_that_of_central_differences(option, name):
+    layer = drawn(name, **{option: VALUES[option]})
+    training = option == "batch_norm"  # where it takes the statistics of the batch
+    check_slopes(layer, X[:, :4], mask=MASK[:, :4], training=training)
+
+
+# Batch normalisation of the input
+
+
+def with_batch_statistics(blocks, x, gain, valid=None) -> dict:
+    """Weights that have the batch's statistics in them."""
+    rows = x.reshape(-1, x.shape[-1]) if valid is None else x[valid]
+    gains, found = np.split(gain, len(blocks)), {}
+    for (name, block), g in zip(blocks.items(), gains, strict=True):
+        a = np.float64(rows) @ block["kernel"]
+        count = len(a) + (0 if valid is None else 1e-7)  # which Keras adds where there is a mask
+        mean = a.sum(axis=0) / count
+        scale = g / np.sqrt(((a - mean) ** 2).sum(axis=0) / count + 1e-3)  # Keras's ε
+        bias = block["bias"] - mean * scale
+        found[name] = {**block, "kernel": block["kernel"] * scale, "bias": bias}
+    return found
+
+
+@pytest.mark.parametrize("name", ["lstm", "li_gru", "gru_cho", "min_gru"])
+@pytest.mark.parametrize("time_parallel", [False, True])
+def test_batch_norm_takes_the_statistics_of_what_is_valid(name, time_parallel):
+    if time_parallel and name != "min_gru":
+        pytest.skip("its gates see h")
+    layer = drawn(name, batch_norm=True, time_parallel=time_parallel)
+    blocks, states = blocks_of(layer), states_of(layer)
+    gain = np.float64(keras.ops.convert_to_numpy(layer.cell.normalizer.gamma))
+    valid = np.arange(T) < np.array([T, 5, 1, 7])[:, None]
+    y = layer(X, initial_state=states, mask=valid, training=True)[0]
+    folded = with_batch_statistics(blocks, X, gain, valid)
+    expected, _ = run(name, folded, X, states)
+    y, expected = (
+        np.where(valid[..., None], keras.ops.convert_to_numpy(a), 0) for a in (y, expected)
+    )
+    assert_close(y, expected, FINEST, name)
+
+
+def test_batch_norm_at_inference_takes_what_training_gathered():
+    layer = drawn("li_gru", batch_norm=True)
+    states, one = states_of(layer), layer.cell.normalizer
+    for _ in range(3):
+        layer(X, training=True)
+    before = [np.array(w) for w in one.non_trainable_weights]
+    y = layer(X, initial_state=states)[0]
+    for a, b in zip(before, one.non_trainable_weights, strict=True):
+        np.testing.assert_array_equal(a, np.array(b))
+    mean, variance = (np.float64(a) for a in before)
+    gain = np.float64(keras.ops.convert_to_numpy(one.gamma))
+    scale = gain / np.sqrt(variance + one.epsilon)
+    folded = {}
+    parts = zip(blocks_of(layer).items(), np.split(scale, 2), np.split(mean, 2), strict=True)
+    for (name, block), s, m in parts:
+        folded[name] = {**block, "kernel": block["kernel"] * s, "bias": block["bias"] - m * s}
+    assert_close(y, run("li_gru", folded, X, states)[0], FINEST, "inference")
+
+
+def test_frozen_statistics_stay_frozen_in_every_copy(tmp_path):
+    layer = kg.GatedLSTM(U, batch_norm=True)
+    model = keras.Sequential([keras.Input((None, F)), layer])
+    model(X, training=True)
+    model.trainable = False
+    model.save(tmp_path / "model.keras")
+    copies = [keras.models.clone_model(model), keras.saving.load_model(tmp_path / "model.keras")]
+    for copy in copies:
+        copy.set_weights(model.get_weights())
+        assert not copy.layers[0].cell.normalizer.trainable
+        assert_close(copy(X, training=True), model(X, training=True), "reload", "frozen")
+        copy.layers[0].trainable = True
+        assert copy.layers[0].cell.normalizer.trainable
+
+
+def test_li_gru_has_the_paper_s_weights():
+    layer = drawn("li_gru", batch_norm=True)
+    trainable = sum(int(np.prod(w.shape)) for w in layer.trainable_weights)
+    assert trainable == 2 * (F * U + U * U) + 4 * U
+
+
+# Dropout of the candidate
+
+
+def test_the_candidate_is_dropped_and_the_memory_not():
+    this = case("lstm", FINEST)
+    mask = (RNG.random((B, U)) < 0.5) / 0.5
+    cell = this.layer().cell
+    dropped = Masks(candidate=keras.ops.convert_to_tensor(mask, dtype=FINEST))
+    with cell.given(Draws(dropped)):
+        _, found = cell(this.x[:, 0], this.state)
+    state = [np.float64(s) for s in this.state]
+    _, (h, c) = run("lstm", this.weights, this.x[:, :1], state)
+    _, (_, written) = run("lstm", this.weights, this.x[:, :1], [state[0], 0 * state[1]])
+    memory = c - written + mask * written
+    assert_close(found[1], memory, FINEST, "memory")
+    assert_close(found[0], h / np.tanh(c) * np.tanh(memory), GRADIENT, "output")
+
+
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru_cho", "elman", "min_gru"])
+def test_the_engine_and_keras_loop_drop_the_same_candidate(name):
+    this = case(name, FINEST).until(SHORT)
+    call = {"states": this.initial_state, "mask": MASK, "training": True}
+    arguments = {"candidate_dropout": 0.4, "seed": 3}
+    found = [gradients(this.layer(**arguments), this.x, this.upstream, **call)]
+    with run_by(lambda *_: None):  # Keras's own loop
+        found.append(gradients(this.layer(**arguments), this.x, this.upstream, **call))
+    compare(*found, name)
+    plain = this.layer()(this.x, initial_state=this.initial_state)
+    dropped = this.layer(**arguments)(this.x, initial_state=this.initial_state, training=True)
+    assert apart(plain, dropped) > 1e-3
+    if name == "min_gru":
+        at_once = this.layer(**arguments, time_parallel=True)
+        compare(gradients(at_once, this.x, this.upstream, **call), found[0], name)
+
+
+# Every cell with all that it can have
+
+
+def allowed(name: str, **options) -> dict:
+    """The options that the cell does not refuse."""
+    kept: dict = {}
+    for key, value in options.items():
+        try:
+            kg.GatedRNN(U, name, **kept, **{key: value})
+        except ValueError:
+            continue
+        kept[key] = value
+    return kept
+
+
+DRAWN = {"dropout": 0.2, "recurrent_dropout": 0.2, "candidate_dropout": 0.2, "zoneout": 0.2}
+MORE = {"weight_noise": 0.05, "state_clip": 1.5, "batch_norm": True}
+SETS = [DRAWN | MORE, {"layer_norm": True, "projection_units": P, **DRAWN}]
+CHUNKS = [TYPICAL[k::5] for k in range(5)] + [OTHERS[k::8] for k in range(8)]
+chunks = pytest.mark.parametrize(
+    "names",
+    [["min_gru"], *(pytest.param(chunk, marks=pytest.mark.long) for chunk in CHUNKS)],
+    ids="-".join,
+)
+
+
+def test_what_cells_have_of_the_options():
+    every = {name for given in SETS for name in given}
+    for name, lacks in {"lstm": set(), "gru": {"projection_units"}, "fgr": {"batch_norm"}}.items():
+        assert every - {key for given in SETS for key in allowed(name, **given)} == lacks
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="no compiler")
+@chunks
+def test_every_preset_trains_compiled_and_is_saved_with_its_options(names, tmp_path):
+    x = keras.Input((SHORT, U))
+    cells = [(name, allowed(name, **given)) for name in names for given in SETS]
+    layers = [kg.GatedRNN(U, name, seed=1, **given) for name, given in cells]
+    model = keras.Model(x, [keras.layers.Dense(1)(layer(x)) for layer in layers])
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        weight.assign(weight + 0.1 * rng.normal(size=weight.shape))
+    before = model.get_weights()
+    model.compile("sgd", ["mse"] * len(layers), jit_compile=True)
+    data = rng.normal(size=(B, SHORT, U)).astype("float32")
+    assert np.isfinite(model.train_on_batch(data, [np.ones((B, 1))] * len(layers))).all()
+    still = [
+        weight.path
+        for weight, old in zip(model.weights, before, strict=True)
+        if weight.trainable and np.array_equal(old, weight)
+    ]
+    assert not still
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for layer, (_, given) in zip(loaded.layers[1:], cells, strict=False):
+        assert layer.cell.options() == given
+    for one, other in zip(loaded(data), model(data), strict=True):
+        assert_close(one, other, "xla", "loaded")
+
+
+# ONNX
+
+
+def exported(path, layer, **options):
+    model = keras.Sequential([keras.Input((None, F), name="x"), layer])
+    rng = np.random.default_rng(3)
+    for weight in model.weights:
+        if "seed" not in weight.path:
+            weight.assign(np.abs(weight) + 0.4 * np.abs(rng.normal(size=weight.shape)))
+    report = kg.export_onnx(model, path, **options)
+    assert report.largest_difference < 1e-5
+    return report.layers[0], report
+
+
+LEAVES = {  # layer, operator, what the reason says
+    "layer norm": (lambda: kg.GatedLSTM(U, layer_norm=True), "Scan", "layer_norm=True"),
+    "batch norm": (
+        lambda: kg.GatedRNN(U, "li_gru", batch_norm=True),
+        "GRU",
+        "batch_norm in its weights",
+    ),
+    "batch norm, gates outside": (
+        lambda: kg.GatedRNN(U, "qrnn_fo", batch_norm=True),
+        "LSTM",
+        "batch_norm in its weights",
+    ),
+    "projection": (
+        lambda: kg.GatedLSTM(U, projection_units=P, return_sequences=True),
+        "LSTM",
+        "projection_units as one product behind it",
+    ),
+    "projection, peepholes, backwards": (
+        lambda: kg.GatedLSTM(U, projection_units=P, peephole=True, go_backwards=True),
+        "LSTM",
+        "projection_units as one product behind it",
+    ),
+    "candidate dropout": (lambda: kg.GatedLSTM(U, candidate_dropout=0.5), "LSTM", "two states"),
+}
+on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="the export runs on TensorFlow")
+
+
+@on_tensorflow
+@pytest.mark.parametrize("key", LEAVES)
+def test_each_leaves_as_exactly_as_it_can(key, tmp_path):
+    layer, operator, reason = LEAVES[key]
+    row, _ = exported(tmp_path / "model.onnx", layer(), lowering="auto")
+    assert row.operator == operator and reason in row.reason, row
+
+
+@on_tensorflow
+@pytest.mark.parametrize("given", [{"projection_units": P}, {"batch_norm": True}], ids=str)
+def test_both_directions_are_one_node(given, tmp_path):
+    both = keras.layers.Bidirectional(kg.GatedLSTM(U, return_sequences=True, **given))
+    _, report = exported(tmp_path / "model.onnx", both)
+    assert report.operators["LSTM"] == 1
+
+
+@on_tensorflow
+def test_a_state_behind_a_projection_needs_a_scan(tmp_path):
+    x, h, c = (
+        keras.Input(shape, name=n) for shape, n in (((None, F), "x"), ((P,), "h"), ((U,), "c"))
+    )
+    layer = kg.GatedLSTM(U, projection_units=P)
+    model = keras.Model([x, h, c], layer(x, initial_state=[h, c]))
+    report = kg.export_onnx(model, tmp_path / "model.onnx")
+    row = report.layers[0]
+    assert row.operator == "Scan" and "initial state from behind projection_units" in row.reason
+    stream = keras.Sequential([keras.Input((None, F)), kg.GatedLSTM(U, projection_units=P)])
+    kg.export_streaming(stream, tmp_path / "stream.onnx")
+    shapes = {k: v.shape for k, v in kg.StreamingSession(tmp_path / "stream.onnx").state.items()}
+    assert sorted(shapes.values()) == [(1, P), (1, U)]
+
+
+# Words
+
+
+def test_describe_tells_what_runs_where():
+    text = kg.describe(kg.GatedLSTM(U, layer_norm=True, zoneout=0.1))
+    assert "Options       zoneout=0.1, layer_norm=True\n" in text
+    assert "Loop          Keras's own: the engine has no gradient of layer_norm\n" in text
+    assert "ONNX          Scan, since zoneout=0.1" in text
+    plain = kg.describe(kg.GatedCell(U, "gru", candidate_dropout=0.3))
+    assert "Options       candidate_dropout=0.3\n" in plain and "Loop" not in plain
+    projected = kg.describe(kg.GatedLSTM(U, projection_units=P, unroll=True))
+    assert "Loop          Keras's own: unroll=True\n" in projected
+    assert "ONNX          LSTM; projection_units as one product behind it" in projected
+    assert "ONNX          GRU" in plain and kg.describe("gru").count("Options") == 0
+
+
+ERRORS = {
+    "both norms": (
+        lambda: kg.GatedLSTM(U, layer_norm=True, batch_norm=True),
+        "Arguments `layer_norm` and `batch_norm` exclude each other: both normalise the input's "
+        "product. Received: layer_norm=True, batch_norm=True. Use one.",
+    ),
+    "nothing to normalise": (
+        lambda: kg.GatedRNN(U, diagonal(), layer_norm=True),
+        "Argument `layer_norm` needs a dense kernel or a memory cell to normalise. Received: "
+        "layer_norm=True with a cell that has neither.",
+    ),
+    "no product of the input": (
+        lambda: kg.GatedRNN(U, diagonal(), batch_norm=True),
+        "Argument `batch_norm` needs a dense kernel, whose product it normalises. Received: "
+        "batch_norm=True with a cell that has none.",
+    ),
+    "unrolled batch norm": (
+        lambda: kg.GatedLSTM(U, batch_norm=True, unroll=True),
+        "Argument `batch_norm` needs all time steps at once, whose statistics it takes, and "
+        "Keras's loop has one at a time. Received: batch_norm=True where unroll=True. Leave one "
+        "out.",
+    ),
+    "batch norm in Keras's loop": (
+        lambda: kg.GatedRNN(U, "fgr", batch_norm=True),
+        "Received: batch_norm=True where the engine has no gate recurrence.",
+    ),
+    "a projected GRU": (
+        lambda: kg.GatedGRU(U, projection_units=P),
+        "Argument `projection_units` needs memory='cell': with memory='hidden' the output is the "
+        "memory itself. Received: projection_units=2 with memory='hidden'. Put a "
+        "keras.layers.Dense behind the layer.",
+    ),
+    "projection before a diagonal": (
+        lambda: kg.GatedLSTM(
+            U, forget_gate=kg.Gate(recurrent_kernel="diagonal"), projection_units=P
+        ),
+        "Argument `projection_units` needs dense recurrent kernels: a unit cannot see its own "
+        "output where there are fewer. Received: projection_units=2 with a diagonal or identity "
+        "recurrent kernel of: forget.",
+    ),
+    "projection behind a reset": (
+        lambda: kg.GatedRNN(U, kg.CellSpec(reset_gate=kg.Tied("forget")), projection_units=P),
+        "Argument `projection_units` needs a reset gate that acts after the recurrent product: it "
+        "has a value for each unit, and there are fewer outputs. Received: projection_units=2 with "
+        "a reset gate before the product. Give the specification "
+        "candidate=keras_gated.Candidate(reset_after=True).",
+    ),
+    "projection to none": (
+        lambda: kg.GatedLSTM(U, projection_units=0),
+        "Argument `projection_units` must be",
+    ),
+    "candidate dropout of 1": (
+        lambda: kg.GatedLSTM(U, candidate_dropout=1.0),
+        "Argument `candidate_dropout` must be in [0, 1). Received: candidate_dropout=1.0.",
+    ),
+    "time parallel": (
+        lambda: kg.GatedRNN(U, "min_gru", layer_norm=True, time_parallel=True),
+        "Arguments `time_parallel=True` and `layer_norm=True` exclude each other: it acts step by "
+        "step. Leave one out.",
+    ),
+    "a projection at once": (
+        lambda: kg.GatedRNN(U, "levy_srnn_hidden", projection_units=P, time_parallel=True),
+        "Arguments `time_parallel=True` and `projection_units=2` exclude each other",
+    ),
+    "batch norm of a cell alone": (
+        lambda: keras.layers.RNN(kg.GatedCell(U, "gru", batch_norm=True))(X, training=True),
+        "Arguments `batch_norm` of a GatedCell act in training only inside a keras_gated.GatedRNN",
+    ),
+}
+
+
+@pytest.mark.parametrize("key", ERRORS)
+def test_errors(key):
+    raises(*ERRORS[key])

@@ -1,0 +1,87 @@
+"""Files that appear only once they are complete: where they land, and with which permissions."""
+
+import os
+import stat
+
+import pytest
+
+from keras_gated.onnx.atomic_file import check_path, put_in_place
+
+
+def put(path, text="new") -> None:
+    with put_in_place(path) as draft:
+        draft.write_text(text)
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_failure_leaves_the_older_file(tmp_path):
+    path = tmp_path / "model.onnx"
+    put(path, "old")
+    with pytest.raises(RuntimeError), put_in_place(path) as draft:
+        draft.write_text("half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    put(path)
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_umask_holds_and_is_never_changed(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", None)  # another thread would see the change
+        put(tmp_path / "model.onnx")
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert mode(tmp_path / "model.onnx") == 0o640
+
+
+@pytest.mark.parametrize("permissions", [0o600, 0o444, 0o755])
+def test_an_older_files_permissions_stay(tmp_path, permissions):
+    path = tmp_path / "model.onnx"
+    put(path, "old")
+    path.chmod(permissions)
+    put(path)
+    assert path.read_text() == "new" and mode(path) == permissions
+
+
+def test_a_draft_is_no_more_open_than_the_older_file(tmp_path):
+    path = tmp_path / "model.onnx"
+    put(path, "old")
+    path.chmod(0o600)
+    with put_in_place(path) as draft:
+        assert mode(draft) == 0o600
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_of_a_link_the_file_that_it_points_to_is_replaced(tmp_path, exists):
+    (tmp_path / "store").mkdir()
+    path, target = tmp_path / "latest.onnx", tmp_path / "store" / "model.onnx"
+    path.symlink_to(target)
+    if exists:
+        put(target, "old")
+    check_path(path)
+    put(path)
+    assert path.is_symlink() and path.readlink() == target
+    assert target.read_text() == "new" and list(target.parent.iterdir()) == [target]
+
+
+def test_paths_that_cannot_be(tmp_path):
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.touch()
+    link.symlink_to(tmp_path / "lost" / "model.onnx")
+    for path, text in (
+        (tmp_path, "must be of a file.*which is a folder.*'models/model.onnx'"),
+        (os.devnull, "must be of a file.*or a device"),
+        (
+            tmp_path / "no" / "model.onnx",
+            "folder that exists.*Received: path=.*Create '.*no' first",
+        ),
+        (link, "folder that exists.*Create '.*lost' first"),
+        (file / "model.onnx", "folder that exists"),
+    ):
+        with pytest.raises(ValueError, match=f"Argument `path` {text}" if "must" in text else text):
+            check_path(path)

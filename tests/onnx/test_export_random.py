@@ -1,0 +1,201 @@
+"""Random specifications, options and shapes through onnxruntime: none may differ.
+
+The environment variable KERAS_GATED_RANDOM sets how many (2 unless given); each seed is a test
+of two specifications.
+"""
+
+import contextlib
+import os
+
+import keras
+import numpy as np
+import pytest
+
+import keras_gated as kg
+from keras_gated.spec.cell_spec import CellSpec
+from keras_gated.spec.normal_form import resolve
+from keras_gated.spec.onnx_operator import lower
+from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
+from tests.onnx.test_export import error_bound, randomized, run
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the export runs on Keras's TensorFlow backend"
+)
+EACH, F, MOST_UNITS = 2, 3, 8
+SEEDS = -(-int(os.environ.get("KERAS_GATED_RANDOM", 2)) // EACH)
+STEPWISE = {"zoneout", "state_clip", "layer_norm", "projection_units"}  # not always native
+BOUNDED = ("tanh", "sigmoid", "hard_sigmoid", "softsign")
+
+
+def one_of(rng, *choices):
+    return choices[rng.integers(len(choices))]
+
+
+def gate(rng, others=()):
+    """A gate of any kind: absent, constant, tied, or with any kernels, bias, peephole."""
+    kind = one_of(rng, "full", "full", "full", "none", "constant", "tied" if others else "full")
+    if kind == "none":
+        return False
+    if kind == "constant":
+        return float(one_of(rng, 0.0, 0.3, 0.9, 1.0))
+    if kind == "tied":
+        return Tied(
+            one_of(rng, *others),
+            complement=bool(rng.integers(2)),
+            offset=float(one_of(rng, 0.0, 0.0, 0.7)),
+        )
+    return Gate(
+        kernel=one_of(rng, "dense", "dense", None),
+        recurrent_kernel=one_of(rng, "dense", "dense", "diagonal", None),
+        use_bias=bool(rng.integers(4)),
+        peephole=bool(rng.random() < 0.25),
+        activation=one_of(rng, None, None, None, "hard_sigmoid", "tanh"),
+    )
+
+
+def specification(rng) -> CellSpec:
+    """A random specification that is one."""
+    while True:
+        memory = one_of(rng, "cell", "hidden")
+        options = {
+            "memory": memory,
+            "forget_gate": gate(rng),
+            "input_gate": gate(rng, ("forget",)),
+            "output_gate": gate(rng, ("forget", "input")),
+            "reset_gate": one_of(rng, False, gate(rng, ("forget",))),
+            "candidate": Candidate(
+                recurrent_kernel=one_of(rng, "dense", "dense", "diagonal", None),
+                activation=one_of(rng, None, "tanh", "softsign", "gelu"),
+                reset_after=bool(rng.integers(2)),
+            ),
+            "output_activation": one_of(rng, None, "tanh", "linear"),
+            "input_window": one_of(rng, 1, 1, 1, 2, 3),
+            "input_projection": one_of(rng, None, None, None, Projection(activation="tanh")),
+        }
+        try:
+            return checked(CellSpec(**options))
+        except ValueError:
+            continue
+
+
+def checked(spec: CellSpec) -> CellSpec:
+    """The specification, or the ValueError of a layer that refuses it."""
+    kg.GatedRNN(2, spec)
+    return spec
+
+
+class Several(keras.Model):
+    """Calls layers over one input, each with or without the mask and given initial states."""
+
+    def __init__(self, layers, calls, dtype):
+        super().__init__(dtype=dtype)
+        self.held, self.calls = layers, calls
+        for layer in layers:
+            layer.build((None, None, F))
+        self.built = True
+
+    def call(self, inputs):
+        x, mask, state = inputs
+        outputs = []
+        for layer, (masked, initial) in zip(self.held, self.calls, strict=True):
+            both = isinstance(layer, keras.layers.Bidirectional)
+            runs = [layer.forward_layer, layer.backward_layer] if both else [layer]
+            sizes = [size for run in runs for size in run.state_size]
+            states = [state[:, :size] / (k + 1) for k, size in enumerate(sizes)]
+            outputs += layer(
+                x, mask=mask if masked else None, initial_state=states if initial else None
+            )
+        return outputs
+
+
+def layer_of(options, both, dtype):
+    """A GatedRNN, or a Bidirectional of two."""
+    layer = kg.GatedRNN(**options, dtype=dtype)
+    return keras.layers.Bidirectional(layer, name=f"both_{layer.name}") if both else layer
+
+
+SIGNATURE = [
+    keras.InputSpec(shape=(None, None, F), dtype="float32"),
+    keras.InputSpec(shape=(None, None), dtype="bool"),
+    keras.InputSpec(shape=(None, MOST_UNITS + 2 * F), dtype="float32"),
+]
+
+
+def options_of(rng, name) -> dict:
+    return {
+        "units": int(rng.integers(1, MOST_UNITS + 1)),
+        "spec": specification(rng),
+        "go_backwards": bool(rng.integers(2)),
+        "zero_output_for_mask": bool(rng.integers(2)),
+        "return_sequences": bool(rng.integers(3)),
+        "return_state": True,
+        "name": name,
+    }
+
+
+def beside(rng, options: dict) -> dict:
+    """Options of the cell that it does not refuse, at random."""
+    drawn = {
+        "zoneout": one_of(rng, 0.0, 0.2),
+        "state_clip": one_of(rng, None, 0.5),
+        "projection_units": one_of(rng, None, 2),
+        one_of(rng, "layer_norm", "batch_norm"): True,
+    }
+    kept: dict = {}
+    for name, value in drawn.items():
+        if rng.random() < 0.2:
+            with contextlib.suppress(ValueError):
+                kg.GatedRNN(**options, **kept, **{name: value})
+                kept[name] = value
+    return kept
+
+
+def lowerings_of(rng, options, both) -> dict:
+    """A form for a layer, or for each of the two in a Bidirectional."""
+    possible = ["auto"] * 4 + ["scan"] * 2 + ["loop"]
+    if lower(resolve(options["spec"])).operator and STEPWISE.isdisjoint(options):
+        possible += ["native"] * 3
+    ways = ("forward_", "backward_") if both else ("",)
+    return {way + options["name"]: one_of(rng, *possible) for way in ways}
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_none_differs(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    options = [options_of(rng, f"cell_{k}") for k in range(EACH)]
+    options = [one | beside(rng, one) for one in options]
+    both = [rng.random() < 0.3 for _ in options]
+    for one, wrapped in zip(options, both, strict=True):
+        one["go_backwards"] &= not wrapped
+    calls = [tuple(rng.random(2) < (0.7, 0.5)) for _ in options]
+    pairs = list(zip(options, both, strict=True))
+    model, finer = (
+        randomized(Several([layer_of(*one, dtype) for one in pairs], calls, dtype), scale=0.3)
+        for dtype in ("float32", "float64")
+    )
+    path = str(tmp_path / "model.onnx")
+    lowering: dict = {}
+    for one in pairs:
+        lowering |= lowerings_of(rng, *one)
+    kg.export_onnx(
+        model,
+        path,
+        input_signature=SIGNATURE,
+        verify=False,
+        lowering=lowering,
+        opset=int(rng.integers(13, 19)),
+        expected_batch=int(one_of(rng, 1, 64)),
+    )
+    for _ in range(2):
+        batch, time = int(rng.integers(1, 6)), int(rng.integers(1, 9))
+        x = rng.standard_normal((batch, time, F))
+        mask = rng.random((batch, time)) < one_of(rng, 0.4, 0.8, 1.0)
+        state = rng.standard_normal((batch, MOST_UNITS + 2 * F))
+        y32, y64 = (
+            keras.tree.flatten(m([x.astype(dtype), mask, state.astype(dtype)], training=False))
+            for m, dtype in ((model, "float32"), (finer, "float64"))
+        )
+        found = run(path, x.astype("float32"), mask, state.astype("float32"))
+        for which, (y, a, b) in enumerate(zip(found, y32, y64, strict=True)):
+            wrong = ~(np.abs(y - np.asarray(a)) <= error_bound(a, b))
+            assert not wrong.any(), f"output {which} of {options}, {both}, {calls}, {lowering}"

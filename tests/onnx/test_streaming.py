@@ -1,0 +1,533 @@
+"""Streams: chunks of any length, run one after another, give what the whole sequence gives."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import keras_gated as kg
+from keras_gated.onnx.errors import ExportError
+from keras_gated.onnx.export_streaming import export_streaming
+from keras_gated.onnx.session import StreamingSession
+from keras_gated.onnx.tracing import streaming as streaming_call
+from tests.onnx.test_export import Either, functional, histogram, native_nodes, randomized
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the export runs on Keras's TensorFlow backend"
+)
+F, U, B = 3, 5, 2
+layers = keras.layers
+
+
+@pytest.fixture
+def path(tmp_path) -> str:
+    return str(tmp_path / "stream.onnx")
+
+
+def numbers(*shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
+
+
+def whole(model, *arrays):
+    outputs = model(arrays[0] if len(arrays) == 1 else list(arrays), training=False)
+    return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(outputs)]
+
+
+def in_chunks(session, lengths, *arrays) -> list:
+    """Each output of a session, put together where it has a time axis."""
+    ends, runs = np.cumsum(lengths), []
+    assert ends[-1] == arrays[0].shape[1]
+    for end, length in zip(ends, lengths, strict=True):
+        ys = session.chunk([x[:, end - length : end] for x in arrays])
+        runs.append(list(ys.values()) if isinstance(ys, dict) else [ys])
+    return [np.concatenate(ys, 1) if ys[0].ndim == 3 else ys[-1] for ys in zip(*runs, strict=True)]
+
+
+def assert_close(found, expected):
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def assert_streams(model, file, x, *lengths):
+    """The chunks of each list of lengths equal the whole sequence."""
+    session = StreamingSession(file)
+    for each in lengths:
+        session.reset()
+        assert_close(in_chunks(session, each, x), whole(model, x))
+
+
+# Five layers --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    """A model of five layers, its file and the report."""
+    model = functional(
+        layers.LSTM(U, return_sequences=True, name="lower"),
+        layers.Dense(4),
+        layers.GRU(U, return_sequences=True, name="middle"),
+        kg.GatedRNN(4, "janet", return_sequences=True, name="upper"),
+        layers.Dense(2, name="head"),
+    )
+    file = str(tmp_path_factory.mktemp("five") / "stream.onnx")
+    return model, file, export_streaming(model, file)
+
+
+STATES = {"lower_h": U, "lower_c": U, "middle_h": U, "upper_h": 4}
+
+
+def test_steps_and_chunks_equal_the_whole_sequence(five):
+    model, file, _ = five
+    x = numbers(B, 50, F)
+    (y,) = whole(model, x)
+    session = StreamingSession(file)
+    steps = [session.step(x[:, t]) for t in range(50)]
+    assert steps[0].shape == (B, 2)
+    assert_close([np.stack(steps, axis=1)], [y])
+    assert_streams(model, file, x, (7, 1, 22, 20), (50,))
+
+
+def test_names_axes_and_metadata(five):
+    _, file, report = five
+    outs = tuple(f"{name}_out" for name in STATES)
+    assert report.inputs == ("x", *STATES) and report.outputs == ("head", *outs)
+    assert report.largest_difference < 1e-5 and native_nodes(file) == 3
+    model = onnx.load(file)
+    onnx.checker.check_model(model, full_check=True)
+    shapes = {
+        port.name: [d.dim_param or d.dim_value for d in port.type.tensor_type.shape.dim]
+        for port in (*model.graph.input, *model.graph.output)
+    }
+    for name, units in STATES.items():
+        assert shapes[name] == shapes[f"{name}_out"] == ["batch", units]
+    assert shapes["x"] == ["batch", "time", F] and shapes["head"] == ["batch", "time", 2]
+    (listed,) = [p.value for p in model.metadata_props if p.key == "keras_gated.states"]
+    assert json.loads(listed) == [
+        {"input": name, "output": f"{name}_out", "shape": [units], "dtype": "float32"}
+        for name, units in STATES.items()
+    ]
+
+
+def test_the_state_can_be_read_set_and_reset(five):
+    _, file, _ = five
+    session, x = StreamingSession(file), numbers(B, 9, F)
+    begin = session.state
+    assert {name: state.shape for name, state in begin.items()} == {
+        name: (1, units) for name, units in STATES.items()
+    }
+    session.chunk(x[:, :4])
+    kept = session.state
+    assert all(state.any() for state in kept.values())
+    y = session.chunk(x[:, 4:])
+    for state in session.state.values():
+        state[:] = 7.0  # a copy: the stream does not see it
+    session.state = kept
+    np.testing.assert_array_equal(session.chunk(x[:, 4:]), y)
+    session.state = kept
+    for state in kept.values():
+        state[:] = 7.0  # nor what was given
+    other = StreamingSession(file)
+    other.chunk(x[:, :4])
+    np.testing.assert_array_equal(session.chunk(x[:, 4:]), y)
+    np.testing.assert_array_equal(other.chunk(x[:, 4:]), y)
+    session.reset()
+    assert not any(state.any() for state in session.state.values())
+    first = session.chunk(x[:1, :4])  # of another batch
+    assert_close([first], [StreamingSession(file).chunk(x[:, :4])[:1]])
+
+
+def test_what_was_returned_stays_as_it_is(five):
+    """Runs of one shape share buffers; nobody outside may see them."""
+    _, file, _ = five
+    session, x = StreamingSession(file), numbers(B, 12, F)
+    given = [x[:, t].copy() for t in range(8)]
+    found = [session.step(at) for at in given]
+    first = [y.copy() for y in found]
+    for at in given:
+        at[:] = 7.0
+    later = [session.step(x[:, t]) for t in range(8, 12)]
+    np.testing.assert_array_equal(found, first)
+    for y in found + later:
+        y[:] = 7.0
+    other = StreamingSession(file)
+    other.chunk(x)
+    assert_close([session.chunk(x)], [other.chunk(x)])
+
+
+def test_states_and_inputs_in_any_order_of_memory(five):
+    _, file, _ = five
+    session, other, x = StreamingSession(file), StreamingSession(file), numbers(B, 9, F)
+    begin = {name: numbers(B, units, seed=3) for name, units in STATES.items()}
+    session.state, other.state = begin, {k: np.asfortranarray(v) for k, v in begin.items()}
+    for t in range(9):
+        given = np.asfortranarray(x[:, t])
+        np.testing.assert_array_equal(other.step(given), session.step(x[:, t].copy()))
+    for name, state in session.state.items():
+        np.testing.assert_array_equal(other.state[name], state)
+
+
+def test_a_run_that_fails_leaves_the_stream_as_it_was(five):
+    _, file, _ = five
+    session, x = StreamingSession(file), numbers(B, 9, F)
+    session.step(x[:, 0])
+    session.step(x[:, 1])
+    kept, bound = session.state, session._kept._bound[0]
+    bound.clear_binding_inputs()
+    with pytest.raises(Exception, match="(?i)input"):
+        session.step(x[:, 2])
+    for name, state in session.state.items():
+        np.testing.assert_array_equal(state, kept[name])
+
+
+def test_two_sessions_do_not_disturb_one_another(five):
+    model, file, _ = five
+    a, b = numbers(B, 6, F, seed=1), numbers(3, 6, F, seed=2)
+    one, two = StreamingSession(file), StreamingSession(file)
+    found = [(one.step(a[:, t]), two.step(b[:, t])) for t in range(6)]
+    for x, ys in zip((a, b), zip(*found, strict=True), strict=True):
+        assert_close([np.stack(ys, axis=1)], whole(model, x))
+
+
+def test_what_a_session_takes(five):
+    _, file, _ = five
+    session, x = StreamingSession(file), numbers(B, 4, F)
+    y = session.chunk(x)
+    for given in ({"x": x}, [x], x.tolist(), x.astype("float64")):
+        session.reset()
+        np.testing.assert_array_equal(session.chunk(given), y)
+    assert session.inputs == ("x",) and session.outputs == ("head",)
+    assert session.timed == {"x", "head"}
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "words"),
+    [
+        ("chunk", np.zeros((3, 4, F)), r"batch of the stream, 2.*Received: batch 3.*reset\(\)"),
+        ("step", np.zeros((1, F)), r"batch of the stream, 2.*Received: batch 1"),
+        ("chunk", np.zeros((2, 0, F)), r"'x' of shape \(batch, time, 3\).*\(2, 0, 3\)"),
+        ("chunk", np.zeros((0, 4, F)), r"no axis of length 0.*\(0, 4, 3\)"),
+        ("step", np.zeros((0, F)), r"'x' of shape \(batch, 3\).*Received: shape \(0, 3\)"),
+        ("step", np.zeros((2, 1, F)), r"\(batch, 3\).*Received: shape \(2, 1, 3\).*chunk\(\)"),
+        ("chunk", np.zeros((2, F)), r"\(batch, time, 3\).*Received: shape \(2, 3\).*step\(\)"),
+        ("step", np.float32(3.0), r"Received: shape \(\)"),
+        ("step", {"y": np.zeros((2, F))}, r"\['x'\].*Received: \['y'\]"),
+    ],
+)
+def test_what_a_session_refuses(five, call, given, words):
+    session, x = StreamingSession(five[1]), numbers(B, 4, F)
+    session.chunk(x)
+    before = session.state
+    with pytest.raises(ValueError, match=words):
+        getattr(session, call)(given)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+        session.step(np.zeros((B, F + 1)))
+    for name, state in session.state.items():  # a refused call leaves the stream as it was
+        np.testing.assert_array_equal(state, before[name])
+    session.chunk(x)
+
+
+def test_a_refused_first_call_leaves_the_batch_open(five):
+    session = StreamingSession(five[1])
+    for bad in (np.zeros((0, 4, F)), np.zeros((3, 4, F + 1))):
+        with pytest.raises(Exception, match="(?i)dimension|length 0"):
+            session.chunk(bad)
+    assert session.chunk(numbers(B, 4, F)).shape == (B, 4, 2)
+
+
+def test_a_wrong_state_is_refused(five):
+    session = StreamingSession(five[1])
+    good = session.state
+    wrong = [
+        {},
+        {**good, "more": good["lower_h"]},
+        {**good, "lower_c": np.zeros((2, U))},
+        {**good, "upper_h": np.zeros((1, U))},
+        {name: state[:0] for name, state in good.items()},
+    ]
+    for state in wrong:
+        with pytest.raises(ValueError, match=r"`state`.*'lower_h' \(batch, 5\).*Received"):
+            session.state = state
+    with pytest.raises(ValueError, match=r"'upper_h' \(1, 5\).*session.state as a pattern"):
+        session.state = wrong[3]
+
+
+# Models -------------------------------------------------------------------------------------------
+
+
+def test_shared_layers_and_several_inputs_and_outputs(path):
+    a, b = keras.Input((None, F), name="a"), keras.Input((None, F), name="shared_h")
+    bias = keras.Input((U,), name="bias")  # without a time axis
+    shared = kg.GatedRNN(U, "lstm_peephole", return_sequences=True, name="shared")
+    both = layers.Add(name="both")([shared(a), shared(b), layers.Reshape((1, U))(bias)])
+    last = kg.GatedRNN(4, "mgu", name="last")(both)
+    model = randomized(keras.Model([a, b, bias], [both, last]))
+    report = export_streaming(model, path)
+    assert report.inputs[3:] == (*("shared_h_2", "shared_c", "shared_2_h", "shared_2_c", "last_h"),)
+    xs, c = [numbers(B, 8, F, seed=k) for k in (1, 2)], numbers(B, U)
+    both, last = whole(model, *xs, c)
+    session = StreamingSession(path)
+    assert session.timed == {"a", "shared_h", "both"}
+    steps = [session.step([x[:, t] for x in xs] + [c]) for t in range(8)]
+    assert_close([np.stack([y["both"] for y in steps], 1), steps[-1]["last"]], [both, last])
+    session.reset()
+    named = {"bias": c, "a": xs[0][:, :5], "shared_h": xs[1][:, :5]}
+    assert_close([session.chunk(named)["both"]], [both[:, :5]])
+    with pytest.raises(ValueError, match=r"\['a', 'shared_h', 'bias'\].*Received: ndarray"):
+        session.chunk(xs[0])
+    with pytest.raises(ValueError, match=r"'bias' of shape \(batch, 5\).*shape \(1, 5\)"):
+        session.chunk({**named, "bias": c[:1]})
+
+
+def test_a_stateful_model_leaves_and_keeps_its_own_states(path):
+    x = keras.Input(batch_shape=(B, None, F), name="x")
+    y = layers.LSTM(U, stateful=True, return_sequences=True, name="stock")(x)
+    y = kg.GatedRNN(U, "gru", stateful=True, return_sequences=True, name="gated")(y)
+    model = randomized(keras.Model(x, kg.GatedRNN(4, "t_lstm", stateful=True, name="top")(y)))
+    recurrent = model.layers[1:]
+    model(numbers(B, 3, F))  # states of its own, which nothing may touch
+    before = [keras.ops.convert_to_numpy(state) for one in recurrent for state in one.states]
+    assert len(before) == 6 and all(state.any() for state in before)
+    report = export_streaming(model, path)
+    assert len(report.inputs) == 7 and "top_x" in report.inputs
+    after = [keras.ops.convert_to_numpy(state) for one in recurrent for state in one.states]
+    for a, b in zip(after, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert all(layer.stateful for layer in recurrent)
+    for layer in recurrent:
+        layer.reset_state()
+    session = StreamingSession(path)
+    for k, time in enumerate((4, 1, 6)):
+        x = numbers(B, time, F, seed=k)
+        assert_close([session.chunk(x)], whole(model, x))
+    opened = keras.InputSpec(shape=(None, None, F), dtype="float32")
+    export_streaming(model, path, input_signature=opened)  # a batch of any size
+    assert StreamingSession(path).chunk(numbers(7, 2, F)).shape == (7, 4)
+
+
+def masked(*shape, seed=3):
+    """A sequence some time steps of which hold 0, at the ends of chunks too."""
+    x = numbers(*shape, seed=seed)
+    x[0, [0, 3, 4, 7]] = 0.0
+    x[1, 2:8] = 0.0
+    x[2] = 0.0
+    x[3, 5:] = 0.0
+    return x
+
+
+def test_masks_across_chunks(path):
+    x = keras.Input((None, F), name="x")
+    y = layers.Masking()(x)
+    stack = [layers.GRUCell(U), kg.GatedCell(4, "lstm")]
+    branches = [
+        kg.GatedRNN(U, "lstm", return_sequences=True, name="lstm"),
+        kg.GatedRNN(U, "qrnn_f", return_sequences=True, name="qrnn"),
+        kg.GatedRNN(U, "t_lstm", name="t_lstm"),
+        kg.GatedRNN(U, "cfn", return_sequences=True, name="scanned"),
+        kg.GatedRNN(U, "gru", return_sequences=True, zero_output_for_mask=True, name="zero"),
+        layers.LSTM(U, zero_output_for_mask=True, name="zero_last"),
+        layers.LSTM(U, name="stock"),
+        layers.RNN(stack, return_sequences=True, name="stack"),
+    ]
+    model = randomized(keras.Model(x, [layer(y) for layer in branches]))
+    report = export_streaming(model, path)
+    assert {"stack_cell_1_h", "stack_cell_2_c", "qrnn_x", "t_lstm_x"} <= set(report.inputs)
+    assert native_nodes(path) == 8 and report.operators["Scan"] == 1
+    assert_streams(model, path, masked(4, 9, F), (1,) * 9, (4, 5), (3, 4, 1, 1), (9,))
+
+
+class Leaky(layers.Layer):
+    """A cell of the user's own, with three states."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.units, self.state_size, self.output_size = units, [units] * 3, units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units))
+
+    def call(self, x, states):
+        h = 0.5 * states[0] + keras.ops.matmul(x, self.kernel)
+        return h, [h, states[0], states[1] + h]
+
+
+def test_stacks_stock_layers_and_cells_of_the_users_own(path):
+    inner = keras.Input((None, F))
+    stack = layers.RNN([layers.LSTMCell(U), layers.SimpleRNNCell(4)], return_sequences=True)
+    nested = keras.Model(inner, stack(inner), name="encoder")
+    model = functional(
+        nested,
+        layers.LSTM(U, return_sequences=True, name="enc"),
+        layers.RNN(Leaky(U), return_sequences=True, name="leaky"),
+        layers.RNN(kg.GatedCell(U, "mgu"), name="top"),
+    )
+    report = export_streaming(model, path)
+    assert native_nodes(path) == 4 and "Loop" in report.operators
+    assert {f"leaky_state_{k}" for k in (1, 2, 3)} <= set(report.inputs)
+    assert len(report.inputs) == 1 + 3 + 2 + 3 + 1
+    assert all("/" not in name for name in report.inputs)
+    assert_streams(model, path, numbers(B, 8, F), (1, 7), (3, 3, 2))
+
+
+@pytest.mark.parametrize("lowering", ["scan", "loop"])
+def test_other_lowerings_and_tokens(lowering, path):
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    y = layers.Embedding(7, F, mask_zero=True)(tokens)
+    y = kg.GatedRNN(U, "nfg", return_sequences=True, name="lower")(y)
+    model = randomized(keras.Model(tokens, layers.GRU(4, return_sequences=True, name="top")(y)))
+    report = export_streaming(model, path, lowering=lowering, expected_batch=4)
+    assert histogram(path)[lowering.title()] == 2 and len(report.inputs) == 4
+    x = np.array([[0, 1, 2, 0, 0, 3], [4, 0, 0, 5, 6, 0], [0, 0, 0, 0, 1, 1]], "int32")
+    session = StreamingSession(path)
+    steps = [session.step(x[:, t]) for t in range(6)]
+    assert_close([np.stack(steps, axis=1)], whole(model, x))
+    with pytest.raises(TypeError, match="float64.*int32"):
+        session.step(np.zeros(3))
+
+
+def test_mixed_precision_and_a_model_built_for_one_length(path):
+    x = keras.Input((6, F), name="x")
+    y = kg.GatedRNN(U, "lstm", return_sequences=True, unroll=True, dtype="mixed_float16")(x)
+    model = randomized(keras.Model(x, layers.Dense(2, dtype="mixed_float16", name="head")(y)))
+    with pytest.raises(ExportError, match=r"time axis.*'x' \(None, 6, 3\).*\(None, None, 3\)"):
+        export_streaming(model, path)
+    opened = keras.InputSpec(shape=(None, None, F), dtype="float32")
+    report = export_streaming(model, path, input_signature=opened)
+    assert report.largest_difference < 1e-5
+    assert model.layers[1].unroll and model.layers[1].dtype_policy.name == "mixed_float16"
+    session = StreamingSession(path)
+    assert {state.dtype.name for state in session.state.values()} == {"float32"}
+    x = numbers(B, 6, F)
+    (found,) = in_chunks(session, (2, 1, 3), x)
+    np.testing.assert_allclose(found, whole(model, x)[0], atol=5e-3)  # float16 there
+
+
+def test_convolutional_lstm(path):
+    x = keras.Input((None, 4, 4, 1), name="x")
+    layer = layers.ConvLSTM2D(2, 3, padding="same", return_sequences=True, name="conv")
+    model = randomized(keras.Model(x, layer(x)))
+    report = export_streaming(model, path)
+    assert report.inputs == ("x", "conv_h", "conv_c")
+    session, x = StreamingSession(path), numbers(B, 5, 4, 4, 1)
+    steps = [session.step(x[:, t]) for t in range(5)]
+    assert_close([np.stack(steps, axis=1)], whole(model, x))
+
+
+def test_layers_in_a_time_distributed_begin_anew_with_each_time_step(path):
+    x = keras.Input((None, 4, F), name="x")
+    words = layers.Bidirectional(kg.GatedRNN(U, "gru"), name="words")
+    y = layers.TimeDistributed(words, name="sentences")(x)
+    model = randomized(keras.Model(x, kg.GatedRNN(U, "lstm", name="text")(y)))
+    report = export_streaming(model, path)
+    assert report.inputs == ("x", "text_h", "text_c")
+    assert "Loop" not in report.operators
+    session, x = StreamingSession(path), numbers(B, 5, 4, F)
+    for part in (x[:, :2], x[:, 2:4]):
+        session.chunk(part)
+    assert_close([session.step(x[:, 4])], whole(model, x))
+
+
+# Refusals -----------------------------------------------------------------------------------------
+
+
+def refused(model, path, words, **arguments):
+    with pytest.raises(ExportError, match=words):
+        export_streaming(model, path, **arguments)
+    assert list(Path(path).parent.iterdir()) == []
+
+
+def test_backward_layers_are_refused(path):
+    both = layers.Bidirectional(kg.GatedRNN(U, "gru"), name="both")
+    refused(functional(both), path, r"runs backwards.*no end.*\['both'.*forward layers")
+    back = layers.GRU(U, go_backwards=True, name="back")
+    refused(functional(back), path, r"runs backwards.*\['back'\].*export_onnx")
+
+
+def test_layers_out_of_reach_are_refused(path):
+    words = r"(?s)call its recurrent layers directly.*condition.*Received: layers \['.*Call them"
+    refused(functional(Either()), path, words)
+
+
+def test_models_without_a_state_are_refused(path):
+    refused(functional(layers.Dense(2)), path, "recurrent layer.*no states.*export_onnx")
+    x, h = keras.Input((None, F), name="x"), keras.Input((U,), name="h")
+    wired = kg.GatedRNN(U, "gru", name="wired")(x, initial_state=[h])
+    refused(keras.Model([x, h], wired), path, r"no states but those.*\['wired'\]")
+
+
+def test_what_mixes_time_is_refused_and_the_old_file_stays(path):
+    model = functional(
+        kg.GatedRNN(U, "lstm", return_sequences=True),
+        layers.Conv1D(4, 3, padding="causal", name="conv"),
+    )
+    words = "(?s)not give in chunks.*1, 3, 2.*'conv' differs at.*Conv1D.*export_onnx"
+    refused(model, path, words)
+    Path(path).write_bytes(b"an older file")
+    with pytest.raises(ExportError, match="'conv'"):
+        export_streaming(model, path)
+    assert Path(path).read_bytes() == b"an older file"
+    pooled = functional(kg.GatedRNN(U, "lstm", return_sequences=True), POOL)
+    Path(path).unlink()
+    refused(pooled, path, "(?s)not give in chunks.*'pool' differs at")
+
+
+POOL = layers.GlobalAveragePooling1D(name="pool")
+
+
+def test_an_encoder_decoder_begins_anew_with_every_chunk(path):
+    x = keras.Input((None, F), name="x")
+    _, *states = kg.GatedLSTM(U, return_state=True, name="encoder")(x)
+    y = kg.GatedLSTM(U, return_sequences=True, name="decoder")(x, initial_state=states)
+    model = randomized(keras.Model(x, y))
+    refused(model, path, r"(?s)'decoder' differs.*initial_state.*\['decoder'\]")
+    report = export_streaming(model, path, verify=False)
+    assert report.inputs == ("x", "encoder_h", "encoder_c")  # the decoder's stay as wired
+    assert_close([StreamingSession(path).chunk(numbers(B, 4, F))], whole(model, numbers(B, 4, F)))
+
+
+def test_a_graph_that_is_wrong_is_refused_as_such(path, monkeypatch):
+    monkeypatch.setattr(streaming_call, "_repeated", lambda _, states, m, last, y: (last, -y))
+    model = functional(kg.GatedRNN(U, "lstm", return_sequences=True, name="enc"))
+    refused(model, path, "converted graph does not do.*'enc' differs")
+
+
+def test_states_that_are_swapped_are_refused(path, monkeypatch):
+    right = streaming_call.StreamingCall.__call__
+
+    def swapped(self, *tensors):
+        outputs = right(self, *tensors)
+        if self.states:
+            outputs["enc_h_out"], outputs["enc_c_out"] = outputs["enc_c_out"], outputs["enc_h_out"]
+        return outputs
+
+    monkeypatch.setattr(streaming_call.StreamingCall, "__call__", swapped)
+    model = functional(kg.GatedRNN(U, "lstm", return_sequences=True, name="enc"))
+    refused(model, path, "not give in chunks.*'enc' differs")
+
+
+def test_a_failed_export_leaves_the_layers_as_they_were(path):
+    x = keras.Input(batch_shape=(B, None, F), name="x")
+    layer = kg.GatedRNN(U, "gru", stateful=True, return_sequences=True)
+    model = keras.Model(x, layers.Conv1D(2, 3, padding="causal")(layer(x)))
+    refused(model, path, "not give in chunks")
+    assert layer.stateful and "inner_loop" not in vars(layer)
+    assert not any(keras.ops.convert_to_numpy(state).any() for state in layer.states)
+
+
+def test_a_file_without_states_is_refused(path):
+    model = functional(kg.GatedRNN(U, "lstm"))
+    kg.export_onnx(model, path, verify=False)
+    with pytest.raises(ValueError, match=r"stream\.onnx.*lists none.*export_streaming\(model"):
+        StreamingSession(path)
+
+
+def test_arguments(path):
+    model = functional(kg.GatedRNN(U, "lstm"))
+    with pytest.raises(ValueError, match="`opset`.*opset=9"):
+        export_streaming(model, path, opset=9)
+    with pytest.raises(ValueError, match="`model`.*int"):
+        export_streaming(3, path)  # type: ignore[arg-type]

@@ -1,0 +1,213 @@
+"""Every preset beside its witness: numbers, gradients, live weights, counts, weights by meaning."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_gated as kg
+from keras_gated.spec.normal_form import resolve
+from tests.helpers import (
+    FINEST,
+    OTHERS,
+    QUICK,
+    TOLERANCE,
+    TYPICAL,
+    B,
+    F,
+    U,
+    assert_close,
+    case,
+    check_forward,
+    check_gradient,
+    dead_blocks,
+    numpy_blocks,
+)
+from tests.reference import WITNESSES, draw, run
+
+NAMES = list(kg.presets)
+every = pytest.mark.parametrize("name", NAMES)
+SQUARE = ("mut1", "mut2")
+RELU = ("li_gru", "ind_rnn")
+dtypes = pytest.mark.parametrize("dtype", sorted({"float32", FINEST}))
+
+# One row for each argument that a preset takes, at values other than its default.
+ARGUMENTS = [
+    ("janet", {"beta": 0.0}),
+    ("janet", {"beta": 2.5}),
+    ("leaky_rnn", {"alpha": 0.2}),
+    *((name, {"forget": 0.3}) for name in ("slim_lstm4a", "slim_lstm5a", "slim_lstm6")),
+    ("slim_lstm_c6", {"forget": 0.3}),
+    *((name, {"window": 3}) for name in ("qrnn_f", "qrnn_fo", "qrnn_ifo")),
+]
+arguments = pytest.mark.parametrize(("name", "given"), ARGUMENTS)
+
+
+def test_presets_and_witnesses_have_the_same_names():
+    assert set(NAMES) == set(WITNESSES)
+    assert [name for name in NAMES if WITNESSES[name].square] == list(SQUARE)
+
+
+def parts_of(names) -> set:
+    """What the cells are made of: (what, which kind)."""
+    found = set()
+    for name in names:
+        form = resolve(kg.presets[name].spec)
+        kinds = [(key, getattr(form, key)) for key in ("memory", "reset", "window", "states")]
+        kinds += [
+            (key, getattr(form, f"{key}_activation")) for key in ("output", "memory", "carry")
+        ]
+        kinds += [("projection", form.projection is None), ("linear", form.linear_memory)]
+        kinds += [(weight.name, len(weight.keys)) for weight in form.weights]
+        for block in form.blocks.values():
+            kinds += [(key, value) for key, value in vars(block).items() if "init" not in key]
+        for gate, value in form.gates.items():
+            tied = value.block is not None and value.block != gate
+            constant = value.constant if value.constant in (None, 0.0, 1.0) else "another"
+            kinds.append((gate, (constant, tied, value.complement, bool(value.offset))))
+        found |= {str(kind) for kind in kinds}
+    return found
+
+
+def test_the_typical_presets_have_every_kind_of_part():
+    assert parts_of(TYPICAL) == parts_of(kg.presets) and len(TYPICAL) < len(OTHERS)
+
+
+@every
+@dtypes
+def test_forward_equals_the_witness(name, dtype):
+    check_forward(name, dtype)
+
+
+@every
+def test_gradient_equals_central_differences_and_no_weight_is_dead(name):
+    by_block = check_gradient(name)
+    # A ReLU unit that is below zero at every step of every sequence has no gradient: right so.
+    assert dead_blocks(by_block, share=0.5 if name in RELU else 0.9) == []
+
+
+@every
+@pytest.mark.parametrize("size", [(F, U), (7, 4)])
+def test_count_equals_the_formula(name, size):
+    m, n = (size[1], size[1]) if name in SQUARE else size
+    layer = kg.GatedRNN(n, name, **QUICK)
+    layer.build((None, None, m))
+    expected = WITNESSES[name].parameters(m, n)
+    assert layer.count_params() == expected
+    assert kg.count_parameters(name, input_dim=m, units=n) == expected
+
+
+# Arguments --------------------------------------------------------------------------------------
+
+
+def test_every_argument_of_a_preset_has_a_row():
+    rows = {(name, key) for name, given in ARGUMENTS for key in given}
+    rows |= {(name, "input_projection") for name in SQUARE}
+    assert rows == {(name, key) for name in NAMES for key in kg.presets[name].arguments}
+
+
+@arguments
+@dtypes
+def test_argument_forward(name, given, dtype):
+    check_forward(name, dtype, **given)
+
+
+@arguments
+def test_argument_gradient(name, given):
+    check_gradient(name, **given)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("name", ["qrnn_f", "qrnn_fo", "qrnn_ifo"])
+def test_count_with_a_window(name, window):
+    expected = WITNESSES[name].parameters(F, U, window=window)
+    assert kg.count_parameters(kg.preset(name, window=window), input_dim=F, units=U) == expected
+    layer = kg.GatedRNN(U, kg.preset(name, window=window))
+    layer.build((None, None, F))
+    assert layer.count_params() == expected
+
+
+@pytest.mark.parametrize("name", SQUARE)
+def test_projected_mutation_is_the_literal_one_of_the_projected_input(name):
+    rng, this = np.random.default_rng(1), case(name)
+    projection = {"kernel": rng.standard_normal((F, U)), "bias": rng.standard_normal(U)}
+    x = rng.standard_normal((B, 8, F))
+    expected, _ = run(name, this.weights, x @ projection["kernel"] + projection["bias"], this.state)
+
+    spec = kg.preset(name, input_projection=True)
+    layer = kg.GatedRNN(U, spec, return_sequences=True)
+    layer.build(x.shape)
+    layer.set_block_weights(this.weights | {"projection": projection})
+    outputs = layer(x.astype("float32"), initial_state=this.state)
+    assert_close(outputs, expected, "float32", f"{name}: outputs")
+    expected = WITNESSES[name].parameters(U, U) + (F + 1) * U
+    assert kg.count_parameters(spec, input_dim=F, units=U) == expected == layer.count_params()
+
+
+# Weights by meaning -----------------------------------------------------------------------------
+
+
+@every
+def test_block_weights_are_the_witness_weights_and_go_round(name):
+    this = case(name)
+    layer = this.layer()
+    blocks = numpy_blocks(layer)
+    found = {b: {k: v.shape for k, v in keys.items()} for b, keys in blocks.items()}
+    assert found == {b: {k: v.shape for k, v in ks.items()} for b, ks in this.weights.items()}
+    for block, keys in blocks.items():
+        for key, value in keys.items():
+            assert_close(value, this.weights[block][key], "reload", f"{block} {key}")
+    weights = layer.get_weights()
+    layer.set_weights([0.0 * w for w in weights])
+    layer.set_block_weights(blocks)
+    for old, new in zip(weights, layer.get_weights(), strict=True):
+        assert_close(new, old, "reload", name)
+
+
+@pytest.mark.parametrize("name", ["elman", "slim_lstm6", "lstm"])
+def test_block_weights_are_tensors(name):
+    """Also where a weight is one block alone: not Keras's variable, which NumPy warns about."""
+    blocks = case(name).layer().block_weights()
+    values = [value for keys in blocks.values() for value in keys.values()]
+    assert all(keras.ops.is_tensor(value) for value in values)
+    assert not any(isinstance(value, keras.Variable) for value in values)
+
+
+def test_set_block_weights_of_the_cell_and_of_the_layer_are_one():
+    this = case("mgu")
+    layer, cell = this.layer(), kg.GatedCell(U, "mgu")
+    cell.build((B, F))
+    cell.set_block_weights(layer.block_weights())
+    for old, new in zip(layer.get_weights(), cell.get_weights(), strict=True):
+        assert_close(new, old, "reload", "mgu")
+
+
+def _less(blocks):
+    del blocks["candidate"]["bias"]
+
+
+def _more(blocks):
+    blocks["reset"] = {"bias": np.zeros(U)}
+
+
+def _other_shape(blocks):
+    blocks["candidate"]["bias"] = np.zeros(1)  # would broadcast
+
+
+def _transposed(blocks):
+    blocks["input"]["kernel"] = blocks["input"]["kernel"].T
+
+
+@pytest.mark.parametrize("spoil", [_less, _more, _other_shape, _transposed])
+def test_set_block_weights_refuses_another_structure(spoil):
+    layer = case("mgu").layer()
+    before, blocks = layer.get_weights(), draw("mgu", F, U, np.random.default_rng(2))
+    spoil(blocks)
+    with pytest.raises(ValueError, match=r"must have the structure and shapes of block_weights"):
+        layer.set_block_weights(blocks)
+    for old, new in zip(before, layer.get_weights(), strict=True):
+        assert_close(new, old, "reload", "mgu")
+
+
+def test_tolerances_of_the_table_are_those_promised():
+    promised = {"float32": 1e-5, "float64": 1e-12, "xla": 1e-5, "reload": 0.0}
+    assert promised.items() <= TOLERANCE.items()
