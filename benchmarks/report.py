@@ -60,13 +60,13 @@ def by_size_table(head: str, values: dict, scale: float = 1.0) -> list[str]:
     """Returns the lines of a table from {size: {name: value}}; what is missing leaves a gap."""
     names = dict.fromkeys(name for by_name in values.values() for name in by_name)
     rows = [
-        [name, *(shown(by_name.get(name), scale, digits=1) for by_name in values.values())]
+        [name, *(format_number(by_name.get(name), scale, digits=1) for by_name in values.values())]
         for name in names
     ]
     return table([head, *values], rows)
 
 
-def shown(value: float | None, scale: float = 1.0, digits: int = 2) -> str:
+def format_number(value: float | None, scale: float = 1.0, digits: int = 2) -> str:
     """Returns a number as it stands in a table; nothing where nothing was measured."""
     return "" if value is None else f"{scale * value:.{digits}f}"
 
@@ -91,7 +91,7 @@ def geometric_mean(values: list[float]) -> float:
 def ratios_table(result: dict, kind: str, pairs=RATIOS) -> list[str]:
     """Returns the lines of a table of ratios, with their mean over the sizes that were measured."""
     rows = [
-        [pair, *map(shown, values), f"{geometric_mean([v for v in values if v]):.2f}"]
+        [pair, *map(format_number, values), f"{geometric_mean([v for v in values if v]):.2f}"]
         for pair, values in ratios(result, kind, pairs).items()
     ]
     return table(["ratio", *result["sizes"], "geometric mean"], rows)

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_gated.cell_weights import CellWeights, is_matrix
 from keras_gated.engine.formula import HOOKS, Formula, Hooks, cast_like, multiplied, split
-from keras_gated.engine.random_masks import Draws, is_series, normal, zoned
+from keras_gated.engine.random_masks import RandomMasks, apply_zoneout, is_series, normal
 from keras_gated.spec.activations import lookup
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.from_arguments import replaced, saved
@@ -22,12 +22,12 @@ from keras_gated.spec.options import (
     OPTIONS,
     STEPWISE,
     bound,
-    check_together,
-    more_weights,
+    check_options,
     not_negative,
+    option_weights,
     positive_or_none,
     rate,
-    rates_of,
+    zoneout_rates_of,
 )
 from keras_gated.spec.parts import Config, positive
 from keras_gated.spec.presets import specification
@@ -166,23 +166,23 @@ class GatedCell(CellWeights):
         self.dropout = min(1.0, max(0.0, dropout))  # as Keras does
         self.recurrent_dropout = min(1.0, max(0.0, recurrent_dropout))
         self.candidate_dropout = rate(candidate_dropout, "candidate_dropout")
-        self.kept = rates_of(zoneout, self.form.states)
+        self.zoneout_rates = zoneout_rates_of(zoneout, self.form.states)
         one = isinstance(zoneout, Real | float | int)
         self.zoneout = float(zoneout) if one else tuple(map(float, zoneout))
         self.weight_noise = not_negative(weight_noise, "weight_noise")
         self.state_clip = bound(state_clip, "state_clip")
         self.layer_norm, self.batch_norm = bool(layer_norm), bool(batch_norm)
         self.projection_units = positive_or_none(projection_units, "projection_units")
-        check_together(self.form, self.options())
+        check_options(self.form, self.options())
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed=seed)
         self.output_size = self.projection_units or self.units
         self.state_size = [self.output_size] + [self.units] * (len(self.form.states) - 1)
-        more = more_weights(self.form, self.layer_norm, self.projection_units)
+        more = option_weights(self.form, self.layer_norm, self.projection_units)
         self.formula = Formula(self.form, self.state_clip, more)
-        self.laid_out = (*self.form.weights, *more)
+        self.weight_layout = (*self.form.weights, *more)
         self.normalizer = self._batch_norm() if batch_norm else None
-        self._draws, self._noise, self._at = None, {}, HOOKS
+        self._drawn, self._noise, self._at = None, {}, HOOKS
 
     def _batch_norm(self):
         return keras.layers.BatchNormalization(
@@ -192,14 +192,16 @@ class GatedCell(CellWeights):
     # One step
 
     def call(self, inputs, states, training=False):
-        if training and self._draws is None:
+        if training and self._drawn is None:
             self._check_alone()
-        weights, drawn = self.tensors, self._draws or Draws(kept=self.kept)
-        inputs, kept = self._cut(inputs, drawn)
+        weights, drawn = self.tensors, self._drawn or RandomMasks(zoneout=self.zoneout_rates)
+        inputs, zoneout = self._cut(inputs, drawn)
         terms = self.input_terms(weights, inputs)
         wide = [ops.cast(state, self.variable_dtype) for state in states]
-        _, new = self.formula.step(weights, terms, wide, drawn.masks, self._at)
-        new = [cast_like(n, s) for n, s in zip(zoned(kept, new, wide), states, strict=True)]
+        _, new = self.formula.step(weights, terms, wide, drawn.dropout, self._at)
+        new = [
+            cast_like(n, s) for n, s in zip(apply_zoneout(zoneout, new, wide), states, strict=True)
+        ]
         return new[0], new
 
     def input_terms(self, weights, x, product=multiplied, mask=None, training=False) -> dict:
@@ -238,31 +240,31 @@ class GatedCell(CellWeights):
                 "Use GatedRNN, GatedLSTM or GatedGRU, or leave them out."
             )
 
-    def _cut(self, inputs, drawn: Draws) -> tuple:
+    def _cut(self, inputs, drawn: RandomMasks) -> tuple:
         """The inputs (B, k F), and the share that each state keeps, which may stand behind them."""
-        pairs = zip(drawn.kept, self.state_size, strict=False)
+        pairs = zip(drawn.zoneout, self.state_size, strict=False)
         sizes = [size for share, size in pairs if is_series(share)]
         if not sizes:
-            return inputs, drawn.kept
+            return inputs, drawn.zoneout
         ends = np.cumsum([inputs.shape[-1] - sum(sizes), *sizes[:-1]])
         inputs, *series = ops.split(inputs, [int(end) for end in ends], axis=-1)
         rest = iter(series)
-        return inputs, [next(rest) if is_series(share) else share for share in drawn.kept]
+        return inputs, [next(rest) if is_series(share) else share for share in drawn.zoneout]
 
     @property
-    def beside(self) -> str | None:
+    def stepwise_option(self) -> str | None:
         """What acts at inference in each step beside the formula, or None."""
         return _first(self.options(STEPWISE))
 
     @property
-    def step_by_step(self) -> str | None:
+    def sequential_option(self) -> str | None:
         """An option for which time steps must come one after another, or None."""
         return _first(self.options((*STEPWISE, *IN_KERAS_LOOP)))
 
     @property
     def linear(self) -> bool:
         """Whether all time steps can be computed at once."""
-        return self.form.linear_memory and not self.step_by_step
+        return self.form.linear_memory and not self.sequential_option
 
     @property
     def loop_reason(self) -> str | None:
@@ -277,21 +279,21 @@ class GatedCell(CellWeights):
         return next((f"the engine has no gradient of {name}" for name in acting), None)
 
     @contextmanager
-    def given(self, drawn: Draws, training=False):
+    def with_masks(self, drawn: RandomMasks, training=False):
         """Inside, every step takes what was drawn, and the kernels bear noise in training.
 
         What `drawn` holds for each time step comes with the inputs, side by side behind them.
         """
-        self._draws = drawn
+        self._drawn = drawn
         if training and self.weight_noise:
             self._noise = self._drawn_noise()
         try:
             yield
         finally:
-            self._draws, self._noise = None, {}
+            self._drawn, self._noise = None, {}
 
     @contextmanager
-    def watched(self, hooks: Hooks):
+    def with_hooks(self, hooks: Hooks):
         """Inside, `hooks` see every step."""
         self._at = hooks
         try:
@@ -304,7 +306,7 @@ class GatedCell(CellWeights):
             weight.name: normal(
                 variable.shape, self.seed_generator, self.weight_noise, self.compute_dtype
             )
-            for weight, variable in self._laid_out()
+            for weight, variable in self._weights_with_variables()
             if is_matrix(weight)
         }
 

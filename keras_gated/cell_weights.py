@@ -25,7 +25,7 @@ class CellWeights(keras.layers.Layer):
 
     form: NormalForm
     formula: Formula
-    laid_out: tuple[Weight, ...]
+    weight_layout: tuple[Weight, ...]
     normalizer: Any
     units: int
     projection_units: int | None
@@ -44,7 +44,7 @@ class CellWeights(keras.layers.Layer):
         shapes = form.shapes(inputs, self.units, self.projection_units)
         if self.projection_units:
             shapes["output_projection_kernel"] = (self.units, self.projection_units)
-        for weight in self.laid_out:
+        for weight in self.weight_layout:
             arguments = self._arguments_of(weight)
             variable = self.add_weight(
                 shape=shapes.get(weight.name, weight.shape(inputs, self.units)),
@@ -105,8 +105,8 @@ class CellWeights(keras.layers.Layer):
             return bias
         return ops.stack([bias, self.bias_initializer(shape[1:], dtype=dtype)])
 
-    def _laid_out(self):
-        return ((weight, getattr(self, weight.name)) for weight in self.laid_out)
+    def _weights_with_variables(self):
+        return ((weight, getattr(self, weight.name)) for weight in self.weight_layout)
 
     @property
     def tensors(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class CellWeights(keras.layers.Layer):
         types = {True: self.compute_dtype, False: self.variable_dtype}
         tensors = {
             weight.name: ops.convert_to_tensor(variable, dtype=types[is_matrix(weight)])
-            for weight, variable in self._laid_out()
+            for weight, variable in self._weights_with_variables()
         }
         return tensors | {name: tensors[name] + noise for name, noise in self._noise.items()}
 
@@ -138,9 +138,9 @@ class CellWeights(keras.layers.Layer):
                 f"{self.name} has no weights yet. Build it first: call it on data, or "
                 "layer.build((None, None, features))."
             )
-        names = [*self.form.blocks, *(name for w in self.laid_out for name in w.blocks)]
+        names = [*self.form.blocks, *(name for w in self.weight_layout for name in w.blocks)]
         blocks: dict[str, dict[str, Any]] = {name: {} for name in names}
-        for weight, variable in self._laid_out():
+        for weight, variable in self._weights_with_variables():
             tensor = ops.copy(variable.value)  # no variable, also where there is one block alone
             rows = ops.unstack(tensor, axis=0) if len(weight.keys) > 1 else [tensor]
             for key, row in zip(weight.keys, rows, strict=True):
@@ -165,7 +165,7 @@ class CellWeights(keras.layers.Layer):
                 "Argument `blocks` must have the structure and shapes of block_weights(). "
                 f"Expected: {expected}. Received: {received}."
             )
-        for weight, variable in self._laid_out():
+        for weight, variable in self._weights_with_variables():
             rows = [
                 ops.concatenate([_flat(blocks[name][key]) for name in weight.blocks], axis=-1)
                 for key in weight.keys

@@ -18,11 +18,11 @@ class _GateBias(keras.initializers.Initializer, ABC):
         self.negate = negate
 
     def __call__(self, shape, dtype=None):
-        bias = self.kept(shape, dtype)
+        bias = self.forget_bias(shape, dtype)
         return -bias if self.negate else bias
 
     @abstractmethod
-    def kept(self, shape, dtype) -> Any:
+    def forget_bias(self, shape, dtype) -> Any:
         """The bias (shape) of a gate that keeps."""
 
     def get_config(self):
@@ -59,7 +59,7 @@ class ForgetBias(_GateBias):
         super().__init__(negate)
         self.value = value
 
-    def kept(self, shape, dtype):
+    def forget_bias(self, shape, dtype):
         return ops.full(shape, self.value, dtype=dtype)
 
     def get_config(self):
@@ -96,7 +96,7 @@ class Chrono(_RandomGateBias):
         super().__init__(negate, seed)
         self.t_max = t_max
 
-    def kept(self, shape, dtype):
+    def forget_bias(self, shape, dtype):
         return ops.log(1.0 + self._uniform(shape, dtype=dtype) * (self.t_max - 2.0))
 
     def get_config(self):
@@ -118,7 +118,7 @@ class UniformGate(_RandomGateBias):
           arXiv:1910.09890.
     """
 
-    def kept(self, shape, dtype):
+    def forget_bias(self, shape, dtype):
         n = max(shape[-1], 2)
         u = 1.0 / n + self._uniform(shape, dtype=dtype) * (1.0 - 2.0 / n)
         return ops.log(u) - ops.log(1.0 - u)

@@ -10,8 +10,8 @@ from keras import ops
 
 from keras_gated.cell import GatedCell
 from keras_gated.engine.formula import cast_like
-from keras_gated.engine.input_window import laid
-from keras_gated.engine.random_masks import draws
+from keras_gated.engine.input_window import stack_window
+from keras_gated.engine.random_masks import draw_masks
 from keras_gated.engine.run import run
 from keras_gated.spec.activations import identify
 from keras_gated.spec.cell_spec import CellSpec
@@ -110,8 +110,8 @@ class GatedRNN(keras.layers.RNN):
         if time_parallel is True and not self.cell.linear:
             raise ValueError(
                 "Arguments `time_parallel=True` and "
-                f"`{self.cell.step_by_step}` exclude each other: it acts step by step. Leave one "
-                "out."
+                f"`{self.cell.sequential_option}` exclude each other: it acts step by step. Leave "
+                "one out."
             )
         if time_parallel is True and self.unroll:
             raise ValueError(
@@ -220,14 +220,16 @@ class GatedRNN(keras.layers.RNN):
             initial_state = [ops.copy(state) for state in initial_state]
         states, before = initial_state[:count], initial_state[count:]
         states = [ops.cast(state, self.variable_dtype) for state in states]
-        sequences, drawn = draws(cell, sequences, states, training)
+        sequences, drawn = draw_masks(cell, sequences, states, training)
         if before:
             window = cell.form.window
-            sequences, before[0] = laid(sequences, before[0], mask, window, self.go_backwards)
+            sequences, before[0] = stack_window(
+                sequences, before[0], mask, window, self.go_backwards
+            )
         wide = [sequences, *(cast_like(d, sequences) for d in drawn.series)]
         wide = ops.concatenate(wide, axis=-1) if drawn.series else sequences
         loop = partial(super().inner_loop, wide, states, mask, training)
-        with cell.given(drawn, training):
+        with cell.with_masks(drawn, training):
             last, outputs, states = run(self, sequences, states, mask, drawn, loop)
         return last, outputs, [*states, *before]
 

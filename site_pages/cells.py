@@ -7,7 +7,7 @@ from keras_gated.spec.presets import Preset
 from site_pages import measured
 from site_pages.counts import formula, shape
 from site_pages.diagram import diagram, legend
-from site_pages.spec_code import laid_out
+from site_pages.spec_code import weight_layout
 
 SIZE = {"input_dim": 64, "units": 64}  # alike, since some cells see each input one to one
 FAMILIES = {
@@ -168,7 +168,7 @@ def _code(known: Preset) -> list[str]:
     if known.arguments:
         given = ", ".join(f"{name}={value!r}" for name, value in known.arguments.items())
         calls.append(f'spec = kg.preset("{known.name}", {given})   # its arguments')
-    written = f"spec = {laid_out(known.spec)}"
+    written = f"spec = {weight_layout(known.spec)}"
     return ["```python", "import keras_gated as kg", "", *calls, written, "```"]
 
 

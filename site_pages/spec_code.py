@@ -17,7 +17,7 @@ def written(part: Any) -> str:
     return f"kg.{type(part).__name__}({', '.join(given)})"
 
 
-def laid_out(spec: kg.CellSpec) -> str:
+def weight_layout(spec: kg.CellSpec) -> str:
     """Returns the code of a specification, an argument a line where there are several."""
     given = [f"    {name}={_value(name, value)}," for name, value in _given(spec).items()]
     return "\n".join(["kg.CellSpec(", *given, ")"]) if len(given) > 1 else written(spec)

@@ -120,7 +120,7 @@ def _bench(options) -> Result:
     with TemporaryDirectory(prefix="keras_gated_") as folder:
         runs = _runs(layers, x, weights, folder if options.onnx else None)
         with _without_warnings():
-            for run in _shown(runs.values()):
+            for run in _with_progress(runs.values()):
                 run()  # compiles
         found = {key: 1e3 * t for key, t in medians(runs, TURNS, options.seconds).items()}
     size = {name: getattr(options, name) for name in ("batch", "time", "inputs", "units")}
@@ -153,7 +153,7 @@ def _without_warnings() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _shown(runs: Collection[Callable]) -> Iterable[Callable]:
+def _with_progress(runs: Collection[Callable]) -> Iterable[Callable]:
     """The same, with a bar where somebody looks on."""
     console = Console(stderr=True)
     return track(runs, "compiling", console=console, disable=not console.is_terminal)

@@ -16,7 +16,7 @@ from keras_gated.conformance.report import (
     CellReport,
     Failed,
     Skipped,
-    told,
+    error_text,
 )
 
 CHECKS: dict[str, Callable[[Subject], str]] = {
@@ -137,7 +137,7 @@ def _one(name: str, subject: Subject) -> CellCheck:
     except Failed as failed:
         return CellCheck(name, FAILED, str(failed))
     except Exception as error:  # noqa: BLE001 - as above
-        return CellCheck(name, FAILED, f"raises {told(error)}")
+        return CellCheck(name, FAILED, f"raises {error_text(error)}")
 
 
 def _chosen(checks: Sequence[str] | None) -> list[str]:

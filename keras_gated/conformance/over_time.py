@@ -8,7 +8,7 @@ from keras import tree
 
 from keras_gated.conformance.compare import agreed, compare, largest, rows_of, states_of
 from keras_gated.conformance.copies import Subject, assign
-from keras_gated.conformance.report import Failed, Skipped, told
+from keras_gated.conformance.report import Failed, Skipped, error_text
 from keras_gated.conformance.run_cell import compilers, named, over_time, rnn, run, tensors
 
 
@@ -70,7 +70,7 @@ def compiled(s: Subject) -> str:
         try:
             found = named(compiler(over_time(cell))(*tensors(cell, s.x, s.states)))
         except Exception as error:
-            raise Failed(f"does not run as {name}: {told(error)}") from error
+            raise Failed(f"does not run as {name}: {error_text(error)}") from error
         about = f"{name} and eager execution differ"
         worst = max(worst, compare(found, expected, s.tolerance, about))
     return f"eager, {', '.join(compilers())}: {agreed(worst)}"

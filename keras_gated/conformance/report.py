@@ -76,7 +76,7 @@ class CellReport:
         )
 
 
-def told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Returns an exception in one line: its type and what it says first, or what is at its root."""
     root = re.findall(r"^Exception encountered: (.+)$", str(error), flags=re.MULTILINE)
     return textwrap.shorten(f"{type(error).__name__}: {(root or [reason_of(error)])[-1]}", 300)

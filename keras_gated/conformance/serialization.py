@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_gated.conformance.compare import agreed, compare
 from keras_gated.conformance.copies import Subject, assign
-from keras_gated.conformance.report import Failed, Skipped, told
+from keras_gated.conformance.report import Failed, Skipped, error_text
 from keras_gated.conformance.run_cell import named, rnn, run, tensors
 
 EXTRA = ("tensorflow", "tf2onnx", "onnx", "onnxruntime")
@@ -25,7 +25,7 @@ def config(s: Subject) -> str:
         found = original.get_config()
         twin = type(original).from_config(dict(found))
     except Exception as error:
-        raise Failed(f"from_config(get_config()) raises {told(error)}") from error
+        raise Failed(f"from_config(get_config()) raises {error_text(error)}") from error
     about = "after from_config(get_config())"
     _equal(vars(twin), vars(original), f"{about} attribute")
     _equal(twin.get_config(), found, f"{about} config entry")

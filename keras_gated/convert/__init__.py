@@ -1,0 +1,1 @@
+"""Gated layers from Keras's and torch's recurrent layers, and back."""

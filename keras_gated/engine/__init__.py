@@ -1,0 +1,1 @@
+"""How a cell is run over time: the formula, the loop, its gradient. It knows no preset."""

@@ -40,7 +40,7 @@ class _Replay(Hooks):
         self.pieces.append(Piece("node", (name,), a))
         return next(self._nodes)
 
-    def memory(self, c, kept, written):
+    def memory(self, c, forget_value, written):
         self.pieces.append(Piece("memory", (), c))
         return self._memory
 
@@ -57,9 +57,9 @@ class Cut:
             the nodes, the states before, and the memory.
     """
 
-    def __init__(self, formula: Formula, weights: Tensors, of_input, masks, values: list):
+    def __init__(self, formula: Formula, weights: Tensors, of_input, dropout, values: list):
         self.formula, self.weights, self.of_input = formula, weights, of_input
-        self.masks, self.values = masks, values
+        self.dropout, self.values = dropout, values
         self.pieces = self._replay(weights, values)
         self.nodes = tuple(p.names[0] for p in self.pieces if p.kind == "node")
         self.same = [_place(piece.raw, values) for piece in self.pieces]
@@ -73,7 +73,7 @@ class Cut:
         nodes, before = known[:-states], known[-states:]
         at = _Replay(iter(nodes), memory)
         terms = {k: ops.zeros_like(memory) for k in self.of_input}
-        h, _ = self.formula.step(weights, terms, before, self.masks, at)
+        h, _ = self.formula.step(weights, terms, before, self.dropout, at)
         return [*at.pieces, Piece("output", (), h)]
 
     def slopes(self, values=None) -> Slopes:

@@ -62,7 +62,7 @@ def _normal(x):
     return x * ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + EPSILON)
 
 
-class Masks(NamedTuple):
+class DropoutMasks(NamedTuple):
     """What multiplies h where it is read, and the candidate: tensors (B, U) or None."""
 
     h: Any = None
@@ -84,7 +84,7 @@ class Hooks:
         """Returns a pre-activation; `U_c h` alone, where it is reset later, is `BEHIND_RESET`."""
         return a
 
-    def memory(self, c, kept, written):
+    def memory(self, c, forget_value, written):
         """Returns `c_t`, which is `μ(kept ⊙ κ(c_{t-1}) + written)`; floats stand for constants."""
         return c
 
@@ -94,7 +94,7 @@ class Hooks:
 
 BEHIND_RESET = "candidate behind the reset gate"
 HOOKS = Hooks()
-NO_MASKS = Masks()
+NO_DROPOUT = DropoutMasks()
 
 
 class Formula:
@@ -149,7 +149,7 @@ class Formula:
         biases = self._biases(weights, row=1)
         return _added(terms, {k: b for k, b in biases.items() if k in blocks})
 
-    def prepared(self, weights: dict) -> dict:
+    def slice_weights(self, weights: dict) -> dict:
         """Returns the weights and, beside them, what each step takes of them.
 
         The columns of each recurrent product, and the biases by block: a loop over time takes
@@ -161,19 +161,21 @@ class Formula:
                 ready[key, names] = kernel
         return ready | {("bias", row): self._biases(weights, row) for row in (0, 1)}
 
-    def step(self, weights: Tensors, input_terms: Tensors, states: list, masks=NO_MASKS, at=HOOKS):
+    def step(
+        self, weights: Tensors, input_terms: Tensors, states: list, dropout=NO_DROPOUT, at=HOOKS
+    ):
         """Returns the output and the new states of one step.
 
         Args:
             weights: tensors by name.
             input_terms: what `input_terms` returned for x_t, tensors (B, U).
             states: tensors (B, U): [h, c], [h], or [h, c, i, f, o] with gate recurrence.
-            masks: `Masks`.
+            masks: `DropoutMasks`.
             at: `Hooks`.
         """
         form, names = self.form, self.form.states
         state = dict(zip(names, states, strict=True))
-        h = state["h"] if masks.h is None else state["h"] * masks.h
+        h = state["h"] if dropout.h is None else state["h"] * dropout.h
         c = state.get("c", state["h"])
 
         first, behind = self.reads
@@ -191,14 +193,14 @@ class Formula:
         if behind:
             recurrent = self.recurrent_terms(weights, _times(r, h), behind, at.product)
         candidate = self._candidate(terms.get("candidate"), recurrent.get("candidate"), r, at)
-        if masks.candidate is not None:
-            candidate = masks.candidate * candidate
+        if dropout.candidate is not None:
+            candidate = dropout.candidate * candidate
         written = _times(i, candidate)
         c = at.memory(self.mu(_sum(_times(f, self.kappa(c)), written, like=c)), f, written)
         if "output" in p:
             a["output"] = at.node("output", _sum(a.get("output"), p["output"] * c))
         o = value("output")
-        h = _sum(_times(o, self.phi(self._shown(weights, c))), like=c)
+        h = _sum(_times(o, self.phi(self._normalized_memory(weights, c))), like=c)
         if "output_projection_kernel" in weights:
             h = product(h, weights["output_projection_kernel"])
         at.values(input=i, forget=f, reset=r, output=o, candidate=candidate, c=c, h=h)
@@ -207,7 +209,7 @@ class Formula:
         )
         return h, [new[name] for name in names]
 
-    def _shown(self, weights: Tensors, c):
+    def _normalized_memory(self, weights: Tensors, c):
         """The memory as the output sees it: LN(c) with layer normalisation."""
         if "memory_gain" not in weights:
             return c

@@ -3,7 +3,7 @@
 from keras import ops
 
 
-def laid(x, before, mask, size: int, go_backwards: bool = False):
+def stack_window(x, before, mask, size: int, go_backwards: bool = False):
     """Returns each time step's last `size` inputs, and those that the next call needs.
 
     Only valid steps count, in running direction: x_t first, then the valid input before it, and so
@@ -20,7 +20,7 @@ def laid(x, before, mask, size: int, go_backwards: bool = False):
         (B, T, size F) and (B, (size - 1) F).
     """
     if go_backwards:
-        windowed, before = laid(
+        windowed, before = stack_window(
             ops.flip(x, 1), before, None if mask is None else ops.flip(mask, 1), size
         )
         return ops.flip(windowed, 1), before

@@ -20,8 +20,8 @@ from keras import ops
 
 from keras_gated.engine.backends.current import backend
 from keras_gated.engine.backward import Cut, Slopes
-from keras_gated.engine.formula import Formula, Hooks, Masks, Tensors, cast_like
-from keras_gated.engine.random_masks import Draws, is_series, zoned
+from keras_gated.engine.formula import DropoutMasks, Formula, Hooks, Tensors, cast_like
+from keras_gated.engine.random_masks import RandomMasks, apply_zoneout, is_series
 
 
 class Parts(NamedTuple):
@@ -31,8 +31,8 @@ class Parts(NamedTuple):
     states: list
     weights: Tensors
     mask: Any
-    masks: Masks
-    kept: list
+    dropout: DropoutMasks
+    zoneout: list
 
 
 class _Noted(Hooks):
@@ -46,7 +46,7 @@ class _Noted(Hooks):
         self.nodes.append(a)
         return a
 
-    def memory(self, c, kept, written):
+    def memory(self, c, forget_value, written):
         self.c = c
         return c
 
@@ -64,12 +64,12 @@ class Sequence:
     """
 
     def __init__(
-        self, formula: Formula, weights: Tensors, terms: Tensors, states, mask, drawn: Draws
+        self, formula: Formula, weights: Tensors, terms: Tensors, states, mask, drawn: RandomMasks
     ):
-        self.formula, self.kept = formula, drawn.kept
+        self.formula, self.zoneout = formula, drawn.zoneout
         self.of_input, self.names, self.count = tuple(terms), tuple(weights), len(states)
-        self.masks = [x is not None for x in (mask, *drawn.masks)]
-        masks = _known(mask, *drawn.masks, *drawn.series)
+        self.has_mask = [x is not None for x in (mask, *drawn.dropout)]
+        masks = _known(mask, *drawn.dropout, *drawn.series)
         self.tensors = [*terms.values(), *states, *weights.values(), *masks]
 
     def run(self) -> tuple[Any, list]:
@@ -83,7 +83,7 @@ class Sequence:
         What can be done for all time steps at once is: a loop in a file has no compiler behind it.
         """
         parts = self._parts([ops.copy(x) for x in self.tensors])  # of a variable, a tensor
-        weights = self.formula.prepared(parts.weights)
+        weights = self.formula.slice_weights(parts.weights)
         biases = weights["bias", 0]
         terms = {k: x + biases.pop(k) if k in biases else x for k, x in parts.terms.items()}
         last, (h,) = self._over_time(parts._replace(terms=terms), weights, False, loop)
@@ -94,16 +94,16 @@ class Sequence:
         terms = {k: next(rest) for k in self.of_input}
         states = [next(rest) for _ in range(self.count)]
         weights = {k: next(rest) for k in self.names}
-        mask, *masks = (next(rest) if there else None for there in self.masks)
-        kept = [next(rest) if is_series(share) else share for share in self.kept]
-        return Parts(terms, states, weights, mask, Masks(*masks), kept)
+        mask, *dropout = (next(rest) if there else None for there in self.has_mask)
+        zoneout = [next(rest) if is_series(share) else share for share in self.zoneout]
+        return Parts(terms, states, weights, mask, DropoutMasks(*dropout), zoneout)
 
     def forward(self, *tensors, keep: bool = True):
         """Returns [h of all time steps, *last states], and what the gradient needs, if `keep`."""
         parts = self._parts(tensors)
-        weights = self.formula.prepared(parts.weights)
-        last, kept = self._over_time(parts, weights, keep, backend.loop)
-        return [kept[0], *last], kept
+        weights = self.formula.slice_weights(parts.weights)
+        last, residuals = self._over_time(parts, weights, keep, backend.loop)
+        return [residuals[0], *last], residuals
 
     def _over_time(self, parts: Parts, weights: dict, keep: bool, loop):
         """Returns the last states and the series of states and nodes, or of h alone."""
@@ -113,30 +113,31 @@ class Sequence:
                 dict(zip(parts.terms, xs, strict=False)),
                 _Noted(states[self.formula.form.memory_at]),
             )
-            _, new = self.formula.step(weights, terms, states, parts.masks, at)
-            new = zoned(_of_step(parts.kept, xs[len(parts.terms) :]), new, states)
+            _, new = self.formula.step(weights, terms, states, parts.dropout, at)
+            new = apply_zoneout(_of_step(parts.zoneout, xs[len(parts.terms) :]), new, states)
             if parts.mask is not None:
                 new = _where(xs[-1] > 0, new, states)
-            memory = [at.c] if parts.kept else []  # else the last state is the memory
+            memory = [at.c] if parts.zoneout else []  # else the last state is the memory
             return new, [*new, *at.nodes, *memory] if keep else new[:1]
 
         return loop(
-            step, parts.states, _known(*parts.terms.values(), *_series(parts.kept), parts.mask)
+            step, parts.states, _known(*parts.terms.values(), *_series(parts.zoneout), parts.mask)
         )
 
-    def backward(self, tensors, kept, upstream):
+    def backward(self, tensors, residuals, upstream):
         """Returns the gradient of each tensor."""
         parts = self._parts(tensors)
-        history, (*nodes, memory) = kept[: self.count], (*kept[self.count :], kept[self.count - 1])
-        if parts.kept:
+        history = residuals[: self.count]
+        *nodes, memory = (*residuals[self.count :], residuals[self.count - 1])
+        if parts.zoneout:
             *nodes, memory = nodes
         pairs = zip(parts.states, history, strict=True)
         before = [ops.concatenate([s[None], x[:-1]]) for s, x in pairs]
         values = [*nodes, *before, memory]
-        cut = Cut(self.formula, parts.weights, self.of_input, parts.masks, values)
+        cut = Cut(self.formula, parts.weights, self.of_input, parts.dropout, values)
         carry, of_nodes = self._back(cut, parts, upstream)
         of_weights = cut.of_weights(of_nodes)
-        fixed = _known(parts.mask, *parts.masks, *_series(parts.kept))
+        fixed = _known(parts.mask, *parts.dropout, *_series(parts.zoneout))
         return [
             *(cast_like(of_nodes[k], term) for k, term in parts.terms.items()),
             *carry,
@@ -157,18 +158,18 @@ class Sequence:
             incoming = [carry[0] + xs[0], *carry[1:]]
             given = xs[1 : 1 + len(series)]
             slopes = _filled(ahead, given) if ahead else cut.slopes(given)
-            share = _of_step(parts.kept, xs[1 + len(series) :])
+            share = _of_step(parts.zoneout, xs[1 + len(series) :])
             nothing = [ops.zeros_like(d) for d in incoming]
-            outgoing, of_nodes = cut.back(zoned(share, incoming, nothing), slopes)
+            outgoing, of_nodes = cut.back(apply_zoneout(share, incoming, nothing), slopes)
             if share:
-                stays = zoned(share, nothing, incoming)
+                stays = apply_zoneout(share, nothing, incoming)
                 outgoing = [new + d for new, d in zip(outgoing, stays, strict=True)]
             if mask is not None:
                 outgoing = _where(xs[-1] > 0, outgoing, incoming)
                 of_nodes = _where(xs[-1] > 0, of_nodes, [ops.zeros_like(d) for d in of_nodes])
             return outgoing, of_nodes
 
-        known = _known(of_h, *series, *_series(parts.kept), mask)
+        known = _known(of_h, *series, *_series(parts.zoneout), mask)
         carry, found = backend.loop(step, carry, known, reverse=True)
         return carry, dict(zip(cut.nodes, found, strict=True))
 
@@ -183,14 +184,14 @@ def _filled(slopes: Slopes, tensors: list) -> Slopes:
     return [{i: d if d is None else next(rest) for i, d in row.items()} for row in slopes]
 
 
-def _series(kept) -> list:
-    return [share for share in kept if is_series(share)]
+def _series(zoneout) -> list:
+    return [share for share in zoneout if is_series(share)]
 
 
-def _of_step(kept, given: Iterable) -> list:
+def _of_step(zoneout, given: Iterable) -> list:
     """The shares at one time step; those that are series are the first of `given`."""
     rest = iter(given)
-    return [next(rest) if is_series(share) else share for share in kept]
+    return [next(rest) if is_series(share) else share for share in zoneout]
 
 
 def _known(*tensors) -> list:

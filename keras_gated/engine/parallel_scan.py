@@ -11,7 +11,7 @@ References:
 
 from keras import ops
 
-from keras_gated.engine.formula import Hooks, Masks
+from keras_gated.engine.formula import DropoutMasks, Hooks
 
 
 def run_parallel(layer, sequences, states, mask, drawn):
@@ -22,7 +22,7 @@ def run_parallel(layer, sequences, states, mask, drawn):
         sequences: (B, T, k F), T known.
         states: list of (B, U).
         mask: bool (B, T) or None.
-        drawn: `Draws`, of which no state keeps a share.
+        drawn: `RandomMasks`, of which no state keeps a share.
 
     Returns:
         The outputs h (B, T, U) in running direction, and the list of last states.
@@ -36,8 +36,8 @@ def run_parallel(layer, sequences, states, mask, drawn):
     terms = cell.input_terms(weights, x, mask=mask, training=drawn.training)
     series = ops.zeros_like(ops.cast(x[..., :1], first[-1].dtype)) + first[-1]
     at = _AllAtOnce(series, first[-1], mask)
-    masks = Masks(*(m if m is None else m[:, None] for m in drawn.masks))
-    h, _ = cell.formula.step(weights, terms, first, masks, at)
+    dropout = DropoutMasks(*(m if m is None else m[:, None] for m in drawn.dropout))
+    h, _ = cell.formula.step(weights, terms, first, dropout, at)
     if mask is None or len(states) == 1:  # h is the memory, and stands still with it
         series = [h, at.c][: len(states)]
     else:
@@ -58,23 +58,23 @@ class _AllAtOnce(Hooks):
         self.like, self.start, self.mask = like, start, mask
         self.c = None
 
-    def memory(self, c, kept, written):
+    def memory(self, c, forget_value, written):
         zeros = ops.zeros_like(self.like)
-        kept, written = (zeros if x is None else zeros + x for x in (kept, written))
+        forget_value, written = (zeros if x is None else zeros + x for x in (forget_value, written))
         if self.mask is not None:
-            kept = ops.where(self.mask > 0, kept, ops.ones_like(kept))
+            forget_value = ops.where(self.mask > 0, forget_value, ops.ones_like(forget_value))
             written = ops.where(self.mask > 0, written, zeros)
-        self.c = _scan(kept, written, self.start)
+        self.c = _scan(forget_value, written, self.start)
         return self.c
 
 
-def _scan(kept, written, start):
+def _scan(forget_value, written, start):
     """Returns all `c_t = kept_t ⊙ c_{t-1} + written_t` (B, T, U) from c_0 = start (B, 1, U)."""
-    first = written[:, :1] + kept[:, :1] * start
-    return _from_zero(kept, ops.concatenate([first, written[:, 1:]], axis=1))
+    first = written[:, :1] + forget_value[:, :1] * start
+    return _from_zero(forget_value, ops.concatenate([first, written[:, 1:]], axis=1))
 
 
-def _from_zero(kept, written):
+def _from_zero(forget_value, written):
     """The same from zero: two neighbours are one step of a recurrence half as long.
 
     `keras.ops.associative_scan` says the same, but XLA refuses it on TensorFlow.
@@ -83,9 +83,9 @@ def _from_zero(kept, written):
     if time <= 1:
         return written
     pairs = time - time % 2
-    earlier, later = kept[:, 0:pairs:2], kept[:, 1:pairs:2]
+    earlier, later = forget_value[:, 0:pairs:2], forget_value[:, 1:pairs:2]
     second = _from_zero(earlier * later, later * written[:, 0:pairs:2] + written[:, 1:pairs:2])
-    rest = kept[:, 2::2] * second[:, : (time - 1) // 2] + written[:, 2::2]
+    rest = forget_value[:, 2::2] * second[:, : (time - 1) // 2] + written[:, 2::2]
     first = ops.concatenate([written[:, :1], rest], axis=1)
     both = ops.stack([first[:, : pairs // 2], second], axis=2)
     shape = (ops.shape(both)[0], pairs, both.shape[-1])

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops, random
 
-from keras_gated.engine.formula import Masks, cast_like
+from keras_gated.engine.formula import DropoutMasks, cast_like
 
 
-class Draws(NamedTuple):
+class RandomMasks(NamedTuple):
     """What acts on the states beside the formula.
 
     Attributes:
@@ -18,14 +18,14 @@ class Draws(NamedTuple):
         training: bool, whether the sequences are those of a training step.
     """
 
-    masks: Masks = Masks()
-    kept: tuple = ()
+    dropout: DropoutMasks = DropoutMasks()
+    zoneout: tuple = ()
     training: bool = False
 
     @property
     def series(self) -> list:
-        """Those of `kept` that are tensors."""
-        return [share for share in self.kept if is_series(share)]
+        """Those of `zoneout` that are tensors."""
+        return [share for share in self.zoneout if is_series(share)]
 
 
 def is_series(share: Any) -> bool:
@@ -33,14 +33,14 @@ def is_series(share: Any) -> bool:
     return share is not None and not isinstance(share, float)
 
 
-def zoned(kept, new: list, old: list) -> list:
-    """Returns states of which the share `kept` stays as it was.
+def apply_zoneout(zoneout, new: list, old: list) -> list:
+    """Returns states of which the share `zoneout` stays as it was.
 
     Args:
         kept: for each state None, a number or (B, U); may be empty.
         new, old: the states after a step, and before.
     """
-    pairs = zip(kept or [None] * len(new), new, old, strict=False)
+    pairs = zip(zoneout or [None] * len(new), new, old, strict=False)
     mixed = [n if d is None else _mixed(d, n, o) for d, n, o in pairs]
     return mixed + new[len(mixed) :]
 
@@ -50,7 +50,7 @@ def _mixed(share, new, old):
     return share * old + (1.0 - share) * new
 
 
-def draws(cell, sequences, states: list, training) -> tuple[Any, Draws]:
+def draw_masks(cell, sequences, states: list, training) -> tuple[Any, RandomMasks]:
     """Returns the inputs as training drops them, and what acts on the states.
 
     Args:
@@ -60,17 +60,17 @@ def draws(cell, sequences, states: list, training) -> tuple[Any, Draws]:
         training: bool.
     """
     if not training:
-        return sequences, Draws(kept=cell.kept)
+        return sequences, RandomMasks(zoneout=cell.zoneout_rates)
     seed, memory = cell.seed_generator, states[cell.form.memory_at]
     drop = _dropped(ops.ones_like(sequences[:, :1]), cell.dropout, seed)
     sequences = sequences if drop is None else sequences * drop
-    masks = Masks(
+    dropout = DropoutMasks(
         _dropped(ops.ones_like(states[0]), cell.recurrent_dropout, seed),
         _dropped(ops.ones_like(memory), cell.candidate_dropout, seed),
     )
-    pairs = zip(cell.kept, states, strict=False)
-    kept = tuple(rate and _stays(_over_time(sequences, s), rate, seed) for rate, s in pairs)
-    return sequences, Draws(masks, kept, training=True)
+    pairs = zip(cell.zoneout_rates, states, strict=False)
+    zoneout = tuple(rate and _stays(_over_time(sequences, s), rate, seed) for rate, s in pairs)
+    return sequences, RandomMasks(dropout, zoneout, training=True)
 
 
 def _dropped(ones, rate: float, seed):
@@ -91,7 +91,7 @@ def _stays(like, rate: float, seed):
 
 
 # XLA's own generator needs some 2 µs a number on a CPU on TensorFlow, forty times as long as Philox
-# (18,492 normal numbers on one thread: 44.6 ms and 1.2 ms, TensorFlow 2.21). So Philox is asked for.
+# (18,492 normal numbers on one thread: 44.6 ms and 1.2 ms, TensorFlow 2.21). Hence Philox.
 
 
 def normal(shape, seed: random.SeedGenerator, stddev: float, dtype: str) -> Any:

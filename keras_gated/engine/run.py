@@ -11,7 +11,7 @@ from keras_gated.engine.backends.current import backend
 from keras_gated.engine.layout import OF_INPUT, result_of, separate_columns, time_major
 from keras_gated.engine.loop import Sequence
 from keras_gated.engine.parallel_scan import run_parallel
-from keras_gated.engine.random_masks import Draws, is_series
+from keras_gated.engine.random_masks import RandomMasks, is_series
 
 Runner = Callable[..., tuple | None]
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -34,7 +34,7 @@ def run_by(runner: Runner) -> Iterator[None]:
         _runner.reset(token)
 
 
-def run(layer, sequences, states, mask, drawn: Draws, loop: Callable[[], tuple]) -> tuple:
+def run(layer, sequences, states, mask, drawn: RandomMasks, loop: Callable[[], tuple]) -> tuple:
     """Runs a layer's cell over time.
 
     Args:
@@ -74,7 +74,7 @@ def takes_parallel(layer, sequences) -> bool:
     return wanted and sequences.shape[1] is not None
 
 
-def run_fused(layer, sequences, states, mask, drawn: Draws, loop=None):
+def run_fused(layer, sequences, states, mask, drawn: RandomMasks, loop=None):
     """Runs a layer's cell over time in a loop; arguments and result as `run`.
 
     Args:
@@ -86,13 +86,13 @@ def run_fused(layer, sequences, states, mask, drawn: Draws, loop=None):
     weights = cell.tensors
     terms = cell.input_terms(weights, x, separate_columns, valid, drawn.training)
     used = {k: w for k, w in weights.items() if k not in OF_INPUT}
-    kept = [time_major(layer, d) if is_series(d) else d for d in drawn.kept]
-    sequence = Sequence(cell.formula, used, terms, states, valid, drawn._replace(kept=kept))
+    zoneout = [time_major(layer, d) if is_series(d) else d for d in drawn.zoneout]
+    sequence = Sequence(cell.formula, used, terms, states, valid, drawn._replace(zoneout=zoneout))
     h, last = sequence.run() if loop is None else sequence.run_by(loop)
     return result_of(layer, ops.transpose(h, (1, 0, 2)), last, mask)
 
 
-def run_at_once(layer, sequences, states, mask, drawn: Draws):
+def run_at_once(layer, sequences, states, mask, drawn: RandomMasks):
     """Runs a layer's cell for all time steps at once; arguments and result as `run`."""
     return result_of(layer, *run_parallel(layer, sequences, states, mask, drawn), mask)
 

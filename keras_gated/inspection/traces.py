@@ -82,7 +82,7 @@ class _Watch:
             if valid is not None:
                 output = ops.where(valid, output, cast_like(shown, output))
                 new = [ops.where(valid, n, s) for n, s in zip(new, states, strict=True)]
-            seen[t] = {k: _shown(v, valid) for k, v in values.items()}
+            seen[t] = {k: _to_numpy_masked(v, valid) for k, v in values.items()}
             outputs.append(output)
             shown, states = silence if layer.zero_output_for_mask else output, new
         kept = {k: np.stack([seen[t][k] for t in time], axis=1) for k in seen[0]}
@@ -106,11 +106,11 @@ def _watched(cell: GatedCell):
         def values(self, **found):
             values.update({name: found[name] for name in names})
 
-    with cell.watched(Shown()):
+    with cell.with_hooks(Shown()):
         yield values
 
 
-def _shown(value, valid) -> np.ndarray:
+def _to_numpy_masked(value, valid) -> np.ndarray:
     """(B, U) as NumPy, NaN where a row's time step is masked."""
     value = np.array(ops.convert_to_numpy(ops.cast(value, "float32")))
     if valid is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def put_in_place(path: str | os.PathLike) -> Iterator[Path]:
+def replace_when_complete(path: str | os.PathLike) -> Iterator[Path]:
     """A draft in the same folder that takes the place of `path` if all goes well.
 
     Of a link the file that it points to is replaced. An older file's permissions stay.

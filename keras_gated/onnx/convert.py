@@ -11,11 +11,11 @@ from keras import ops, tree
 from keras_gated.cell import GatedCell
 from keras_gated.engine.run import run_by
 from keras_gated.onnx.errors import require
-from keras_gated.onnx.graph.cleanup import check_graph, histogram, tidy
+from keras_gated.onnx.graph.cleanup import check_graph, count_operators, tidy
 from keras_gated.onnx.graph.stubs import place
 from keras_gated.onnx.graph.tf2onnx import convert
 from keras_gated.onnx.report import ExportReport, LayerReport
-from keras_gated.onnx.tracing.keras_layers import taken_over
+from keras_gated.onnx.tracing.keras_layers import patched_layers
 from keras_gated.onnx.tracing.model_io import Interface, output_axes, output_names
 from keras_gated.onnx.tracing.model_layers import places_within
 from keras_gated.onnx.tracing.tracer import Tracer
@@ -64,7 +64,7 @@ def traced(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
 
     signature = [tf.TensorSpec(p.shape, p.dtype, name=p.name) for p in call.ports]
     function = tf.function(called, input_signature=signature, autograph=False)
-    with taken_over(call.model, tracer):
+    with patched_layers(call.model, tracer):
         function.get_concrete_function()
     return function, signature
 
@@ -78,7 +78,7 @@ def _build(call: ModelCall) -> None:
         call.model(call.interface.pack(tensors), training=False)
 
 
-def converted(call: ModelCall, tracer: Tracer) -> Any:
+def convert_call(call: ModelCall, tracer: Tracer) -> Any:
     """Returns a call as an onnx.ModelProto, whole and valid.
 
     Raises:
@@ -102,13 +102,13 @@ def converted(call: ModelCall, tracer: Tracer) -> Any:
     return proto
 
 
-def reported(path: str | os.PathLike, proto: Any, call: ModelCall, tracer: Tracer) -> ExportReport:
+def report_on(path: str | os.PathLike, proto: Any, call: ModelCall, tracer: Tracer) -> ExportReport:
     """Returns the report on a converted call that goes to `path`."""
     return ExportReport(
         path=os.fspath(path),
         opset=tracer.opset,
         layers=_layers(call.model, tracer),
-        operators=histogram(proto.graph),
+        operators=count_operators(proto.graph),
         inputs=tuple(port.name for port in proto.graph.input),
         outputs=tuple(port.name for port in proto.graph.output),
         size=proto.ByteSize(),

@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 
-from keras_gated.onnx.atomic_file import check_path, put_in_place
-from keras_gated.onnx.convert import ModelCall, converted, reported
+from keras_gated.onnx.atomic_file import check_path, replace_when_complete
+from keras_gated.onnx.convert import ModelCall, convert_call, report_on
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.graph.tf2onnx import OPSETS
 from keras_gated.onnx.report import ExportReport
-from keras_gated.onnx.subprocess_export import export_elsewhere, on_tensorflow
+from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
 from keras_gated.onnx.tracing.choice import LOWERINGS
 from keras_gated.onnx.tracing.model_io import interface_of
 from keras_gated.onnx.tracing.model_layers import check_stateless, in_float32, recurrent_names
@@ -77,12 +77,12 @@ def export_onnx(
     check_stateless(model)
     interface = interface_of(model, input_signature, dynamic)
     options = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
-    with put_in_place(path) as draft:
+    with replace_when_complete(path) as draft:
         if on_tensorflow():
             report = _written(model, draft, interface, **options)
         else:
             options |= {"dynamic": dynamic, "verify": verify}
-            report = export_elsewhere(
+            report = export_in_subprocess(
                 export_onnx, model, draft, input_signature, modules, **options
             )
         report = replace(report, path=os.fspath(path))
@@ -98,9 +98,9 @@ def _written(model, path, interface, opset, lowering, expected_batch) -> ExportR
     with in_float32(model):
         tracer = Tracer(model, opset, lowering, expected_batch)
         call = ModelCall(model, interface)
-        proto = converted(call, tracer)
+        proto = convert_call(call, tracer)
     path.write_bytes(proto.SerializeToString())
-    return reported(path, proto, call, tracer)
+    return report_on(path, proto, call, tracer)
 
 
 def check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expected_batch) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import keras
 
-from keras_gated.onnx.atomic_file import put_in_place
-from keras_gated.onnx.convert import converted, reported, traced
+from keras_gated.onnx.atomic_file import replace_when_complete
+from keras_gated.onnx.convert import convert_call, report_on, traced
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import check_arguments
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.session import STATES, StreamingSession
-from keras_gated.onnx.subprocess_export import export_elsewhere, on_tensorflow
+from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
 from keras_gated.onnx.tracing.model_io import Interface, interface_of
 from keras_gated.onnx.tracing.model_layers import in_float32, places_within
 from keras_gated.onnx.tracing.streaming import (
@@ -81,13 +81,13 @@ def export_streaming(
     interface = interface_of(model, input_signature)
     _check_open(interface)
     options: dict = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
-    with in_float32(model), plain(model), put_in_place(path) as draft:
+    with in_float32(model), plain(model), replace_when_complete(path) as draft:
         wired: list[str] = []
         if on_tensorflow():
             report, wired = _written(model, draft, interface, **options)
         else:
             options |= {"verify": verify}
-            report = export_elsewhere(
+            report = export_in_subprocess(
                 export_streaming, model, draft, input_signature, modules, **options
             )
         report = replace(report, path=os.fspath(path))
@@ -103,10 +103,10 @@ def _written(model, path, interface, opset, lowering, expected_batch) -> tuple:
     traced(probe, Tracer(model, opset, lowering, expected_batch))
     tracer = Tracer(model, opset, lowering, expected_batch)
     call = StreamingCall(model, interface, named_states(probe))
-    proto = converted(call, tracer)
+    proto = convert_call(call, tracer)
     _list_states(proto, call.states)
     path.write_bytes(proto.SerializeToString())
-    return reported(path, proto, call, tracer), probe.wired
+    return report_on(path, proto, call, tracer), probe.wired
 
 
 def _check_forward(model: keras.Model) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.verify.inputs import Feed, at_shapes, told
+from keras_gated.onnx.verify.inputs import Feed, at_shapes, describe_shapes
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,19 @@ class Pair:
         try:
             expected = self._before.run(None, feed, self._quiet)
         except Exception as error:  # noqa: BLE001 - onnxruntime has many
-            raise _Refused(f"{told(feed)}: {str(error).splitlines()[0]}") from error
+            raise _Refused(f"{describe_shapes(feed)}: {str(error).splitlines()[0]}") from error
         if not all(np.size(y) for y in expected):
-            raise _Refused(f"{told(feed)}: an output would be empty")
+            raise _Refused(f"{describe_shapes(feed)}: an output would be empty")
         try:
             found = self._after.run(None, feed, self._quiet)
         except Exception as error:  # noqa: BLE001 - as above
-            raise ExportError(f"The int8 file fails at {told(feed)}: {error}") from error
+            raise ExportError(f"The int8 file fails at {describe_shapes(feed)}: {error}") from error
         names = [port.name for port in self._before.get_outputs()]
         for name, y, other in zip(names, expected, found, strict=True):
             if np.isfinite(y).all() and not np.isfinite(other).all():
                 raise ExportError(
-                    f"Output {name!r} of the int8 file is not finite at {told(feed)}, and the "
-                    "float32 file's is."
+                    f"Output {name!r} of the int8 file is not finite at {describe_shapes(feed)}, "
+                    "and the float32 file's is."
                 )
         return dict(zip(names, zip(expected, found, strict=True), strict=True))
 

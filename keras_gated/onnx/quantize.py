@@ -11,10 +11,10 @@ import keras
 
 from keras_gated.layers import GatedRNN
 from keras_gated.onnx import int8
-from keras_gated.onnx.atomic_file import check_path, put_in_place
+from keras_gated.onnx.atomic_file import check_path, replace_when_complete
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import export_onnx
-from keras_gated.onnx.graph.cleanup import histogram
+from keras_gated.onnx.graph.cleanup import count_operators
 from keras_gated.onnx.int8 import NodeReport
 from keras_gated.onnx.int8_comparison import OutputDifference, Pair, differences
 from keras_gated.onnx.report import counted, table
@@ -156,7 +156,7 @@ def _quantized(
     size, ports = proto.ByteSize(), ports_of(proto.graph)
     feeds = None if samples is None else sampled_feeds(samples, ports)
     nodes = int8.quantize(proto, per_channel, reduce_range)
-    with put_in_place(path) as draft:
+    with replace_when_complete(path) as draft:
         draft.write_bytes(proto.SerializeToString())
         pair = Pair(session_of(os.fspath(source)), _session(draft))
         results, notes = _beside(pair, feeds, random_feeds(known, ports, seed))
@@ -169,7 +169,7 @@ def _quantized(
         compared_on=_compared_on(feeds, seed),
         size_before=size,
         size_after=proto.ByteSize(),
-        operators=histogram(proto.graph),
+        operators=count_operators(proto.graph),
         notes=tuple(notes),
     )
 

@@ -151,7 +151,7 @@ class StreamingSession:
         arrays = [x[:, None] if port.timed and x.ndim else x for port, x in given]
         ys = self._run(arrays, step=1)
         pairs = zip(self._outputs, ys, strict=True)
-        return self._shown([y[:, 0] if port.timed else y for port, y in pairs])
+        return self._packed_like_outputs([y[:, 0] if port.timed else y for port, y in pairs])
 
     def chunk(self, inputs) -> Any:
         """Takes some time steps, as many as there are.
@@ -166,7 +166,7 @@ class StreamingSession:
         Raises:
             ValueError: as `step`.
         """
-        return self._shown(self._run(self._listed(inputs)))
+        return self._packed_like_outputs(self._run(self._listed(inputs)))
 
     def reset(self) -> None:
         """Sets the states to zeros: what comes next begins a new stream, of any batch."""
@@ -218,7 +218,7 @@ class StreamingSession:
             raise ValueError(self._wrong_inputs(type(inputs).__name__))
         return [_as(x, port.dtype) for x, port in zip(inputs, self._inputs, strict=True)]
 
-    def _shown(self, ys: list) -> Any:
+    def _packed_like_outputs(self, ys: list) -> Any:
         return ys[0] if len(ys) == 1 else dict(zip(self.outputs, ys, strict=True))
 
     def _keep(self, states: dict[str, np.ndarray]) -> "_Kept":

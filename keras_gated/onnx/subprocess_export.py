@@ -35,7 +35,7 @@ def on_tensorflow() -> bool:
     return keras.backend.backend() == "tensorflow"
 
 
-def export_elsewhere(
+def export_in_subprocess(
     export: Callable, model: keras.Model, path: Path, input_signature: Any, modules, **arguments
 ) -> ExportReport:
     """Calls `export(model, path, ...)` in a process whose Keras runs on TensorFlow.

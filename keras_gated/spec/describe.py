@@ -9,7 +9,7 @@ from keras_gated.spec import equations as notation
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.normal_form import NormalForm, resolve
 from keras_gated.spec.onnx_operator import lower
-from keras_gated.spec.options import NO_GATE_RECURRENCE, TAKEN_IN
+from keras_gated.spec.options import IN_NATIVE_OPERATOR, NO_GATE_RECURRENCE
 from keras_gated.spec.parts import positive
 from keras_gated.spec.presets import Preset, presets, specification
 
@@ -189,16 +189,20 @@ def _counts(spec: str | CellSpec, input_dim: int, units: int) -> list[tuple[str,
 def _running(form: NormalForm, cell: Any, unrolled: bool) -> list[tuple[str, str]]:
     """What a cell has beside the formula, what runs it over time, and what it is in ONNX."""
     lowering, rows = lower(form), []
-    loop, beside = NO_GATE_RECURRENCE if form.gate_recurrence else None, None
+    loop, stepwise_option = NO_GATE_RECURRENCE if form.gate_recurrence else None, None
     if cell is not None:
         acting = ", ".join(f"{name}={value}" for name, value in cell.options().items())
-        rows, beside = [("Options", acting or "none")], cell.beside
+        rows, stepwise_option = [("Options", acting or "none")], cell.stepwise_option
         loop = "unroll=True" if unrolled else cell.loop_reason
     if loop:
         rows.append(("Loop", f"Keras's own: {loop}"))
-    if beside or lowering.operator is None:
-        return [*rows, ("ONNX", f"Scan, since {beside or lowering.reason}")]
-    more = [TAKEN_IN[name] for name in cell.options(TAKEN_IN)] if cell is not None else []
+    if stepwise_option or lowering.operator is None:
+        return [*rows, ("ONNX", f"Scan, since {stepwise_option or lowering.reason}")]
+    more = (
+        [IN_NATIVE_OPERATOR[name] for name in cell.options(IN_NATIVE_OPERATOR)]
+        if cell is not None
+        else []
+    )
     return [*rows, ("ONNX", "; ".join([lowering.operator, *more]))]
 
 

@@ -260,11 +260,11 @@ def _content(form: NormalForm, candidate: Row) -> Function:
 def _function(field: str, activation: Hashable) -> Function:
     found = lookup(activation).onnx
     if found is None:
-        raise Refused(f"{field}: ONNX's recurrent operators have no {_shown(activation)}")
+        raise Refused(f"{field}: ONNX's recurrent operators have no {_activation_text(activation)}")
     return found
 
 
-def _shown(activation: Hashable) -> str:
+def _activation_text(activation: Hashable) -> str:
     if isinstance(activation, Config):
         return str(Config.thaw(activation).get("class_name", activation))
     return repr(activation) if isinstance(activation, str) else str(activation)

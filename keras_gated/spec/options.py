@@ -17,7 +17,7 @@ DRAWN = (
     "batch_norm",
 )
 # What at inference is exact in a native ONNX operator, or beside it.
-TAKEN_IN = {
+IN_NATIVE_OPERATOR = {
     "batch_norm": "batch_norm in its weights",
     "projection_units": "projection_units as one product behind it",
 }
@@ -27,7 +27,7 @@ NO_GATE_RECURRENCE = "the engine has no gate recurrence"
 IN_KERAS_LOOP = ("layer_norm", "projection_units")  # more than the engine's gradient knows
 
 
-def more_weights(
+def option_weights(
     form: NormalForm, layer_norm: bool, projection_units: int | None
 ) -> tuple[Weight, ...]:
     """Returns the weights that come to those of the normal form."""
@@ -46,7 +46,7 @@ def more_weights(
     return tuple(weight for weight in found if weight.blocks)
 
 
-def check_together(form: NormalForm, given: dict[str, Any]) -> None:
+def check_options(form: NormalForm, given: dict[str, Any]) -> None:
     """Raises a ValueError if options exclude each other, or a cell has nothing for one to act on.
 
     Args:
@@ -64,7 +64,7 @@ def check_together(form: NormalForm, given: dict[str, Any]) -> None:
             "Argument `batch_norm` needs a dense kernel, whose product it normalises. "
             "Received: batch_norm=True with a cell that has none."
         )
-    if "layer_norm" in given and not more_weights(form, True, None):
+    if "layer_norm" in given and not option_weights(form, True, None):
         raise ValueError(
             "Argument `layer_norm` needs a dense kernel or a memory cell to normalise. "
             "Received: layer_norm=True with a cell that has neither."
@@ -103,7 +103,7 @@ def _check_projection(form: NormalForm, size: int) -> None:
         )
 
 
-def rates_of(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:
+def zoneout_rates_of(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:
     """Returns the rate of each state, None where it is 0; a number is that of h and c."""
     count = min(2, len(states))
     rates = [zoneout] * count if isinstance(zoneout, Real) else zoneout

@@ -189,13 +189,13 @@ def test_what_keras_reports_is_nats_per_step_however_padded(toy, length, rows):
     inputs, targets, weights = chorales.weighted(toy, length, rows)
     model = keras.Sequential([keras.Input((None, 88)), keras.layers.Dense(88)])
     model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
-    reported = model.evaluate(inputs, targets, rows, sample_weight=weights, verbose=0)
+    report_on = model.evaluate(inputs, targets, rows, sample_weight=weights, verbose=0)
 
     x, y = chorales.frame_pairs(toy)
     kernel, bias = (w.numpy() for w in model.weights)
     p = 1 / (1 + np.exp(-(x @ kernel + bias)))
     expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum() / len(y)
-    assert reported == pytest.approx(expected, rel=1e-5)
+    assert report_on == pytest.approx(expected, rel=1e-5)
 
 
 # -------------------------------------------------------------------------------------- the floors

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from keras_gated.engine.formula import Masks
-from keras_gated.engine.random_masks import Draws
+from keras_gated.engine.formula import DropoutMasks
+from keras_gated.engine.random_masks import RandomMasks
 from keras_gated.engine.run import run_by
 from tests.engine.test_engine import MASK, compare
 from tests.engine.test_engine import T as SHORT
@@ -267,8 +267,8 @@ def test_the_candidate_is_dropped_and_the_memory_not():
     this = case("lstm", FINEST)
     mask = (RNG.random((B, U)) < 0.5) / 0.5
     cell = this.layer().cell
-    dropped = Masks(candidate=keras.ops.convert_to_tensor(mask, dtype=FINEST))
-    with cell.given(Draws(dropped)):
+    dropped = DropoutMasks(candidate=keras.ops.convert_to_tensor(mask, dtype=FINEST))
+    with cell.with_masks(RandomMasks(dropped)):
         _, found = cell(this.x[:, 0], this.state)
     state = [np.float64(s) for s in this.state]
     _, (h, c) = run("lstm", this.weights, this.x[:, :1], state)

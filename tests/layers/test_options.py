@@ -187,7 +187,7 @@ def test_noise_has_the_given_deviation():
     cell = kg.GatedCell(60, "lstm", weight_noise=0.075, seed=2)
     cell.build((None, 50))
     still = cell.tensors
-    with cell.given(None, training=True):
+    with cell.with_masks(None, training=True):
         noisy = cell.tensors
     to_numpy = keras.ops.convert_to_numpy
     noise = to_numpy(noisy["recurrent_kernel"] - still["recurrent_kernel"])

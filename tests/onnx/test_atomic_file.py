@@ -5,11 +5,11 @@ import stat
 
 import pytest
 
-from keras_gated.onnx.atomic_file import check_path, put_in_place
+from keras_gated.onnx.atomic_file import check_path, replace_when_complete
 
 
 def put(path, text="new") -> None:
-    with put_in_place(path) as draft:
+    with replace_when_complete(path) as draft:
         draft.write_text(text)
 
 
@@ -20,7 +20,7 @@ def mode(path) -> int:
 def test_a_failure_leaves_the_older_file(tmp_path):
     path = tmp_path / "model.onnx"
     put(path, "old")
-    with pytest.raises(RuntimeError), put_in_place(path) as draft:
+    with pytest.raises(RuntimeError), replace_when_complete(path) as draft:
         draft.write_text("half of the n")
         raise RuntimeError
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
@@ -52,7 +52,7 @@ def test_a_draft_is_no_more_open_than_the_older_file(tmp_path):
     path = tmp_path / "model.onnx"
     put(path, "old")
     path.chmod(0o600)
-    with put_in_place(path) as draft:
+    with replace_when_complete(path) as draft:
         assert mode(draft) == 0o600
 
 

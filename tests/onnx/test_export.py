@@ -50,10 +50,10 @@ def functional(*layers, features=F, name="x"):
 
 
 def native_nodes(file: str) -> int:
-    return sum(count for name, count in histogram(file).items() if name in NATIVE)
+    return sum(count for name, count in count_operators(file).items() if name in NATIVE)
 
 
-def histogram(file: str) -> dict:
+def count_operators(file: str) -> dict:
     counts: dict = {}
     graphs = [onnx.load(file).graph]
     while graphs:
@@ -358,7 +358,7 @@ def test_masks_of_every_kind(initial, path):
     states = [keras.Input((U,), name=name) for name in "hc"] if initial else []
     model = randomized(keras.Model([x, mask, *states], Masked(layers)([x, mask, *states])))
     export_onnx(model, path, verify=False, lowering="native")
-    counts = histogram(path)
+    counts = count_operators(path)
     assert "Loop" not in counts and "Scan" not in counts
     # Two of them run over the same input in opposite directions, and are one node.
     assert native_nodes(path) == len(layers) - 1
@@ -678,7 +678,7 @@ class Either(keras.Layer):
 def test_inside_a_condition(path):
     model = functional(Either())
     export_onnx(model, path, verify=False)
-    assert native_nodes(path) == 2 and histogram(path)["If"] == 1
+    assert native_nodes(path) == 2 and count_operators(path)["If"] == 1
     x = np.random.default_rng(0).random((2, 4, F)).astype("float32")
     for sign in (x, -x):
         assert_same(model, path, sign)

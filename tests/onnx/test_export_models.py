@@ -9,13 +9,13 @@ import pytest
 import keras_gated as kg
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.export import export_onnx
-from keras_gated.onnx.graph.writer import Written
+from keras_gated.onnx.graph.writer import GraphWriter
 from tests.onnx.test_export import (
     F,
     U,
+    count_operators,
     exported,
     functional,
-    histogram,
     native_nodes,
     randomized,
     run,
@@ -163,7 +163,7 @@ def test_pairs_that_would_wait_for_each_other_stay_apart(path):
 
 
 def test_one_name_for_two_constants_is_an_error():
-    write = Written(onnx.GraphProto())
+    write = GraphWriter(onnx.GraphProto())
     assert write.constant("w", np.ones(2)) == write.constant("w", np.ones(2)) == "w"
     with pytest.raises(AssertionError, match="two constants are called 'w'"):
         write.constant("w", np.zeros(2))
@@ -299,7 +299,7 @@ def test_a_loop_within_a_stack_takes_all_of_it(path):
     stack = layers.RNN([layers.LSTMCell(U), kg.GatedCell(4, "gru")], name="st")
     report = export_onnx(functional(stack), path, lowering={"st/cell_2": "loop"})
     assert [layer.operator for layer in report.layers] == ["Loop", "Loop"]
-    assert report.largest_difference < 1e-5 and "Loop" in histogram(path)
+    assert report.largest_difference < 1e-5 and "Loop" in count_operators(path)
 
 
 # Shapes and types -------------------------------------------------------------------------------

@@ -90,8 +90,10 @@ def assert_told(report):
         and any(constants.get(name, np.zeros(0)).dtype == np.float32 for name in node.input)
         and any(constants.get(name, np.zeros(0)).ndim > 1 for name in node.input)
     }
-    told = {(n.name, n.within, "int8" if n.quantized else "float32") for n in report.nodes}
-    assert told == in_file
+    describe_shapes = {
+        (n.name, n.within, "int8" if n.quantized else "float32") for n in report.nodes
+    }
+    assert describe_shapes == in_file
     assert report.size_after == Path(report.path).stat().st_size
     shown = str(report)
     assert all(node.name in shown and node.reason in shown for node in report.nodes)
@@ -270,14 +272,14 @@ def test_every_kind_of_product(path, tmp_path):
     handmade(source)
     x = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
     report = quantize_onnx(source, path, samples=x)
-    told = {node.name: (node.quantized, node.reason) for node in report.nodes}
-    assert {name for name, (quantized, _) in told.items() if quantized} == {
+    describe_shapes = {node.name: (node.quantized, node.reason) for node in report.nodes}
+    assert {name for name, (quantized, _) in describe_shapes.items() if quantized} == {
         "of a node", "transposed", "no bias",
     }  # fmt: skip
     for name in ("left", "input", "two results"):
-        assert "its second factor is computed" in told[name][1]
-    assert "has factors" in told["factor"][1]
-    assert "not a product of matrices" in told["elementwise"][1]
+        assert "its second factor is computed" in describe_shapes[name][1]
+    assert "has factors" in describe_shapes["factor"][1]
+    assert "not a product of matrices" in describe_shapes["elementwise"][1]
     assert "v" not in constants_of(onnx.load(path).graph)
     assert not any(node.op_type == "Constant" for _, node in nodes_of(onnx.load(path).graph))
     assert_close(report)

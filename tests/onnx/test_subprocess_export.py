@@ -171,7 +171,9 @@ def found(tmp_path_factory):
     running = {}
     for backend, subclassed in BACKENDS.items():
         if find_spec(backend):
-            code = f"from tests.onnx import test_subprocess_export as t; t.whole_export({subclassed})"
+            code = (
+                f"from tests.onnx import test_subprocess_export as t; t.whole_export({subclassed})"
+            )
             running[backend] = subprocess.Popen(
                 [sys.executable, "-c", code],
                 cwd=tmp_path_factory.mktemp(backend),
@@ -237,7 +239,9 @@ def in_process(monkeypatch):
 
 
 def exported(model, path, signature=None, modules=(), **arguments):
-    return elsewhere.export_elsewhere(kg.export_onnx, model, path, signature, modules, **arguments)
+    return elsewhere.export_in_subprocess(
+        kg.export_onnx, model, path, signature, modules, **arguments
+    )
 
 
 def fails(model, path, text, kind=kg.ExportError, **arguments):

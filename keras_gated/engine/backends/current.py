@@ -7,7 +7,7 @@ import keras
 NAMES = ("tensorflow", "jax", "torch")
 
 
-class _Nothing:
+class UnsupportedBackend:
     """Stands where Keras runs on what trains nothing, such as NumPy: cells can be told of there."""
 
     def __getattr__(self, name: str):
@@ -18,4 +18,8 @@ class _Nothing:
 
 
 _name = keras.backend.backend()
-backend = import_module(f"keras_gated.engine.backends.{_name}") if _name in NAMES else _Nothing()
+backend = (
+    import_module(f"keras_gated.engine.backends.{_name}")
+    if _name in NAMES
+    else UnsupportedBackend()
+)

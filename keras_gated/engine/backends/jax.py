@@ -31,11 +31,11 @@ def with_gradient(forward, backward, tensors):
     """
     function = jax.custom_vjp(lambda *tensors: forward(*tensors, keep=False)[0])
 
-    def kept(*tensors):
-        outputs, kept = forward(*tensors)
-        return outputs, (tensors, kept)
+    def residuals(*tensors):
+        outputs, residuals = forward(*tensors)
+        return outputs, (tensors, residuals)
 
-    function.defvjp(kept, lambda kept, upstream: tuple(backward(*kept, upstream)))
+    function.defvjp(residuals, lambda residuals, upstream: tuple(backward(*residuals, upstream)))
     return function(*tensors)
 
 

@@ -47,8 +47,8 @@ def with_gradient(forward, backward, tensors):
 
     @tf.custom_gradient
     def function(*tensors):
-        outputs, kept = forward(*tensors)
-        return outputs, lambda *upstream: backward(tensors, kept, upstream)
+        outputs, residuals = forward(*tensors)
+        return outputs, lambda *upstream: backward(tensors, residuals, upstream)
 
     return function(*(tf.identity(x) for x in tensors))  # variables as tensors
 

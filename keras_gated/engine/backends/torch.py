@@ -37,8 +37,8 @@ def with_gradient(forward, backward, tensors):
 class _Placed(torch.autograd.Function):
     @staticmethod
     def forward(context, forward, backward, *tensors):
-        outputs, kept = forward(*tensors)
-        context.save_for_backward(*tensors, *kept)
+        outputs, residuals = forward(*tensors)
+        context.save_for_backward(*tensors, *residuals)
         context.of, context.count = backward, len(tensors)
         return tuple(outputs)
 
@@ -50,11 +50,11 @@ class _Placed(torch.autograd.Function):
                 "a call with create_graph=True. Give the layer unroll=True, which runs in Keras's "
                 "own loop."
             )
-        tensors, kept = (
+        tensors, residuals = (
             context.saved_tensors[: context.count],
             context.saved_tensors[context.count :],
         )
-        return None, None, *context.of(tensors, kept, upstream)
+        return None, None, *context.of(tensors, residuals, upstream)
 
 
 def partials(function, inputs):

@@ -12,7 +12,7 @@ from keras_gated.onnx.graph.guards import drop_needless, guard_inputs
 from keras_gated.onnx.graph.writer import drop_unread, nodes_in, rename
 
 
-def histogram(graph: Any) -> dict[str, int]:
+def count_operators(graph: Any) -> dict[str, int]:
     """Returns how many nodes there are of each operator, those of inner graphs included."""
     counts = Counter(node.op_type for node in nodes_in(graph))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -6,7 +6,7 @@ ordinary error where it is empty.
 
 from typing import Any
 
-from keras_gated.onnx.graph.writer import OPERATORS, Written, rename
+from keras_gated.onnx.graph.writer import OPERATORS, GraphWriter, rename
 
 # Nodes whose result is empty only where what they take is.
 PASSING = {"Transpose": 1, "Squeeze": 1, "Identity": 1, "Split": 1, "Concat": None}
@@ -14,7 +14,7 @@ PASSING = {"Transpose": 1, "Squeeze": 1, "Identity": 1, "Split": 1, "Concat": No
 
 def guard_inputs(graph: Any) -> None:
     """Puts a guard behind each input: what the converter makes of a loop may end the process."""
-    write, nodes = Written(graph), []
+    write, nodes = GraphWriter(graph), []
     guarded = {port.name: f"{port.name}/not_empty" for port in graph.input}
     rename(graph, guarded)
     for port, given in zip(graph.input, guarded, strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_gated.onnx.graph.writer import Written
+from keras_gated.onnx.graph.writer import GraphWriter
 
 
 class Masked:
@@ -22,7 +22,7 @@ class Masked:
         lengths: name of the number of valid time steps of each row, int32 (B,).
     """
 
-    def __init__(self, write: Written, mask: str):
+    def __init__(self, write: GraphWriter, mask: str):
         self._write = write
         node, ints = write.node, write.ints
         self._mask = node("Cast", [mask], to=9)  # bool

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.onnx.graph.masks import Masked
-from keras_gated.onnx.graph.writer import Written
+from keras_gated.onnx.graph.writer import GraphWriter
 from keras_gated.onnx.tracing.weights import Arrays
 from keras_gated.spec.onnx_operator import Lowering, listed
 
@@ -57,7 +57,7 @@ class Call:
         )
 
 
-def nodes(calls: Sequence[Call], stubs: Sequence[Any], write: Written) -> list:
+def nodes(calls: Sequence[Call], stubs: Sequence[Any], write: GraphWriter) -> list:
     """Returns the nodes in place of one stub, or of the stubs of two opposite calls."""
     first = calls[0]
     write.begin(first.name if len(calls) == 1 else _together(calls, write))
@@ -70,7 +70,7 @@ def nodes(calls: Sequence[Call], stubs: Sequence[Any], write: Written) -> list:
     ):
         write.scope = call.name
         if "output_gate" in tensors:
-            found |= _shown(call, found, tensors["output_gate"], masked, write)
+            found |= _times_output_gate(call, found, tensors["output_gate"], masked, write)
         if masked:
             found = masked.spread(call, found, tensors)
         if call.go_backwards and not call.in_time_order:
@@ -80,13 +80,13 @@ def nodes(calls: Sequence[Call], stubs: Sequence[Any], write: Written) -> list:
     return write.deliver(results)
 
 
-def _together(calls: Sequence[Call], write: Written) -> str:
+def _together(calls: Sequence[Call], write: GraphWriter) -> str:
     """A name for two calls: that of their weights, counted as the calls are."""
     count = calls[0].name.removeprefix(calls[0].weights_name)
     return _weights_name(calls, write) + count
 
 
-def _weights_name(calls: Sequence[Call], write: Written) -> str:
+def _weights_name(calls: Sequence[Call], write: GraphWriter) -> str:
     """A name for the weights of one call, or of two: that of what holds both layers."""
     names = tuple(call.weights_name for call in calls)
     if len(names) == 1:
@@ -96,7 +96,9 @@ def _weights_name(calls: Sequence[Call], write: Written) -> str:
     return write.name_of(names, holder or "_".join(names))
 
 
-def _run(calls: Sequence[Call], given: list, masked: Masked | None, write: Written) -> list[dict]:
+def _run(
+    calls: Sequence[Call], given: list, masked: Masked | None, write: GraphWriter
+) -> list[dict]:
     """Writes the operator; returns each call's sequence in time order, last output and states."""
     first = calls[0]
     kind = first.lowering.operator or ""
@@ -132,7 +134,7 @@ def _about(calls: Sequence[Call]) -> dict:
     return about | {"direction": "bidirectional"}
 
 
-def _weights(calls: Sequence[Call], write: Written) -> dict[str, str]:
+def _weights(calls: Sequence[Call], write: GraphWriter) -> dict[str, str]:
     """Names of the operator's weights, those of all directions in one."""
     name = _weights_name(calls, write)
     return {
@@ -141,13 +143,13 @@ def _weights(calls: Sequence[Call], write: Written) -> dict[str, str]:
     }
 
 
-def _both(write: Written, states: list[str]) -> str:
+def _both(write: GraphWriter, states: list[str]) -> str:
     """Initial states (B, U) as (directions, B, U); "" where there are none."""
     rows = [write.node("Unsqueeze", [state, write.ints(0)]) for state in states]
     return rows[0] if len(rows) == 1 else write.node("Concat", rows, axis=0) if rows else ""
 
 
-def _parts(write: Written, tensor: str, count: int, axis: int, name: str) -> list[str]:
+def _parts(write: GraphWriter, tensor: str, count: int, axis: int, name: str) -> list[str]:
     """The directions of a result, each without their axis."""
     parts = [tensor]
     if count > 1:
@@ -157,7 +159,9 @@ def _parts(write: Written, tensor: str, count: int, axis: int, name: str) -> lis
     return [write.node("Squeeze", [part, write.ints(axis)]) for part in parts]
 
 
-def _shown(call: Call, found: dict, gate: str, masked: Masked | None, write: Written) -> dict:
+def _times_output_gate(
+    call: Call, found: dict, gate: str, masked: Masked | None, write: GraphWriter
+) -> dict:
     """What left the operator times an output gate that was computed outside."""
     gate = masked.compact(gate, "output_gate") if masked else gate
     y = write.node("Mul", [found["sequence"], gate], "shown")
@@ -170,7 +174,7 @@ def _shown(call: Call, found: dict, gate: str, masked: Masked | None, write: Wri
     return {"sequence": y, "h": h, "last": h}
 
 
-def _flipped(write: Written, tensor: str) -> str:
+def _flipped(write: GraphWriter, tensor: str) -> str:
     """A sequence (B, T, U) from its last time step to the first."""
     ends = [write.ints(k) for k in (-1, -(2**31), 1, -1)]
     return write.node("Slice", [tensor, *ends], "backwards")

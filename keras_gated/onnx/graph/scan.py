@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_gated.onnx.errors import require
 from keras_gated.onnx.graph.tf2onnx import convert_graph
-from keras_gated.onnx.graph.writer import Written, nodes_in, rename
+from keras_gated.onnx.graph.writer import GraphWriter, nodes_in, rename
 from keras_gated.spec.onnx_operator import Refused
 
 
@@ -38,7 +38,7 @@ class Scan:
     series: int
     opset: int
 
-    def nodes(self, stub: Any, write: Written) -> list:
+    def nodes(self, stub: Any, write: GraphWriter) -> list:
         """Returns the nodes in place of the stub."""
         inside = self.carried + self.series
         wanted = [k for k, name in enumerate(stub.output) if k < self.carried or name in write.read]

@@ -7,12 +7,12 @@ from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.graph import recurrent
 from keras_gated.onnx.graph.scan import Scan
 from keras_gated.onnx.graph.tf2onnx import STUB, token_of
-from keras_gated.onnx.graph.writer import Written, graphs_in, read_in
+from keras_gated.onnx.graph.writer import GraphWriter, graphs_in, read_in
 
 Calls = Mapping[str, Any]  # recurrent.Call or Scan
 
 
-def place(graph: Any, calls: Calls, around: Written | None = None) -> None:
+def place(graph: Any, calls: Calls, around: GraphWriter | None = None) -> None:
     """Replaces every stub of an onnx.GraphProto, and of the graphs within it, in place.
 
     Args:
@@ -20,7 +20,7 @@ def place(graph: Any, calls: Calls, around: Written | None = None) -> None:
         calls: what each stub stands for, by token.
         around: what writes the graph that it stands in; None if it is the outermost.
     """
-    written = Written(graph, around)
+    written = GraphWriter(graph, around)
     if around is None:
         for call in calls.values():
             written.name_of(call.name, call.name)  # taken
@@ -54,7 +54,9 @@ def _opposite(graph: Any, calls: Calls) -> dict[str, Any]:
     for stub in stubs:
         call = calls[token_of(stub)]
         for first in free:
-            if _fit(first, calls[token_of(first)], stub, call) and _apart([first, stub], makers):
+            if _fit(first, calls[token_of(first)], stub, call) and _independent(
+                [first, stub], makers
+            ):
                 free.remove(first)
                 pairs[token_of(stub)] = first
                 makers |= {name: [first, stub] for name in (*first.output, *stub.output)}
@@ -79,7 +81,7 @@ def _fit(first: Any, forward: recurrent.Call, second: Any, backward: recurrent.C
     return given == other
 
 
-def _apart(nodes: list, makers: Mapping[str, list]) -> bool:
+def _independent(nodes: list, makers: Mapping[str, list]) -> bool:
     """Whether no node needs what another makes, be it by way of others.
 
     `makers` are the nodes that make a tensor; two where they have become one.

@@ -11,7 +11,7 @@ from keras_gated.onnx.tracing.model_layers import Names
 OPERATORS = ("RNN", "GRU", "LSTM")
 
 
-class Written:
+class GraphWriter:
     """Writes nodes and constants for a graph; equal constants are written once.
 
     Args:
@@ -24,7 +24,7 @@ class Written:
         scope: what the nodes' names begin with.
     """
 
-    def __init__(self, graph: Any, around: "Written | None" = None):
+    def __init__(self, graph: Any, around: "GraphWriter | None" = None):
         (self._onnx,) = require("onnx")
         self._constants: Any = around._constants if around else graph.initializer
         self._arrays: dict[str, np.ndarray] = around._arrays if around else self._written(graph)

@@ -30,7 +30,7 @@ def choose(
     units: int,
     wanted: str = "auto",
     expected_batch: int = 1,
-    beside: str | None = None,
+    stepwise_option: str | None = None,
 ) -> Choice:
     """Returns what a cell becomes.
 
@@ -42,7 +42,7 @@ def choose(
         beside: what acts on the states beside the formula, which no operator does; or None.
     """
     native = lower(form)
-    refusal = native.reason if native.operator is None else beside
+    refusal = native.reason if native.operator is None else stepwise_option
     if wanted == "loop":
         return Choice("Loop", "lowering='loop'")
     if not any(block.kernel for block in form.blocks.values()):

@@ -14,9 +14,9 @@ from keras import ops
 
 from keras_gated.cell import GatedCell
 from keras_gated.convert.keras_layers import counterpart
-from keras_gated.engine.random_masks import Draws
+from keras_gated.engine.random_masks import RandomMasks
 from keras_gated.layers import GatedRNN
-from keras_gated.onnx.tracing.layer_calls import call_in_place_of
+from keras_gated.onnx.tracing.layer_calls import replacement_call
 from keras_gated.onnx.tracing.model_layers import places_within
 
 MISSING = object()
@@ -47,7 +47,7 @@ class Run:
 
 
 @contextmanager
-def taken_over(model: keras.Layer, run: Any) -> Iterator[None]:
+def patched_layers(model: keras.Layer, run: Any) -> Iterator[None]:
     """Inside, `run` runs the cells of Keras's own recurrent layers within a model.
 
     The backward layer of a Bidirectional gives its sequence in the order of the input, and the
@@ -61,7 +61,7 @@ def taken_over(model: keras.Layer, run: Any) -> Iterator[None]:
     """
     layers = places_within(model)
     changed: dict[Any, dict] = {
-        layer: {"call": call} for layer in layers if (call := call_in_place_of(layer))
+        layer: {"call": call} for layer in layers if (call := replacement_call(layer))
     }
     runs: dict[Any, list[Run]] = {}
     for layer, place in layers.items():
@@ -150,7 +150,7 @@ def _loop(layer: keras.layers.RNN, runs: list[Run], run: Callable) -> Callable:
         for one, before in zip(runs, given, strict=True):
             flat = list(before) if isinstance(before, list | tuple) else [before]
             one = replace(one, in_time_order=vars(layer).get("in_time_order", False))
-            result = run(one, x, flat, seen, Draws(kept=one.cell.kept))
+            result = run(one, x, flat, seen, RandomMasks(zoneout=one.cell.zoneout_rates))
             if result is None:  # then none of the stack leaves but as Keras's loop
                 for other in runs:
                     if other.names != one.names:

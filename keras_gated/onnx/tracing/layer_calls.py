@@ -16,7 +16,7 @@ from keras_gated.onnx.errors import require
 from keras_gated.onnx.tracing.model_layers import layers_within
 
 
-def call_in_place_of(layer: Any) -> Callable | None:
+def replacement_call(layer: Any) -> Callable | None:
     """Returns what stands for `layer.call`; None where the call is as good as any."""
     if type(layer) is keras.layers.TimeDistributed:
         return _folded(layer)

@@ -20,7 +20,7 @@ from keras_gated.onnx.tracing.model_layers import Names, places_within
 from keras_gated.onnx.tracing.operator_inputs import is_zeros, operator_input
 from keras_gated.onnx.tracing.weights import Arrays, block_arrays, pack
 from keras_gated.spec.onnx_operator import Lowering, Refused
-from keras_gated.spec.options import TAKEN_IN
+from keras_gated.spec.options import IN_NATIVE_OPERATOR
 
 UNSEEN = Choice(
     "not traced",
@@ -107,7 +107,7 @@ class Tracer:
     def refusal(self, layer) -> str | None:
         """Returns why a layer leaves as Keras's loop, or None if it leaves a stub."""
         cell, wanted = layer.cell, self._wanted(self._names(layer))
-        choice = choose(cell.form, cell.units, wanted, beside=cell.beside)
+        choice = choose(cell.form, cell.units, wanted, stepwise_option=cell.stepwise_option)
         return choice.reason if choice.operator == "Loop" else None
 
     def leave(self, cell, layer, names: tuple[str, ...], reason: str) -> None:
@@ -120,10 +120,14 @@ class Tracer:
 
     def _choose(self, layer, sequences, states: list) -> Choice:
         cell, wanted = layer.cell, self._wanted(self._names(layer))
-        choice = choose(cell.form, cell.units, wanted, self.expected_batch, cell.beside)
+        choice = choose(cell.form, cell.units, wanted, self.expected_batch, cell.stepwise_option)
         if choice.lowering and (reason := _not_native(cell, sequences, states)):
             return replace(choose(cell.form, cell.units, "scan"), reason=reason)
-        more = [TAKEN_IN[name] for name in cell.options(TAKEN_IN)] if choice.lowering else []
+        more = (
+            [IN_NATIVE_OPERATOR[name] for name in cell.options(IN_NATIVE_OPERATOR)]
+            if choice.lowering
+            else []
+        )
         return replace(choice, reason="; ".join([choice.reason, *more]))
 
     def _names(self, layer) -> tuple[str, ...]:
@@ -244,7 +248,7 @@ class Tracer:
 
 
 def in_time_order(layer) -> bool:
-    """Whether a layer's sequence is wanted in the order of its input; see `foreign.taken_over`."""
+    """Whether a layer's sequence is wanted in the order of its input; see `patched_layers`."""
     return getattr(layer, "in_time_order", False)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras import tree
 
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.graph.cleanup import histogram
+from keras_gated.onnx.graph.cleanup import count_operators
 from keras_gated.onnx.session import STATES, StreamingSession
 from keras_gated.onnx.tracing.model_io import (
     Interface,
@@ -22,7 +22,7 @@ from keras_gated.onnx.tracing.model_io import (
 )
 from keras_gated.onnx.tracing.model_layers import in_float32
 from keras_gated.onnx.verify.differences import TOLERANCE, Findings, ParityReport, on_cpu, reason_of
-from keras_gated.onnx.verify.inputs import at_shapes, told
+from keras_gated.onnx.verify.inputs import at_shapes, describe_shapes
 from keras_gated.onnx.verify.streams import compare_stream
 
 
@@ -74,7 +74,7 @@ def check_onnx(
         streaming = any(entry.key == STATES for entry in proto.metadata_props)
         with in_float32(model):
             (_as_stream if streaming else _whole)(model, interface, path, seed, findings)
-    report = findings.report(path, tolerance, histogram(proto.graph))
+    report = findings.report(path, tolerance, count_operators(proto.graph))
     if raise_on_failure and not report.passed:
         raise ExportError(f"The ONNX file does not do what the model does.\n{report}")
     return report
@@ -130,7 +130,7 @@ class _Beside:
         """Compares at one shape, unless that was done; returns whether Keras takes it."""
         arrays = random_inputs(self._model, self._interface, batch, time, self._rng)
         feed = dict(zip([port.name for port in self._interface.ports], arrays, strict=True))
-        shape = told(feed)
+        shape = describe_shapes(feed)
         if shape not in self._done:
             expected = self._expected(arrays, shape)
             self._done[shape] = expected is not None

@@ -96,7 +96,7 @@ class Findings:
                 f"Output {output!r} at {shape} is {found.dtype}. Keras gives {y.dtype}."
             )
         y, found = y.astype(np.float64), found.astype(np.float64)
-        self.outputs.append(OutputParity(output, shape, *_apart(y, found)))
+        self.outputs.append(OutputParity(output, shape, *_largest_differences(y, found)))
         some = bool(np.isfinite(y).any()) or not y.size
         self._finite[output] = self._finite.get(output, False) or some
 
@@ -137,7 +137,7 @@ class Findings:
         )
 
 
-def _apart(y: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+def _largest_differences(y: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     """The largest |difference|, and relative to max(1, |y|); equal infinities and NaNs are 0."""
     with np.errstate(invalid="ignore"):
         same = (y == found) | (np.isnan(y) & np.isnan(found))

@@ -88,7 +88,7 @@ def sampled_feeds(samples: Any, ports: Sequence[Port]) -> list[Feed]:
     return feeds
 
 
-def told(feed: Feed) -> str:
+def describe_shapes(feed: Feed) -> str:
     """Returns the shapes of inputs in words."""
     return ", ".join(f"{name} {array.shape}" for name, array in feed.items())
 

@@ -15,7 +15,7 @@ from keras_gated.onnx.tracing.model_io import Interface, random_inputs
 from keras_gated.onnx.tracing.model_layers import layers_within
 from keras_gated.onnx.tracing.streaming import is_timed
 from keras_gated.onnx.verify.differences import TOLERANCE, Findings, on_cpu, reason_of
-from keras_gated.onnx.verify.inputs import told
+from keras_gated.onnx.verify.inputs import describe_shapes
 
 CHUNKS = (1, 3, 2)  # time steps, one after another, beside the whole
 
@@ -65,7 +65,7 @@ def compare_stream(
     """
     interface = _opened(interface, session)
     arrays = random_inputs(model, interface, 2, sum(CHUNKS), np.random.default_rng(seed))
-    shape = told(dict(zip([port.name for port in interface.ports], arrays, strict=True)))
+    shape = describe_shapes(dict(zip([port.name for port in interface.ports], arrays, strict=True)))
     try:
         with plain(model), on_cpu():
             expected = _whole(ModelCall(model, interface), arrays)
