@@ -1,0 +1,30 @@
+"""The examples in the docstrings of public names run as they stand."""
+
+import doctest
+
+import keras
+import numpy as np
+import pytest
+
+import keras_gated as kg
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+RETURNED = ("Error", "Report")  # what a user gets from a function, and does not make
+USED = [n for n in kg.__all__ if callable(getattr(kg, n)) and not n.endswith(RETURNED)]
+
+
+def examples_of(name: str) -> doctest.DocTest:
+    """The example of a public name, with Keras, NumPy and the package at hand."""
+    given = {"keras": keras, "np": np, "kg": kg}
+    text = getattr(kg, name).__doc__ or ""
+    return doctest.DocTestParser().get_doctest(text, given, name, None, 0)
+
+
+@pytest.mark.parametrize("name", USED)
+def test_the_example_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    test, said = examples_of(name), []
+    assert test.examples, f"{name} has no example"
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    runner.run(test, out=said.append)
+    assert runner.failures == 0, "".join(said)
