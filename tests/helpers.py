@@ -76,7 +76,11 @@ def largest(x) -> float:
 
 
 def raises(make, text: str, kind=ValueError) -> None:
-    """Asserts that `make()` raises `kind` with `text` in its message, `...` for anything."""
+    """Asserts that `make()` raises `kind` with the parts of `text` in its message, in this order.
+
+    `...` stands between parts: "`units`...units=0" asks for the argument and for what was received,
+    and leaves the wording to the message.
+    """
     pattern = ".*".join(re.escape(part) for part in text.split("..."))
     with pytest.raises(kind, match=f"(?s){pattern}"):
         make()

@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 import keras_gated as kg
-from keras_gated.engine.run import run_by, takes
+from keras_gated.engine.run import run_by, runs_fused
 from tests.helpers import (
     BACKEND,
     FINEST,
@@ -33,12 +33,12 @@ def both(name: str, **arguments):
     """The same preset in the engine and in Keras's loop."""
     this = case(name, FINEST).until(T)
     engine, other = (this.layer(unroll=unroll, **arguments) for unroll in (False, BACKEND != "jax"))
-    assert takes(engine) == (name != "fgr")
+    assert runs_fused(engine) == (name != "fgr")
     if BACKEND == "jax":
         call = other.call
         other.call = lambda *args, **kwargs: in_keras_loop(lambda: call(*args, **kwargs))
     else:
-        assert not takes(other)
+        assert not runs_fused(other)
     return this, [engine, other]
 
 
@@ -148,7 +148,7 @@ def test_any_activation_has_keras_gradient(ours, theirs, activation):
 def test_a_function_of_h_that_is_not_elementwise_keeps_its_gradient():
     gate = kg.Gate(recurrent_input_activation="softmax")
     layer = kg.GatedRNN(U, kg.CellSpec(input_gate=gate), return_sequences=True)
-    assert not takes(layer)
+    assert not runs_fused(layer)
 
 
 def test_a_stateful_layer_can_be_trained():

@@ -76,7 +76,7 @@ def test_lengths_leave_natively(tmp_path):
 )
 def test_other_lengths_are_refused(lengths):
     layer = kg.GatedLSTM(U, name="cell")
-    text = "Argument `lengths` of cell must be integers (B,), one for each sequence. Received: "
+    text = "`lengths`...(B,)...Received: "
     raises(lambda: layer(np.zeros((B, T, F), "float32"), lengths=lengths), text)
 
 
@@ -191,8 +191,8 @@ def test_bucket_lengths_add_least():
         assert added(lengths, found) == least_added(lengths, count)
     assert kg.bucket_lengths(lengths, 99) == sorted(set(lengths))
     assert kg.bucket_lengths([10, 11, 11, 90, 100], count=2) == [11, 100]
-    raises(lambda: kg.bucket_lengths([]), "must hold one length and one bucket at least")
-    raises(lambda: kg.bucket_lengths([3], 0), "Received: 1 lengths, count=0.")
+    raises(lambda: kg.bucket_lengths([]), "Received: 0 lengths, count=")
+    raises(lambda: kg.bucket_lengths([3], 0), "Received: 1 lengths, count=0")
 
 
 def added(lengths, buckets) -> int:
@@ -287,21 +287,19 @@ def test_what_does_not_fit_is_refused():
     data = sequences(3)
     raises(
         lambda: kg.PaddedBatches([]),
-        "Argument `sequences` must hold arrays (T_i, ...) that are alike but for T_i, one at least."
-        " Received: 0 with features [].",
+        "`sequences`...Received: 0 with features []",
     )
     raises(lambda: kg.PaddedBatches([*data, np.zeros((3, F + 1))]), "Received: 4 with features")
     raises(
         lambda: kg.PaddedBatches(data, buckets=[2]),
-        "Argument `buckets` must hold a length for the longest sequence. Received: buckets=[2]",
+        "`buckets`...buckets=[2]",
     )
-    raises(lambda: kg.PaddedBatches(data, batch_size=0), "must be > 0. Received: batch_size=0.")
+    raises(lambda: kg.PaddedBatches(data, batch_size=0), "`batch_size`...batch_size=0")
     raises(
         lambda: kg.PaddedBatches(data, np.ones(2)),
-        "Argument `targets` must have a target for each sequence. Received: 2 targets for 3",
+        "`targets`...Received: 2 targets for 3",
     )
     raises(
         lambda: kg.PaddedBatches(data, [1, 0, 1]),
-        "Argument `targets`, where it is a list, must hold arrays with a target for each time step."
-        " Received: lengths [1, 1, 1] for sequences of",
+        "`targets`...Received: lengths [1, 1, 1]",
     )

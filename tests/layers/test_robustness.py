@@ -240,9 +240,9 @@ def test_a_layer_can_be_frozen_midway():
 def test_what_recurrent_layers_do_not_have_is_refused(make):
     layer = make(U, name="cell")
     layer.build((B, F) if make is kg.GatedCell else (B, T, F))
-    with pytest.raises(NotImplementedError, match=r"cell cannot be quantised.*mode='int8'.*_onnx"):
+    with pytest.raises(NotImplementedError, match="cell.*mode='int8'.*_onnx"):
         layer.quantize("int8")
-    with pytest.raises(NotImplementedError, match="cell has no LoRA. Received: rank=4. Set"):
+    with pytest.raises(NotImplementedError, match="cell.*LoRA.*rank=4"):
         layer.enable_lora(4)
 
 
@@ -251,5 +251,5 @@ def test_a_model_that_is_quantised_warns_and_says_what_to_do():
     with warnings.catch_warnings(record=True) as told:  # of the input, too
         warnings.simplefilter("always")
         model.quantize("int8")
-    assert any("gated_cell cannot be quantised in Keras" in str(w.message) for w in told)
+    assert any("gated_cell cannot be quantised" in str(w.message) for w in told)
     assert model.layers[-1].quantization_mode == "int8"

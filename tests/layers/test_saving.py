@@ -12,7 +12,7 @@ import pytest
 import keras_gated as kg
 from keras_gated.spec.parts import FORMAT, Part
 from tests import ROOT
-from tests.helpers import B, F, T, U, assert_close
+from tests.helpers import B, F, T, U, assert_close, raises
 from tests.reference import WITNESSES
 
 
@@ -191,13 +191,13 @@ CUSTOM_CELL = kg.CellSpec(memory="hidden", input_gate=kg.Gate(None, None), forge
 def test_part_of_a_newer_format_is_refused(part):
     config = part.to_config()
     assert type(part).from_config(config) == part
-    with pytest.raises(ValueError, match=r"of this version \(format 1\).*newer.*upgrade"):
+    with pytest.raises(ValueError, match="format 1.*format.*2"):
         type(part).from_config(config | {"format": 2})
 
 
 def test_config_of_another_part_is_refused():
-    with pytest.raises(ValueError, match=r"must be what Gate.to_config\(\).*Received: config="):
-        kg.Gate.from_config(kg.Tied("forget").to_config())
+    tied = kg.Tied("forget").to_config()
+    raises(lambda: kg.Gate.from_config(tied), f"Gate.to_config()...config={tied}")
 
 
 FIXTURES = sorted((ROOT / "tests/fixtures").glob("format_*.keras"))
@@ -296,8 +296,8 @@ def test_every_argument_is_in_the_configuration(kind):
         # It is the reset gate's: True in a GRU, where there is one, and False elsewhere.
         value = VALUES[name] if name != "reset_after" else not default[name]
         config = kind(**{"units": U, name: value}).get_config()
-        to_plain = keras.saving.serialize_keras_object
-        plain = value.to_config() if isinstance(value, Part) else to_plain(value)
+        to_json_value = keras.saving.serialize_keras_object
+        plain = value.to_config() if isinstance(value, Part) else to_json_value(value)
         assert config[name] == plain != default.get(name), name
         again = kind.from_config(json.loads(json.dumps(config)))
         assert again.get_config() == config, name

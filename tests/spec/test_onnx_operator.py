@@ -9,7 +9,7 @@ import keras_gated as kg
 from keras_gated.onnx.tracing.weights import pack, width
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.normal_form import resolve
-from keras_gated.spec.onnx_operator import Lowering, Row, lower
+from keras_gated.spec.onnx_operator import Lowering, OperatorBlock, lower
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
 from tests.helpers import F, U, case
 from tests.reference import WITNESSES
@@ -58,7 +58,7 @@ OUTSIDE = {
 def operator(lowering: Lowering, packed: dict, x, h, c):
     """ONNX's RNN, GRU or LSTM over x (B, T, I): outputs (B, T, U), and the last h and c."""
     w, r = packed["W"][0].astype("float64"), packed["R"][0].astype("float64")
-    k = len(lowering.rows)
+    k = len(lowering.blocks)
     wb, rb = np.split(packed["B"][0].astype("float64"), 2)
     peepholes = np.split(packed.get("P", np.zeros((1, 3 * U)))[0].astype("float64"), 3)
     act = [lambda a, n=n, al=al, be=be: FUNCTIONS[n](a, al, be) for n, al, be in lowering.functions]
@@ -83,7 +83,7 @@ def operator(lowering: Lowering, packed: dict, x, h, c):
     return np.stack(outputs, axis=1), h, c
 
 
-def fed(form, lowering: Lowering, weights: dict, x):
+def computed_outside(form, lowering: Lowering, weights: dict, x):
     """The operator's input and the output gate, by hand from what the lowering says."""
     lags = [np.pad(x, ((0, 0), (lag, 0), (0, 0)))[:, : x.shape[1]] for lag in range(form.window)]
     x = np.concatenate(lags, axis=2)
@@ -96,7 +96,7 @@ def fed(form, lowering: Lowering, weights: dict, x):
         w, block = weights[name], form.blocks[name]
         return OUTSIDE[block.activation](x @ w["kernel"] + w.get("bias", 0))
 
-    parts = [OUTSIDE[phi](x) for phi in lowering.feeds]
+    parts = [OUTSIDE[phi](x) for phi in lowering.input_functions]
     if "candidate" in lowering.outside:
         i = value("input") if "input" in lowering.outside else 1.0
         parts.append(i * value("candidate"))
@@ -109,12 +109,12 @@ def error(name: str, spoil=lambda lowering: lowering) -> float:
     this = case(name)
     form = resolve(kg.preset(name))
     lowering = spoil(lower(form))
-    x, gate, inputs = fed(form, lowering, this.weights, this.x.astype("float64"))
+    x, gate, inputs = computed_outside(form, lowering, this.weights, this.x.astype("float64"))
     packed = pack(lowering, this.weights, inputs, U)
-    assert packed["W"].shape == (1, len(lowering.rows) * U, width(lowering, inputs, U))
+    assert packed["W"].shape == (1, len(lowering.blocks) * U, width(lowering, inputs, U))
     assert x.shape[2] == packed["W"].shape[2]
     h = np.asarray(this.state[0], "float64")
-    c = h if lowering.hidden or len(this.state) == 1 else np.asarray(this.state[1], "float64")
+    c = h if lowering.single_state or len(this.state) == 1 else np.asarray(this.state[1], "float64")
     y, last, memory = operator(lowering, packed, x, h, c)
     y = y * gate
     last = y[:, -1]
@@ -146,17 +146,17 @@ def test_refused_with_the_field(name):
 
 def swapped(a: str, b: str):
     def spoil(lowering: Lowering) -> Lowering:
-        rows = dict(lowering.rows)
+        rows = dict(lowering.blocks)
         rows[a], rows[b] = rows[b], rows[a]
-        return replace(lowering, rows=rows)
+        return replace(lowering, blocks=rows)
 
     return spoil
 
 
 def row(letter: str, **changes):
     def spoil(lowering: Lowering) -> Lowering:
-        changed = replace(lowering.rows[letter], **changes)
-        return replace(lowering, rows={**lowering.rows, letter: changed})
+        changed = replace(lowering.blocks[letter], **changes)
+        return replace(lowering, blocks={**lowering.blocks, letter: changed})
 
     return spoil
 
@@ -218,8 +218,8 @@ def test_forms_that_accelerators_take():
 def test_a_constant_reset_is_in_the_recurrent_kernel():
     spec = hidden(input_gate=COUPLED, reset_gate=0.25)
     lowering = lower(resolve(spec))
-    assert (lowering.operator, lowering.rows["c"].recurrent) == ("GRU", 0.25)
-    assert lowering.rows["r"] == Row(shift=100.0)
+    assert (lowering.operator, lowering.blocks["c"].recurrent) == ("GRU", 0.25)
+    assert lowering.blocks["r"] == OperatorBlock(shift=100.0)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_constant_reset_is_in_the_recurrent_kernel():
         (CellSpec(recurrent_activation="gelu"), "activation of the input gate"),
         (
             CellSpec(input_gate=COUPLED, recurrent_activation="tanh"),
-            "input_gate, the complement of a gate that is not sigmoid",
+            "input_gate: it is the complement of a gate with activation Tanh",
         ),
         (
             CellSpec(input_gate=Gate(peephole=True), output_gate=Tied("input")),
@@ -249,7 +249,7 @@ def test_a_constant_reset_is_in_the_recurrent_kernel():
                 recurrent_activation="tanh",
                 reset_gate=Gate(activation="one_plus_tanh"),
             ),
-            "reset_gate with 'one_plus_tanh'",
+            "reset_gate with activation 'one_plus_tanh'",
         ),
     ],
 )
@@ -275,14 +275,14 @@ def test_reasons(spec, field):
 def test_constants_under_every_gate_activation(activation, gate, bias):
     lowering = lower(resolve(CellSpec(forget_gate=gate, recurrent_activation=activation)))
     assert lowering.operator == "LSTM"
-    assert lowering.rows["f"].shift == pytest.approx(bias)
+    assert lowering.blocks["f"].shift == pytest.approx(bias)
 
 
 def test_constants_alone_choose_their_activation():
     spec = CellSpec(input_gate=1.0, forget_gate=1.25, output_gate=1.0)
     lowering = lower(resolve(spec))
     assert lowering.functions[0] == ("Affine", 1.0, 0.0)
-    assert [lowering.rows[k].shift for k in "iof"] == [1.0, 1.0, 1.25]
+    assert [lowering.blocks[k].shift for k in "iof"] == [1.0, 1.0, 1.25]
 
 
 def test_a_candidate_that_sees_only_the_input_may_have_any_activation():

@@ -202,7 +202,7 @@ def test_set_block_weights_refuses_another_structure(spoil):
     layer = case("mgu").layer()
     before, blocks = layer.get_weights(), draw("mgu", F, U, np.random.default_rng(2))
     spoil(blocks)
-    with pytest.raises(ValueError, match=r"must have the structure and shapes of block_weights"):
+    with pytest.raises(ValueError, match="structure and shapes"):
         layer.set_block_weights(blocks)
     for old, new in zip(before, layer.get_weights(), strict=True):
         assert_close(new, old, "reload", "mgu")
