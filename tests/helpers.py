@@ -81,9 +81,17 @@ def raises(make, text: str, kind=ValueError) -> None:
     `...` stands between parts: "`units`...units=0" asks for the argument and for what was received,
     and leaves the wording to the message.
     """
-    pattern = ".*".join(re.escape(part) for part in text.split("..."))
-    with pytest.raises(kind, match=f"(?s){pattern}"):
+    with pytest.raises(kind, match=_pattern(text)):
         make()
+
+
+def says(message: str, text: str) -> bool:
+    """Whether a message has the parts of `text`, as `raises` reads it."""
+    return re.search(_pattern(text), message) is not None
+
+
+def _pattern(text: str) -> str:
+    return "(?s)" + ".*".join(re.escape(part) for part in text.split("..."))
 
 
 @dataclass

@@ -74,14 +74,14 @@ def test_paths_that_cannot_be(tmp_path):
     file.touch()
     link.symlink_to(tmp_path / "lost" / "model.onnx")
     for path, text in (
-        (tmp_path, "must be of a file.*which is a folder.*'models/model.onnx'"),
-        (os.devnull, "must be of a file.*or a device"),
+        (tmp_path, "which is a folder"),
+        (os.devnull, "device"),
         (
             tmp_path / "no" / "model.onnx",
-            "folder that exists.*Received: path=.*Create '.*no' first",
+            "path=.*Create '.*no'",
         ),
-        (link, "folder that exists.*Create '.*lost' first"),
-        (file / "model.onnx", "folder that exists"),
+        (link, "Create '.*lost'"),
+        (file / "model.onnx", f"path='{file / 'model.onnx'}'"),
     ):
-        with pytest.raises(ValueError, match=f"Argument `path` {text}" if "must" in text else text):
+        with pytest.raises(ValueError, match=f"`path`.*{text}"):
             check_path(path)

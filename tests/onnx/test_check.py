@@ -1,6 +1,7 @@
 """check_onnx: what it compares, and what it says where it cannot."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import keras_gated as kg
 from keras_gated.onnx import session
 from keras_gated.onnx.verify import inputs as samples
 from keras_gated.onnx.verify.differences import on_cpu
+from tests.helpers import raises
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export runs on Keras's TensorFlow backend"
@@ -115,9 +117,8 @@ def test_an_export_that_cannot_be_compared_says_what_keras_refused(path):
     with pytest.raises(kg.ExportError) as caught:
         kg.export_onnx(model, path)
     text = str(caught.value)
-    assert text.startswith("The converted graph could not be compared with the model, so no file")
-    assert "No shape could be compared." in text
-    assert "Note: Keras refuses x (2, 512, 3): " in text and "would be negative" in text
+    assert "could not be compared" in text
+    assert "Keras refuses x (2, 512, 3): " in text and "would be negative" in text
     assert "verify=False" in text and not Path(path).exists()
 
 
@@ -130,9 +131,8 @@ def test_an_output_without_a_finite_number_is_not_compared(path):
     model = keras.Model(x, {"sometimes": sometimes, "never": never})
     kg.export_onnx(model, path, verify=False)
     report = kg.check_onnx(model, path)
-    assert report.problems == (
-        "Output 'never' has no finite number at any shape, so nothing was compared.",
-    )
+    (problem,) = report.problems
+    assert "'never'" in problem and "no finite number" in problem
     assert not report.passed and report.largest_difference < 1e-5
     model = keras.Model(x, sometimes)
     kg.export_onnx(model, path)
@@ -181,11 +181,9 @@ def test_keras_computes_on_the_cpu_too(exported, monkeypatch):
 
 
 def test_a_file_that_is_not_there(exported, tmp_path):
-    text = r"Argument `path` must be of an ONNX file that exists. Received: path='.*no\.onnx'"
-    with pytest.raises(ValueError, match=text):
-        kg.check_onnx(exported[0], tmp_path / "no.onnx")
-    with pytest.raises(ValueError, match="Write it with export_onnx"):
-        kg.check_onnx(exported[0], tmp_path)  # a folder
+    for path in (tmp_path / "no.onnx", tmp_path):  # nothing, and a folder
+        text = f"`path`...path={str(path)!r}...export_onnx"
+        raises(lambda path=path: kg.check_onnx(exported[0], path), text)
 
 
 @pytest.mark.parametrize("content", [b"no such thing", b"", b"\x08\x08" * 40])
@@ -193,10 +191,8 @@ def test_a_file_that_is_no_onnx(exported, path, content):
     Path(path).write_bytes(content)
     report = kg.check_onnx(exported[0], path)
     assert not report.passed and not report.operators and "FAILED" in str(report)
-    assert report.problems[0].startswith(
-        ("The file cannot be read as ONNX", "The file is not valid")
-    )
-    with pytest.raises(kg.ExportError, match="The file "):
+    assert re.search("cannot be read as ONNX|not valid", report.problems[0])
+    with pytest.raises(kg.ExportError, match="cannot be read as ONNX|not valid"):
         kg.check_onnx(exported[0], path, raise_on_failure=True)
 
 
@@ -207,8 +203,7 @@ def test_inputs_of_another_shape(exported, path, shape):
     report = kg.check_onnx(exported[0], path)
     assert not report.passed and not report.outputs
     (problem,) = report.problems
-    assert problem.startswith("Input 'x' of the file has shape ('batch', ")
-    assert problem.endswith("The model's has (None, None, 3).")
+    assert "'x'" in problem and "('batch', " in problem and "(None, None, 3)" in problem
 
 
 # Streams ----------------------------------------------------------------------------------------
@@ -289,7 +284,5 @@ def test_a_copy_of_the_sessions_file_is_all_that_a_stream_needs(exported, tmp_pa
 
 def test_a_session_without_onnxruntime(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(
-        ImportError, match="'onnxruntime'.*Install it with: pip install onnxruntime"
-    ):
+    with pytest.raises(ImportError, match="'onnxruntime'.*pip install onnxruntime"):
         kg.StreamingSession(exported[2])

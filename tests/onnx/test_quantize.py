@@ -90,10 +90,8 @@ def assert_told(report):
         and any(constants.get(name, np.zeros(0)).dtype == np.float32 for name in node.input)
         and any(constants.get(name, np.zeros(0)).ndim > 1 for name in node.input)
     }
-    describe_shapes = {
-        (n.name, n.within, "int8" if n.quantized else "float32") for n in report.nodes
-    }
-    assert describe_shapes == in_file
+    rows = {(n.name, n.within, "int8" if n.quantized else "float32") for n in report.nodes}
+    assert rows == in_file
     assert report.size_after == Path(report.path).stat().st_size
     shown = str(report)
     assert all(node.name in shown and node.reason in shown for node in report.nodes)
@@ -272,14 +270,14 @@ def test_every_kind_of_product(path, tmp_path):
     handmade(source)
     x = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
     report = quantize_onnx(source, path, samples=x)
-    describe_shapes = {node.name: (node.quantized, node.reason) for node in report.nodes}
-    assert {name for name, (quantized, _) in describe_shapes.items() if quantized} == {
+    rows = {node.name: (node.quantized, node.reason) for node in report.nodes}
+    assert {name for name, (quantized, _) in rows.items() if quantized} == {
         "of a node", "transposed", "no bias",
     }  # fmt: skip
     for name in ("left", "input", "two results"):
-        assert "its second factor is computed" in describe_shapes[name][1]
-    assert "has factors" in describe_shapes["factor"][1]
-    assert "not a product of matrices" in describe_shapes["elementwise"][1]
+        assert "its second factor is computed" in rows[name][1]
+    assert "has factors" in rows["factor"][1]
+    assert "not a product of matrices" in rows["elementwise"][1]
     assert "v" not in constants_of(onnx.load(path).graph)
     assert not any(node.op_type == "Constant" for _, node in nodes_of(onnx.load(path).graph))
     assert_close(report)
@@ -289,7 +287,7 @@ def test_a_file_in_which_nothing_can_be_quantised_says_so(path, tmp_path):
     source = str(tmp_path / "model.onnx")
     export_onnx(realistic(gated("gru")), source, verify=False)
     report = quantize_onnx(source, path)
-    assert "note: nothing in the model could be quantised" in str(report)
+    assert "nothing in the model could be quantised" in str(report)
     assert report.outputs[0].largest == 0
 
 
@@ -380,7 +378,7 @@ def infinite(proto, *_):
 
 @pytest.mark.parametrize(
     "broken, words",
-    [(unloadable, "cannot load the int8 file.*NoSuchOperator"), (infinite, "not finite at x")],
+    [(unloadable, "NoSuchOperator"), (infinite, "not finite at x")],
 )
 def test_a_failure_leaves_the_older_file(broken, words, path, tmp_path, monkeypatch):
     source = str(tmp_path / "model.onnx")
@@ -398,22 +396,22 @@ def test_arguments(path, tmp_path):
     export_onnx(realistic(gated()), source, verify=False)
     array = np.zeros((2, 3, U), np.float32)
     for arguments, words in (
-        ({"model": 3}, "`model`.*keras.Model or the path.*int"),
-        ({"model": "no.onnx"}, "`model`.*that exists.*'no.onnx'.*export_onnx first"),
-        ({"path": "/no/such/folder/m.onnx"}, "`path`.*folder that exists.*Create"),
-        ({"path": source}, "`path` must not be the file.*Give another"),
+        ({"model": 3}, "`model`.*keras.Model.*int"),
+        ({"model": "no.onnx"}, "`model`.*'no.onnx'.*export_onnx"),
+        ({"path": "/no/such/folder/m.onnx"}, "`path`.*/no/such/folder"),
+        ({"path": source}, "`path`.*model.onnx"),
         ({"samples": array[0]}, r"`samples`.*x float32 \(any, any, 64\).*\(3, 64\)"),
-        ({"samples": array[..., :5]}, r"`samples`.*or a list of such.*\(2, 3, 5\)"),
-        ({"samples": array[:0]}, r"`samples`.*not empty.*\(0, 3, 64\)"),
-        ({"samples": [array, array[0]]}, r"`samples`.*list with arrays"),
-        ({"samples": []}, "`samples`.*list with arrays of shapes"),
+        ({"samples": array[..., :5]}, r"`samples`.*\(2, 3, 5\)"),
+        ({"samples": array[:0]}, r"`samples`.*\(0, 3, 64\)"),
+        ({"samples": [array, array[0]]}, r"`samples`.*\(2, 3, 64\).*\(3, 64\)"),
+        ({"samples": []}, "`samples`.*list"),
         ({"samples": array.astype(complex)}, "`samples`"),
     ):
         with pytest.raises(ValueError, match=words):
             quantize_onnx(**{"model": source, "path": path, **arguments})
     assert not Path(path).exists()
     handmade(source, opset=10)
-    with pytest.raises(ValueError, match="`model`.*opset 11 or newer.*Received: opset 10"):
+    with pytest.raises(ValueError, match="`model`.*opset 11.*Received: opset 10"):
         quantize_onnx(source, path)
 
 
@@ -422,7 +420,7 @@ def test_samples_that_the_float32_file_refuses(path, tmp_path):
     source = str(tmp_path / "model.onnx")
     model = keras.Model([a, b], gated()(keras.layers.Concatenate()([a, b])))
     export_onnx(model, source, verify=False)
-    with pytest.raises(ValueError, match="`samples`.*float32 model takes.*a .2, 4, 3.*b .2, 5, 3"):
+    with pytest.raises(ValueError, match="`samples`.*a .2, 4, 3.*b .2, 5, 3"):
         quantize_onnx(source, path, samples=[np.zeros((2, 4, 3)), np.zeros((2, 5, 3))])
 
 
@@ -434,17 +432,17 @@ def test_a_file_that_refuses_random_inputs(path, tmp_path):
     ports = [make_tensor_value_info("x", 1, [None, None, 4]), make_tensor_value_info("y", 1, None)]
     graph = make_graph(nodes, "seven rows", ports[:1], ports[1:], [shape, w])
     onnx.save(make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8), source)
-    with pytest.raises(ExportError, match=r"could not be checked.*x \(2, 9, 4\).*`samples`"):
+    with pytest.raises(ExportError, match=r"x \(2, 9, 4\).*`samples`"):
         quantize_onnx(source, path)
     assert not Path(path).exists()
     x = np.random.default_rng(0).standard_normal((1, 7, 4))
     report = quantize_onnx(source, path, samples=x)
     assert_close(report)
-    assert str(report).count("note: the float32 file itself refuses") == 6  # longer ones too
+    assert str(report).count("float32 file itself refuses") == 6  # longer ones too
 
 
 def test_a_model_that_needs_a_longer_sequence(path):
     report = quantize_onnx(realistic(keras.layers.Conv1D(8, 16), gated()), path)
     assert report.operators["DynamicQuantizeLSTM"] == 1
-    assert str(report).count("note: the float32 file itself refuses x (") == 3
+    assert str(report).count("float32 file itself refuses x (") == 3
     assert_close(report)

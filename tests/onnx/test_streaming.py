@@ -207,10 +207,10 @@ def test_what_a_session_takes(five):
 @pytest.mark.parametrize(
     ("call", "given", "words"),
     [
-        ("chunk", np.zeros((3, 4, F)), r"batch of the stream, 2.*Received: batch 3.*reset\(\)"),
-        ("step", np.zeros((1, F)), r"batch of the stream, 2.*Received: batch 1"),
+        ("chunk", np.zeros((3, 4, F)), r"2.*Received: batch 3.*reset\(\)"),
+        ("step", np.zeros((1, F)), "2.*Received: batch 1"),
         ("chunk", np.zeros((2, 0, F)), r"'x' of shape \(batch, time, 3\).*\(2, 0, 3\)"),
-        ("chunk", np.zeros((0, 4, F)), r"no axis of length 0.*\(0, 4, 3\)"),
+        ("chunk", np.zeros((0, 4, F)), r"length 0.*\(0, 4, 3\)"),
         ("step", np.zeros((0, F)), r"'x' of shape \(batch, 3\).*Received: shape \(0, 3\)"),
         ("step", np.zeros((2, 1, F)), r"\(batch, 3\).*Received: shape \(2, 1, 3\).*chunk\(\)"),
         ("chunk", np.zeros((2, F)), r"\(batch, time, 3\).*Received: shape \(2, 3\).*step\(\)"),
@@ -442,21 +442,21 @@ def refused(model, path, words, **arguments):
 
 def test_backward_layers_are_refused(path):
     both = layers.Bidirectional(kg.GatedRNN(U, "gru"), name="both")
-    refused(functional(both), path, r"runs backwards.*no end.*\['both'.*forward layers")
+    refused(functional(both), path, r"backwards.*\['both'")
     back = layers.GRU(U, go_backwards=True, name="back")
-    refused(functional(back), path, r"runs backwards.*\['back'\].*export_onnx")
+    refused(functional(back), path, r"backwards.*\['back'\].*export_onnx")
 
 
 def test_layers_out_of_reach_are_refused(path):
-    words = r"(?s)call its recurrent layers directly.*condition.*Received: layers \['.*Call them"
+    words = r"(?s)directly.*Received: layers \['"
     refused(functional(Either()), path, words)
 
 
 def test_models_without_a_state_are_refused(path):
-    refused(functional(layers.Dense(2)), path, "recurrent layer.*no states.*export_onnx")
+    refused(functional(layers.Dense(2)), path, "no states.*export_onnx")
     x, h = keras.Input((None, F), name="x"), keras.Input((U,), name="h")
     wired = kg.GatedRNN(U, "gru", name="wired")(x, initial_state=[h])
-    refused(keras.Model([x, h], wired), path, r"no states but those.*\['wired'\]")
+    refused(keras.Model([x, h], wired), path, r"states.*\['wired'\]")
 
 
 def test_what_mixes_time_is_refused_and_the_old_file_stays(path):
@@ -464,7 +464,7 @@ def test_what_mixes_time_is_refused_and_the_old_file_stays(path):
         kg.GatedRNN(U, "lstm", return_sequences=True),
         layers.Conv1D(4, 3, padding="causal", name="conv"),
     )
-    words = "(?s)not give in chunks.*1, 3, 2.*'conv' differs at.*Conv1D.*export_onnx"
+    words = "(?s)in chunks.*1, 3, 2.*'conv' differs at.*Conv1D.*export_onnx"
     refused(model, path, words)
     Path(path).write_bytes(b"an older file")
     with pytest.raises(ExportError, match="'conv'"):
@@ -472,7 +472,7 @@ def test_what_mixes_time_is_refused_and_the_old_file_stays(path):
     assert Path(path).read_bytes() == b"an older file"
     pooled = functional(kg.GatedRNN(U, "lstm", return_sequences=True), POOL)
     Path(path).unlink()
-    refused(pooled, path, "(?s)not give in chunks.*'pool' differs at")
+    refused(pooled, path, "(?s)in chunks.*'pool' differs at")
 
 
 POOL = layers.GlobalAveragePooling1D(name="pool")
@@ -492,7 +492,7 @@ def test_an_encoder_decoder_begins_anew_with_every_chunk(path):
 def test_a_graph_that_is_wrong_is_refused_as_such(path, monkeypatch):
     monkeypatch.setattr(streaming_call, "_repeated", lambda _, states, m, last, y: (last, -y))
     model = functional(kg.GatedRNN(U, "lstm", return_sequences=True, name="enc"))
-    refused(model, path, "converted graph does not do.*'enc' differs")
+    refused(model, path, "converted graph.*'enc' differs")
 
 
 def test_states_that_are_swapped_are_refused(path, monkeypatch):
@@ -506,14 +506,14 @@ def test_states_that_are_swapped_are_refused(path, monkeypatch):
 
     monkeypatch.setattr(streaming_call.StreamingCall, "__call__", swapped)
     model = functional(kg.GatedRNN(U, "lstm", return_sequences=True, name="enc"))
-    refused(model, path, "not give in chunks.*'enc' differs")
+    refused(model, path, "in chunks.*'enc' differs")
 
 
 def test_a_failed_export_leaves_the_layers_as_they_were(path):
     x = keras.Input(batch_shape=(B, None, F), name="x")
     layer = kg.GatedRNN(U, "gru", stateful=True, return_sequences=True)
     model = keras.Model(x, layers.Conv1D(2, 3, padding="causal")(layer(x)))
-    refused(model, path, "not give in chunks")
+    refused(model, path, "in chunks")
     assert layer.stateful and "inner_loop" not in vars(layer)
     assert not any(keras.ops.convert_to_numpy(state).any() for state in layer.states)
 
@@ -521,7 +521,7 @@ def test_a_failed_export_leaves_the_layers_as_they_were(path):
 def test_a_file_without_states_is_refused(path):
     model = functional(kg.GatedRNN(U, "lstm"))
     kg.export_onnx(model, path, verify=False)
-    with pytest.raises(ValueError, match=r"stream\.onnx.*lists none.*export_streaming\(model"):
+    with pytest.raises(ValueError, match=r"stream\.onnx.*export_streaming"):
         StreamingSession(path)
 
 
