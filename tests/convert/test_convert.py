@@ -205,9 +205,7 @@ def test_initial_biases_without_an_argument_go_along_as_weights():
     layer = kg.GatedRNN(U, spec, name="memory")
     raises(
         lambda: kg.to_keras(layer),
-        "Argument `layer` must be built where gates start at biases of their own that "
-        "keras.layers.GRU has no argument for. Received: GatedRNN 'memory', not built, with a "
-        "bias_initializer of: forget. Build it first, so that its weights can be copied.",
+        "`layer`...built...GRU...Received: GatedRNN 'memory', not built...forget",
     )
     layer.build(X.shape)
     assert_same([kg.to_keras(layer)], layer)
@@ -359,11 +357,7 @@ def test_torch_modules_in_float64_and_time_first(torch, name):
 
 # What is refused
 
-ONE_OF = (
-    "Argument `layer` must be a recurrent layer of Keras or keras_gated over cells of theirs whose "
-    "activations have no weights, a Bidirectional or TimeDistributed around one, or a Sequential "
-    "or functional model of layers. Received: "
-)
+ONE_OF = "`layer`...Received: "
 
 
 class MyLSTM(LAYERS.LSTM):
@@ -390,74 +384,68 @@ def half_built():
 REFUSED = {
     "number": (
         lambda: kg.from_keras(3),
-        "Argument `layer` must be a layer or a model of Keras. Received: 3.",
+        ONE_OF + "3",
         TypeError,
     ),
     "cell": (
         lambda: kg.from_keras(LAYERS.LSTMCell(U, name="cell")),
-        ONE_OF + "LSTMCell 'cell'. It is not recurrent: use it as it is.",
+        ONE_OF + "LSTMCell 'cell'...not recurrent",
     ),
     "dense": (
         lambda: kg.to_keras(LAYERS.Dense(U, name="dense")),
-        ONE_OF + "Dense 'dense'. It is not recurrent: use it as it is.",
+        ONE_OF + "Dense 'dense'...not recurrent",
     ),
     "subclass": (
         lambda: kg.from_keras(MyLSTM(U, name="mine")),
-        ONE_OF + "MyLSTM 'mine'. A subclass may compute something else: give the layer that it is.",
+        ONE_OF + "MyLSTM 'mine'...subclass",
     ),
     "gated subclass": (
         lambda: kg.to_keras(MyGated(U, name="mine")),
-        ONE_OF
-        + "MyGated 'mine'. A subclass may compute something else: give the layer that it is.",
+        ONE_OF + "MyGated 'mine'...subclass",
     ),
     "another cell": (
         lambda: kg.from_keras(LAYERS.RNN(MyCell(U), name="rnn")),
-        ONE_OF + "RNN 'rnn'. Its cell is MyCell: say it as a keras_gated.CellSpec, if the formula "
-        "can, and set the weights with set_block_weights.",
+        ONE_OF + "RNN 'rnn'...MyCell...CellSpec...set_block_weights",
     ),
     "another cell in a stack": (
         lambda: kg.from_keras(LAYERS.RNN([LAYERS.GRUCell(U), MyCell(U)], name="rnn")),
-        ONE_OF + "RNN 'rnn'. Its cell is MyCell: say",
+        ONE_OF + "RNN 'rnn'...MyCell",
     ),
     "convolution": (
         lambda: kg.from_keras(LAYERS.ConvLSTM1D(U, 3, name="conv")),
-        ONE_OF + "ConvLSTM1D 'conv'. A subclass may",
+        ONE_OF + "ConvLSTM1D 'conv'...subclass",
     ),
     "weighted activation": (
         lambda: kg.from_keras(drawn(LAYERS.GRU(U, activation=weighted(), name="gru"))),
-        ONE_OF + "GRU 'gru'. An activation of it has weights: put that behind the layer.",
+        ONE_OF + "GRU 'gru'...activation...weights",
     ),
     "dropout in a stack": (
         lambda: kg.from_keras(
             LAYERS.RNN([LAYERS.GRUCell(U, dropout=0.5, name="cell")], name="rnn")
         ),
-        ONE_OF + "RNN 'rnn'. GRUCell 'cell' has dropout=0.5, which a "
-        "GatedCell has in a GatedRNN alone: make a layer of each cell.",
+        ONE_OF + "RNN 'rnn'...GRUCell 'cell'...dropout=0.5...GatedRNN",
     ),
     "subclassed model": (
         lambda: kg.from_keras(MyModel(name="mine")),
-        ONE_OF + "MyModel 'mine'. How a subclassed model calls its layers stands in its code, "
-        "which cannot be rewritten: convert the layers where it makes them.",
+        ONE_OF + "MyModel 'mine'...subclass",
     ),
     "model half built": (
         lambda: kg.from_keras(half_built()),
-        "Argument `layer` must be a model that is built, since some of its layers have weights. "
-        "Received: Sequential 'model', not built. Call it on data first.",
+        ONE_OF + "Sequential 'model', not built",
     ),
     "no forget gate": (
         lambda: kg.to_keras(kg.GatedLSTM(U, forget_gate=False, name="nfg")),
-        "Argument `layer` must be a cell that keras.layers.LSTM is, to become one. Received: "
-        "GatedLSTM 'nfg', which has `cₜ = cₜ₋₁ + iₜ ⊙ c\u0303ₜ` and lacks `forget kernel`, "
-        "`forget recurrent_kernel`, `forget bias`, `fₜ = σ(W_f xₜ + U_f hₜ₋₁ + b_f)`, "
-        "`cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ c\u0303ₜ`. Keep it, or give it that layer's gates.",
+        "`layer`...keras.layers.LSTM...GatedLSTM 'nfg'...`cₜ = cₜ₋₁ + iₜ ⊙ c\u0303ₜ`...lacks "
+        "`forget kernel`, `forget recurrent_kernel`, `forget bias`, `fₜ = σ(W_f xₜ + U_f hₜ₋₁ + b_f)`, "
+        "`cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ c\u0303ₜ`",
     ),
     "peephole": (
         lambda: kg.to_keras(kg.GatedLSTM(U, peephole=True)),
-        "which has `input peephole`, `forget peephole`, `output peephole`, ",
+        "`input peephole`, `forget peephole`, `output peephole`, ",
     ),
     "other output": (
         lambda: kg.to_keras(kg.GatedLSTM(U, output_activation="relu")),
-        "which has `hₜ = oₜ ⊙ relu(cₜ)` and lacks `hₜ = oₜ ⊙ tanh(cₜ)`. Keep",
+        "`hₜ = oₜ ⊙ relu(cₜ)`...lacks `hₜ = oₜ ⊙ tanh(cₜ)`",
     ),
     "no second bias": (
         lambda: kg.to_keras(
@@ -474,11 +462,11 @@ REFUSED = {
     "writes": (lambda: kg.to_keras(kg.GatedRNN(U, "gru_chung")), "lacks `forget kernel`"),
     "leaky": (
         lambda: kg.to_keras(kg.GatedRNN(U, kg.CellSpec(memory="hidden", forget_gate=0.9))),
-        "must be a cell that keras.layers.GRU is",
+        "`layer`...keras.layers.GRU...GatedRNN",
     ),
     "in a stack": (
         lambda: kg.to_keras(LAYERS.RNN([kg.GatedCell(U), kg.GatedCell(U, "nog", name="cell")])),
-        "must be a cell that keras.layers.LSTM is, to become one. Received: GatedCell 'cell', ",
+        "`layer`...keras.layers.LSTM...GatedCell 'cell'",
     ),
 }
 
@@ -495,26 +483,18 @@ def test_what_has_no_counterpart_is_refused(name):
 
 
 def test_torch_modules_that_are_none_or_of_another_kind_are_refused(torch, monkeypatch):
-    must = (
-        "Argument `module` must be a torch.nn.RNN, torch.nn.LSTM or torch.nn.GRU, and no subclass, "
-        "which may compute something else. Received: "
-    )
+    must = "`module`...torch.nn.RNN, torch.nn.LSTM or torch.nn.GRU...Received: "
 
     class Mine(torch.nn.GRU):
         pass
 
     for wrong in (Mine(F, U), torch.nn.LSTMCell(F, U), torch.nn.Linear(F, U), kg.GatedLSTM(U), 3):
-        inside = " Give the module inside yours that is one."
-        raises(
-            lambda wrong=wrong: kg.from_torch(wrong),
-            f"{must}{type(wrong).__name__}.{inside}",
-            TypeError,
-        )
+        text = f"{must}{type(wrong).__name__}...module inside"
+        raises(lambda wrong=wrong: kg.from_torch(wrong), text, TypeError)
     monkeypatch.delitem(sys.modules, "torch")
-    raises(lambda: kg.from_torch(3), f"{must}int.", TypeError)
+    raises(lambda: kg.from_torch(3), f"{must}int", TypeError)
 
 
 def test_an_option_that_keras_lacks_is_not_lost():
-    words = "no option that Keras's layers lack.*GatedLSTM 'noisy' with zoneout=0.1, state_clip=2.0"
-    with pytest.raises(ValueError, match=words):
-        kg.to_keras(kg.GatedLSTM(4, zoneout=0.1, state_clip=2.0, name="noisy"))
+    layer = kg.GatedLSTM(4, zoneout=0.1, state_clip=2.0, name="noisy")
+    raises(lambda: kg.to_keras(layer), "GatedLSTM 'noisy'...zoneout=0.1, state_clip=2.0")
