@@ -13,6 +13,7 @@ import keras_gated_cli
 from keras_gated.cli import cells as commands
 from keras_gated.cli.main import main
 from tests import ROOT
+from tests.helpers import says
 
 PROGRAM = ROOT / "keras_gated_cli.py"
 
@@ -28,7 +29,7 @@ def test_every_preset_is_listed_with_its_counts(capsys):
     assert [cell["name"] for cell in found] == list(kg.presets)
     uncounted = [cell["name"] for cell in found if cell["parameters"] is None]
     for name in uncounted:  # they see each input one to one
-        with pytest.raises(ValueError, match="must equal the number of input features"):
+        with pytest.raises(ValueError, match="`units`.*units=3, input features=5"):
             kg.count_parameters(name, input_dim=5, units=3)
     for cell in found:
         if cell["name"] not in uncounted:
@@ -83,15 +84,15 @@ def test_diff_and_budget(capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["show", "mgru"], "Received: spec='mgru'. Did you mean"),
-        (["diff", "lstm", "lstn"], "Received: spec='lstn'. Did you mean 'lstm'"),
-        (["budget", "gru", "--parameters", "5", "--inputs", "88"], "parameters"),
+        (["show", "mgru"], "spec='mgru'...Did you mean"),
+        (["diff", "lstm", "lstn"], "spec='lstn'...'lstm'"),
+        (["budget", "gru", "--parameters", "5", "--inputs", "88"], "`parameters`...parameters=5"),
     ],
 )
 def test_errors_are_one_line_and_status_1(arguments, text, capsys):
     assert main(arguments) == 1
     printed = capsys.readouterr()
-    assert printed.out == "" and text in printed.err and printed.err.count("\n") == 1
+    assert printed.out == "" and says(printed.err, text) and printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -152,8 +153,7 @@ def test_the_program_tells_of_cells_on_any_backend(package):
 def test_without_any_backend_the_program_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(keras_gated_cli, "BACKENDS", {"no_such_package": "numpy"})
     assert keras_gated_cli.main() == 1
-    wanted = "one of the packages no_such_package, and none is installed. Install one, for example"
-    assert wanted in capsys.readouterr().err
+    assert says(capsys.readouterr().err, "no_such_package...none...pip install")
 
 
 def test_what_works_on_models_runs_on_tensorflow():
@@ -168,4 +168,4 @@ def test_a_layer_on_a_backend_that_trains_nothing_is_an_error():
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
     assert ran.returncode == 1
-    assert "run on Keras's backends tensorflow, jax, torch. Received: 'numpy'" in ran.stderr
+    assert says(ran.stderr, "tensorflow, jax...torch...Received: 'numpy'")

@@ -17,6 +17,7 @@ from keras_gated.cli.main import main
 from keras_gated.onnx import export as onnx_file
 from keras_gated.onnx.report import as_json
 from keras_gated.onnx.verify.differences import OutputParity
+from tests.helpers import says
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the program runs on the TensorFlow backend"
@@ -196,10 +197,7 @@ def test_inputs_that_the_file_does_not_tell(by_key, folder, capsys):
     model({"x": x, "start": start} if by_key else [x, start])
     model.save("model.keras")
     assert main(["export", "model.keras", "out.onnx"]) == 1
-    assert (
-        "On the command line: --input None,None,88:float32, once for each"
-        in capsys.readouterr().err
-    )
+    assert "--input None,None,88:float32" in capsys.readouterr().err
     inputs = ["--input", "x=None,None,3", "--input", "start=None, 5:float32"]
     if not by_key:
         inputs = ["--input", "None,None,3:float32:x", "--input", "None,5:float32:start"]
@@ -211,15 +209,14 @@ def test_inputs_that_the_file_does_not_tell(by_key, folder, capsys):
     capsys.readouterr()
     assert main(["check", "model.keras", "out.onnx", "--input", "a=2", "--input", "3"]) == 1
     err = capsys.readouterr().err
-    assert "Argument `--input` must have a KEY= of its own each time, or none at all." in err
-    assert "Received: keys ['a', None]." in err
+    assert says(err, "`--input`...KEY=...Received: keys ['a', None]")
 
 
 def test_a_file_that_holds_code(folder, capsys):
     saved(keras.layers.Lambda(lambda x: 2.0 * x))
     assert main(["export", "model.keras", "out.onnx"]) == 1
     paragraph = capsys.readouterr().err.splitlines()[-1]
-    assert "The file 'model.keras' holds Python code (a Lambda layer" in paragraph
+    assert says(paragraph, "'model.keras'...Python code...Lambda")
     model = keras.saving.load_model("model.keras", safe_mode=False)  # as the paragraph says
     assert "keras.saving.load_model('model.keras', safe_mode=False)" in paragraph
     kg.export_onnx(model, "out.onnx")
@@ -237,17 +234,17 @@ def test_errors_are_one_paragraph(folder, capsys):
     saved(noisy("my_lost_layers"))
     forget("my_lost_layers")
     for arguments, text in {
-        ("lost.keras",): "There is no file 'lost.keras'.",
-        ("model.keras",): "Keras cannot load the model: ",
-        ("model.keras", "--module", "nowhere"): "The module 'nowhere', which defines custom",
-        ("model.keras", "--module", "my_lost_layers", "--opset", "99"): "Argument `opset` must be",
+        ("lost.keras",): "'lost.keras'",
+        ("model.keras",): "Keras cannot load the model",
+        ("model.keras", "--module", "nowhere"): "'nowhere'...cannot be imported",
+        ("model.keras", "--module", "my_lost_layers", "--opset", "99"): "`opset`...opset=99",
     }.items():
         capsys.readouterr()
         assert main(["export", arguments[0], "out.onnx", *arguments[1:], "--json"]) == 1
         out, err = capsys.readouterr()
         paragraph = err.splitlines()[-1]
-        assert paragraph.startswith(f"keras-gated: error: {text}") and "Traceback" not in err
-        assert json.loads(out)["error"].startswith(text)
+        assert paragraph.startswith("keras-gated: error: ") and "Traceback" not in err
+        assert says(paragraph, text) and says(json.loads(out)["error"], text)
     assert Path("out.onnx").read_bytes() == b"an older file"
 
 
@@ -257,12 +254,12 @@ def test_errors_are_one_paragraph(folder, capsys):
         ("", "required: COMMAND"),
         ("export model.keras", "required: OUT.onnx"),
         ("export m o --streaming --static", "not allowed with argument"),
-        ("export m o --lowering fast", "must be one of auto, native, scan, loop, or LAYER=KIND"),
+        ("export m o --lowering fast", "auto, native, scan, loop"),
         ("export m o --lowering gru=fast", "Received: gru=fast"),
         ("check m o --tolerance small", "invalid float value"),
-        ("check m o --input 2,x", "must be [KEY=]SHAPE[:DTYPE[:NAME]], sizes > 0 or None"),
+        ("check m o --input 2,x", "[KEY=]SHAPE[:DTYPE[:NAME]]"),
         ("check m o --input None,0:float32", "Received: None,0:float32"),
-        ("export m o --input None,3:floating", "a dtype that Keras knows, e.g. None,None,88"),
+        ("export m o --input None,3:floating", "dtype"),
         ("export m o --input a=b=3", "Received: a=b=3"),
     ],
 )
