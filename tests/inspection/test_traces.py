@@ -187,7 +187,7 @@ def test_mixed_precision_is_traced_as_it_runs():
 
 def test_a_model_without_gated_layers_is_refused():
     stock = keras.Sequential([keras.Input((T, F)), keras.layers.LSTM(3)])
-    raises(lambda: kg.trace_gates(stock, X), "must have a layer GatedRNN, GatedLSTM or GatedGRU")
+    raises(lambda: kg.trace_gates(stock, X), "GatedRNN, GatedLSTM or GatedGRU")
 
 
 # What is made of it -------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_the_monitor_logs_what_the_trace_says(tmp_path):
     assert history["deep/forget_closed"][-1] == pytest.approx((forget < 0.2).mean())
     assert history["deep/half_life"][0] != history["deep/half_life"][1]
     assert "deep/forget_open" in (tmp_path / "log.csv").read_text().splitlines()[0]
-    raises(lambda: kg.GateMonitor(X, margin=0.5), "must be above 0 and below 0.5")
+    raises(lambda: kg.GateMonitor(X, margin=0.5), "`margin`...margin=0.5")
 
 
 def test_figures(tmp_path):
@@ -229,13 +229,13 @@ def test_figures(tmp_path):
     (axes,) = kg.plot_memory(trace).axes
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
     close(lines["deep"], np.sort(kg.half_life(trace["deep"]["forget"])), 1e-9)
-    raises(lambda: kg.plot_gates(trace, "shallow"), "`layer` must be one of 'forward_ends'")
-    raises(lambda: kg.plot_gates(trace, row=3), "must be one of the 3 sequences")
+    raises(lambda: kg.plot_gates(trace, "shallow"), "`layer`...'forward_ends'...layer='shallow'")
+    raises(lambda: kg.plot_gates(trace, row=3), "`row`...3...row=3")
     plain = kg.trace_gates(kg.GatedLSTM(2, forget_gate=False), X)
-    raises(lambda: kg.plot_memory(plain), "a layer with a forget gate that is not constant")
+    raises(lambda: kg.plot_memory(plain), "forget gate")
 
 
 def test_a_missing_matplotlib_is_named(monkeypatch):
     trace = kg.trace_gates(kg.GatedGRU(2), X)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    raises(lambda: kg.plot_gates(trace), 'pip install "keras-gated[plot]".', ImportError)
+    raises(lambda: kg.plot_gates(trace), "pip install...[plot]", ImportError)
