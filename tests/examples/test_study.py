@@ -95,7 +95,7 @@ def test_excerpts_are_learned_from_and_whole_pieces_scored():
 
 def test_excerpts_need_a_target_for_every_time_step():
     task = study.tasks.load("digits", small=8)
-    with pytest.raises(ValueError, match="'digits', which has one target for a whole sequence"):
+    with pytest.raises(ValueError, match="'digits'"):
         training.learned_from(task, replace(RUN, task="digits", excerpt=7))
 
 
@@ -187,7 +187,7 @@ def test_what_is_done_is_not_done_again_and_what_fails_costs_no_other(tmp_path, 
 
     monkeypatch.setattr(engines, "train", train)
     runs = [replace(RUN, seed=seed) for seed in range(3)]
-    with pytest.raises(SystemExit, match="1 of 3 runs failed; the same command runs them again"):
+    with pytest.raises(SystemExit, match="1 of 3 runs failed"):
         carry_out.carry_out(runs, results.Results(tmp_path / "r.jsonl"), options())
     carry_out.carry_out(runs, results.Results(tmp_path / "r.jsonl"), options())
     assert tried == [0, 1, 2, 1]
@@ -369,14 +369,14 @@ def test_music_is_read_from_both_kinds_of_file(tmp_path):
 
 def test_a_file_that_could_run_something_is_refused(tmp_path):
     (tmp_path / "Nottingham.pickle").write_bytes(pickle.dumps({"train": print}))
-    with pytest.raises(pickle.UnpicklingError, match="lists, tuples and numbers. Received: builti"):
+    with pytest.raises(pickle.UnpicklingError, match="Received: builti"):
         music.read_rolls("nottingham", tmp_path)
 
 
 def test_what_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="must hold one of .'MuseData.mat', 'MuseData.pic"):
+    with pytest.raises(FileNotFoundError, match="'MuseData.mat', 'MuseData.pic"):
         music.read_rolls("muse", tmp_path)
-    with pytest.raises(ValueError, match="A task must be one of .'adding_100', .* 'jazz'"):
+    with pytest.raises(ValueError, match="'adding_100'.* 'jazz'"):
         study.tasks.load("jazz")
 
 

@@ -169,15 +169,15 @@ def test_errors_of_speech_say_what_to_do(tmp_path):
         speech.read_wav(tmp_path / "text.wav")
     (tmp_path / "bare").mkdir()
     for folder in (None, tmp_path / "bare"):
-        with pytest.raises(FileNotFoundError, match="must hold WAV files.*--data.*apt-get"):
+        with pytest.raises(FileNotFoundError, match="WAV files.*--data.*apt-get"):
             speech.speech("speech_a", folder)
 
 
 def test_a_part_without_sequences_is_refused(ramps, tmp_path):
-    with pytest.raises(ValueError, match=r"length=1001 and 20 files .*leave \[0, 0, 0\] sequences"):
+    with pytest.raises(ValueError, match=r"length=1001 and 20 files .*\[0, 0, 0\]"):
         speech.speech("ramps", ramps, length=1_001)
     write_wav(tmp_path / "only.wav", np.arange(1_000))
-    with pytest.raises(ValueError, match=r"1 files .*leave \[0, 0, 2\] .*Take more files"):
+    with pytest.raises(ValueError, match=r"1 files .*\[0, 0, 2\]"):
         speech.speech("only", tmp_path, LENGTH)
 
 
