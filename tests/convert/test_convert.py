@@ -436,7 +436,8 @@ REFUSED = {
     "no forget gate": (
         lambda: kg.to_keras(kg.GatedLSTM(U, forget_gate=False, name="nfg")),
         "`layer`...keras.layers.LSTM...GatedLSTM 'nfg'...`cₜ = cₜ₋₁ + iₜ ⊙ c\u0303ₜ`...lacks "
-        "`forget kernel`, `forget recurrent_kernel`, `forget bias`, `fₜ = σ(W_f xₜ + U_f hₜ₋₁ + b_f)`, "
+        "`forget kernel`, `forget recurrent_kernel`, `forget bias`, "
+        "`fₜ = σ(W_f xₜ + U_f hₜ₋₁ + b_f)`, "
         "`cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ c\u0303ₜ`",
     ),
     "peephole": (
