@@ -16,11 +16,9 @@ from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import lower
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
-from tests.onnx.test_export import error_bound, randomized, run
+from tests.onnx.helpers import error_bound, on_tensorflow, randomized, run
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="the export runs on Keras's TensorFlow backend"
-)
+pytestmark = on_tensorflow
 EACH, F, MOST_UNITS = 2, 3, 8
 SEEDS = -(-int(os.environ.get("KERAS_GATED_RANDOM", 2)) // EACH)
 STEPWISE = {"zoneout", "state_clip", "layer_norm", "projection_units"}  # not always native

@@ -232,10 +232,10 @@ def in_process(monkeypatch):
     """The request is answered in this process."""
 
     def asked(folder):
-        elsewhere.answer(folder)
+        elsewhere.answer_request(folder)
         return json.loads((folder / "answer.json").read_text())
 
-    monkeypatch.setattr(elsewhere, "_asked", asked)
+    monkeypatch.setattr(elsewhere, "_run_request", asked)
 
 
 def exported(model, path, signature=None, modules=(), **arguments):
@@ -273,7 +273,7 @@ def test_the_report_returns_whole(in_process, tmp_path):
 def test_what_a_model_is_made_of_is_found(in_process, tmp_path):
     twice = keras.layers.Lambda(lambda x: 2.0 * x)
     model = randomize(small(Unregistered(0.5), Shift(), twice))
-    names = elsewhere._saved(model, tmp_path / "model.keras")
+    names = elsewhere._save_model(model, tmp_path / "model.keras")
     assert names == [(__name__, "Shift"), (__name__, "Unregistered")]
     exported(model, tmp_path / "model.onnx")
     assert kg.check_onnx(model, tmp_path / "model.onnx").passed
@@ -282,7 +282,7 @@ def test_what_a_model_is_made_of_is_found(in_process, tmp_path):
 @on_tensorflow
 def test_functions_are_found_by_their_registered_name(tmp_path):
     model = small(keras.layers.Dense(3, activation=half))
-    assert elsewhere._saved(model, tmp_path / "model.keras") == [(__name__, "half")]
+    assert elsewhere._save_model(model, tmp_path / "model.keras") == [(__name__, "half")]
 
 
 @on_tensorflow

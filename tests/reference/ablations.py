@@ -128,6 +128,7 @@ GATED = PEEP | {"gate_recurrent_kernel": "gates"}
     forget=GATED,
     candidate=FULL,
     output=GATED,
+    no_operator="gate_recurrence",
 )
 def fgr(w, x, state):
     """Greff et al. 2017, Full Gate Recurrence: each gate also sees the last step's i, f, o."""
@@ -213,7 +214,13 @@ def mut2(w, x, state):
     return (tanh(full(w["candidate"], x, r * h)) * z + h * (1 - z),)
 
 
-@witness(lambda m, n: 3 * G(m, n), input=FULL, reset=FULL, candidate=FULL)
+@witness(
+    lambda m, n: 3 * G(m, n),
+    input=FULL,
+    reset=FULL,
+    candidate=FULL,
+    no_operator="recurrent_input_activation",
+)
 def mut3(w, x, state):
     """Jozefowicz et al. 2015, MUT3: z writes and sees tanh(h_{t-1})."""
     (h,) = state

@@ -1,7 +1,7 @@
 """The register of witnesses, and their use: draw weights, run over time, differentiate."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -21,7 +21,19 @@ FULL = W | U | B
 
 @dataclass(frozen=True)
 class Witness:
-    """One cell: its step, its closed parameter formula, the weights and states that it reads."""
+    """One cell.
+
+    Attributes:
+        step: one time step.
+        parameters: how many weights the cell has, from the numbers of inputs and units.
+        weights: the weights that the step reads, and their kinds.
+        states: how many.
+        window: how many of the last inputs the step sees.
+        square: whether there must be as many inputs as units.
+        settings: values of the preset's arguments, other than its defaults, to test it at too.
+        no_operator: the setting of the specification that no operator of ONNX has, if one is so.
+        operator: the operator of ONNX, where it is another than the states and blocks say.
+    """
 
     step: Callable[..., State]
     parameters: Callable[..., int]
@@ -29,16 +41,37 @@ class Witness:
     states: int = 1
     window: int = 1
     square: bool = False
+    settings: tuple[dict, ...] = ()
+    no_operator: str | None = None
+    operator: str | None = None
+
+    @property
+    def native(self) -> str | None:
+        """The operator of ONNX that computes the cell; None if there is none.
+
+        Two states are an LSTM's h and c. One state and a gate are a GRU's.
+        """
+        if self.no_operator:
+            return None
+        by_parts = "GRU" if self.weights.keys() - {"candidate"} else "RNN"
+        return self.operator or ("LSTM" if self.states > 1 else by_parts)
 
 
-def witness(parameters, *, name=None, states=1, window=1, square=False, **weights):
-    """Register the decorated step under `name` (default: the function's); blocks are keywords."""
+OPTIONAL = {f.name for f in fields(Witness)} - {"step", "parameters", "weights"}
+
+
+def witness(parameters, *, name=None, **given):
+    """Register the decorated step under `name` (default: the function's).
+
+    Other arguments are attributes of `Witness`, or blocks with their weights.
+    """
+    about = {key: given.pop(key) for key in OPTIONAL & given.keys()}
 
     def register(step):
         key = name or step.__name__
         if key in WITNESSES:
             raise ValueError(f"There are two witnesses of {key!r}: rename one.")
-        WITNESSES[key] = Witness(step, parameters, weights, states, window, square)
+        WITNESSES[key] = Witness(step, parameters, given, **about)
         return step
 
     return register

@@ -28,7 +28,14 @@ def t_rnn(w, x, state):
     return (f * h + (1 - f) * z,)
 
 
-@witness(lambda m, n: 3 * (2 * n * m + n), window=2, input=W | B, forget=W | B, candidate=W | B)
+@witness(
+    lambda m, n: 3 * (2 * n * m + n),
+    window=2,
+    input=W | B,
+    forget=W | B,
+    candidate=W | B,
+    operator="LSTM",
+)
 def t_gru(w, x, state):
     """Balduzzi & Ghifary 2016, T-GRU: linear z scales tanh o, each from x_t and x_{t-1}."""
     (h,) = state
@@ -56,7 +63,13 @@ def t_lstm(w, x, state):
     return c * o, c
 
 
-@witness(lambda m, n, window=2: 2 * (window * n * m + n), window=2, forget=W | B, candidate=W | B)
+@witness(
+    lambda m, n, window=2: 2 * (window * n * m + n),
+    window=2,
+    forget=W | B,
+    candidate=W | B,
+    settings=({"window": 3},),
+)
 def qrnn_f(w, x, state, window=2):
     """Bradbury et al. 2017, QRNN with f-pooling: f keeps; biases."""
     (h,) = state
@@ -72,6 +85,7 @@ def qrnn_f(w, x, state, window=2):
     forget=W | B,
     candidate=W | B,
     output=W | B,
+    settings=({"window": 3},),
 )
 def qrnn_fo(w, x, state, window=2):
     """Bradbury et al. 2017, QRNN with fo-pooling: h = o * c, no tanh on c; biases."""
@@ -91,6 +105,7 @@ def qrnn_fo(w, x, state, window=2):
     forget=W | B,
     candidate=W | B,
     output=W | B,
+    settings=({"window": 3},),
 )
 def qrnn_ifo(w, x, state, window=2):
     """Bradbury et al. 2017, QRNN with ifo-pooling: h = o * c, no tanh on c; biases."""

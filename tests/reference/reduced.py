@@ -144,7 +144,13 @@ def slim_lstm5(w, x, state):
     return remembered(tanh(full(w["candidate"], x, h)), c, *gates)
 
 
-@witness(lambda m, n: n * m + n * n + 2 * n, states=2, input=D, candidate=FULL)
+@witness(
+    lambda m, n: n * m + n * n + 2 * n,
+    states=2,
+    input=D,
+    candidate=FULL,
+    settings=({"forget": 0.3},),
+)
 def slim_lstm4a(w, x, state, forget=0.96):
     """Akandeh & Salem 2017, LSTM4a: i = sigma(u * h), f constant, o = 1."""
     h, c = state
@@ -152,7 +158,13 @@ def slim_lstm4a(w, x, state, forget=0.96):
     return remembered(tanh(full(w["candidate"], x, h)), c, i, forget, 1.0)
 
 
-@witness(lambda m, n: n * m + n * n + 3 * n, states=2, input=D | B, candidate=FULL)
+@witness(
+    lambda m, n: n * m + n * n + 3 * n,
+    states=2,
+    input=D | B,
+    candidate=FULL,
+    settings=({"forget": 0.3},),
+)
 def slim_lstm5a(w, x, state, forget=0.96):
     """Akandeh & Salem 2017, LSTM5a: i = sigma(u * h + b), f constant, o = 1."""
     h, c = state
@@ -160,7 +172,7 @@ def slim_lstm5a(w, x, state, forget=0.96):
     return remembered(tanh(full(w["candidate"], x, h)), c, i, forget, 1.0)
 
 
-@witness(lambda m, n: n * m + n * n + n, states=2, candidate=FULL)
+@witness(lambda m, n: n * m + n * n + n, states=2, candidate=FULL, settings=({"forget": 0.3},))
 def slim_lstm6(w, x, state, forget=0.59):
     """Akandeh & Salem 2017, LSTM6: three constant gates, i = 1, o = 1 and f given."""
     h, c = state
@@ -190,7 +202,7 @@ def slim_lstm11(w, x, state):
     return remembered(tanh(thin(w["candidate"], x, h)), c, *gates)
 
 
-@witness(lambda m, n: n * m + 2 * n, states=2, candidate=W | D | B)
+@witness(lambda m, n: n * m + 2 * n, states=2, candidate=W | D | B, settings=({"forget": 0.3},))
 def slim_lstm_c6(w, x, state, forget=0.59):
     """Akandeh & Salem 2019, LSTM_C6: LSTM6's constant gates, candidate W x + u * h + b."""
     h, c = state

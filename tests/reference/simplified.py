@@ -5,7 +5,13 @@ from numpy import maximum, tanh
 from .base import FULL, B, D, G, U, W, feed, full, sigmoid, witness
 
 
-@witness(lambda m, n: 2 * G(m, n), forget=FULL, candidate=FULL)
+@witness(
+    lambda m, n: 2 * G(m, n),
+    forget=FULL,
+    candidate=FULL,
+    operator="LSTM",
+    settings=({"beta": 0.0}, {"beta": 2.5}),
+)
 def janet(w, x, state, beta=1.0):
     """van der Westhuizen & Lasenby 2018, JANET: forget gate only; writes 1 - sigma(s - beta)."""
     (h,) = state
@@ -50,7 +56,13 @@ def ran_linear(w, x, state):
     return c, c
 
 
-@witness(lambda m, n: 2 * G(m, n) + n * m, input=FULL, forget=FULL, candidate=W)
+@witness(
+    lambda m, n: 2 * G(m, n) + n * m,
+    input=FULL,
+    forget=FULL,
+    candidate=W,
+    no_operator="carry_activation",
+)
 def cfn(w, x, state):
     """Laurent & von Brecht 2016, CFN: theta carries tanh(h_{t-1}), eta writes tanh(W x)."""
     (h,) = state
@@ -157,7 +169,12 @@ def nbrc(w, x, state):
     return (c * h + (1 - c) * tanh(feed(w["candidate"], x) + a * h),)
 
 
-@witness(lambda m, n: 2 * n * m + n * n + 2 * n, input=FULL, candidate=W | B)
+@witness(
+    lambda m, n: 2 * n * m + n * n + 2 * n,
+    input=FULL,
+    candidate=W | B,
+    no_operator="memory_activation",
+)
 def star(w, x, state):
     """Turkoglu et al. 2021, STAR: k writes; tanh around the whole new state."""
     (h,) = state
@@ -166,7 +183,7 @@ def star(w, x, state):
     return (tanh((1 - k) * h + k * z),)
 
 
-@witness(G, candidate=FULL)
+@witness(G, candidate=FULL, operator="GRU", settings=({"alpha": 0.2},))
 def leaky_rnn(w, x, state, alpha=0.7):
     """Leaky-integrator network: alpha keeps, a constant; the control without gates."""
     (h,) = state
