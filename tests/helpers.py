@@ -19,6 +19,10 @@ QUICK = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
 # Elsewhere keras.ops gives float32 back for float64 (keras.ops.tanh, to name one).
 FINEST = "float64" if BACKEND == "tensorflow" else "float32"
 
+SHORT = 6  # time steps, where a loop runs eagerly
+HOLES = np.ones((B, SHORT), bool)  # which of them are valid:
+HOLES[0, 2:4] = HOLES[1, :2] = HOLES[2, 4:] = False  # holes, left, right; the last row is whole
+
 # Of each kind of part one cell that has it (test_presets sees to that): what a test of how cells
 # run goes through. `-m long` goes through the others too.
 TYPICAL = """
@@ -63,6 +67,16 @@ def assert_close(actual, expected, kind: str, name: str) -> None:
         f"{name}: differs by {worst:.3e}, more than {TOLERANCE[kind]:.0e} ({kind}), first at "
         f"{np.argwhere(~(error <= TOLERANCE[kind]))[0].tolist()}"
     )
+
+
+def compare(ours, theirs, name: str) -> None:
+    """Raises where what `run_and_differentiate` or `gradients` returned differs."""
+    flat = [
+        [t for part in parts for t in (part if isinstance(part, list) else [part])]
+        for parts in (ours, theirs)
+    ]
+    for index, (a, b) in enumerate(zip(*flat, strict=True)):
+        assert_close(a, b, f"keras {FINEST}", f"{name}: tensor {index}")
 
 
 def apart(one, other) -> float:

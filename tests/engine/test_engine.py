@@ -15,23 +15,22 @@ from keras_gated.engine.run import run_by, runs_fused
 from tests.helpers import (
     BACKEND,
     FINEST,
+    HOLES,
+    SHORT,
     B,
     U,
     assert_close,
     case,
+    compare,
     every_preset,
     gradients,
     run_and_differentiate,
 )
 
-T = 6  # the loops run eagerly
-MASK = np.ones((B, T), bool)
-MASK[0, 2:4] = MASK[1, :2] = MASK[2, 4:] = False  # holes, left, right; the last row is whole
-
 
 def both(name: str, **arguments):
     """The same preset in the engine and in Keras's loop."""
-    this = case(name, FINEST).until(T)
+    this = case(name, FINEST).until(SHORT)
     engine, other = (this.layer(unroll=unroll, **arguments) for unroll in (False, BACKEND != "jax"))
     assert runs_fused(engine) == (name != "fgr")
     if BACKEND == "jax":
@@ -68,18 +67,9 @@ class Summed(keras.layers.Layer):
 def test_gradient_under_masks_equals_that_of_keras_loop(name):
     this, layers = both(name, return_state=True)
     scales = np.random.default_rng(1).normal(size=(5, B, U))
-    call = {"states": this.initial_state, "mask": MASK}
+    call = {"states": this.initial_state, "mask": HOLES}
     models = [Summed(layer, scales) for layer in layers]
     compare(*(run_and_differentiate(m, this.x, this.upstream, **call) for m in models), name)
-
-
-def compare(ours, theirs, name: str) -> None:
-    flat = [
-        [t for part in parts for t in (part if isinstance(part, list) else [part])]
-        for parts in (ours, theirs)
-    ]
-    for index, (a, b) in enumerate(zip(*flat, strict=True)):
-        assert_close(a, b, f"keras {FINEST}", f"{name}: tensor {index}")
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="it is JAX's loop that takes several steps")
@@ -135,9 +125,9 @@ def test_any_activation_has_keras_gradient(ours, theirs, activation):
     arguments = {"activation": activation, "recurrent_activation": activation, "dtype": FINEST}
     layers = [make(U, **arguments) for make in (ours, getattr(keras.layers, theirs))]
     for layer in layers:
-        layer.build((B, T, 3))
+        layer.build((B, SHORT, 3))
     weights = [0.3 * rng.normal(size=w.shape) for w in layers[1].get_weights()]
-    x, upstream = rng.normal(size=(B, T, 3)), rng.normal(size=(B, U))
+    x, upstream = rng.normal(size=(B, SHORT, 3)), rng.normal(size=(B, U))
     found = []
     for layer in layers:
         layer.set_weights(weights)
@@ -154,10 +144,10 @@ def test_a_function_of_h_that_is_not_elementwise_keeps_its_gradient():
 def test_a_stateful_layer_can_be_trained():
     """The gradient needs the states that the layer writes over."""
     rng = np.random.default_rng(0)
-    x, upstream = rng.normal(size=(B, T, 3)), rng.normal(size=(B, U))
+    x, upstream = rng.normal(size=(B, SHORT, 3)), rng.normal(size=(B, U))
     layers = [kg.GatedLSTM(U, dtype=FINEST, stateful=stateful) for stateful in (True, False)]
     for layer in layers:
-        layer.build((B, T, 3))
+        layer.build((B, SHORT, 3))
     layers[1].set_weights(layers[0].get_weights())
     x, upstream = x.astype(FINEST), upstream.astype(FINEST)
     compare(*(gradients(layer, x, upstream)[0] for layer in layers), "lstm")
@@ -173,7 +163,7 @@ def test_a_cell_that_sees_no_input_runs(memory):
         candidate=kg.Candidate(kernel=None),
     )
     layer = kg.GatedRNN(U, spec, return_sequences=True)
-    assert layer(np.ones((B, T, 3), "float32")).shape == (B, T, U)
+    assert layer(np.ones((B, SHORT, 3), "float32")).shape == (B, SHORT, U)
 
 
 def test_a_wrong_slope_is_found(monkeypatch):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import BACKEND, FINEST, QUICK, F, U, assert_close, run_and_differentiate
-from tests.layers.test_parity import PAIRS, as_list
+from tests.layers.helpers import PAIRS, as_list
 
 BITS = [False, True]
 ALL = list(product(BITS, repeat=7))

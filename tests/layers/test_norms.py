@@ -1,4 +1,4 @@
-"""Normalisation, a projected output and dropout of the candidate, beside steps from the papers."""
+"""Normalisation and dropout of the candidate, beside steps from the papers."""
 
 import keras
 import numpy as np
@@ -8,13 +8,10 @@ import keras_gated as kg
 from keras_gated.engine.formula import DropoutMasks
 from keras_gated.engine.random_masks import RandomMasks
 from keras_gated.engine.run import run_by
-from tests.engine.test_engine import MASK, compare
-from tests.engine.test_engine import T as SHORT
 from tests.helpers import (
-    BACKEND,
     FINEST,
-    OTHERS,
-    TYPICAL,
+    HOLES,
+    SHORT,
     B,
     F,
     T,
@@ -22,14 +19,13 @@ from tests.helpers import (
     apart,
     assert_close,
     case,
+    compare,
     gradients,
-    raises,
 )
-from tests.layers.test_options import diagonal
+from tests.layers.helpers import P
 from tests.reference import run
 from tests.reference.base import sigmoid
 
-P = 2
 RNG = np.random.default_rng(31)
 X = RNG.normal(size=(B, T, F)).astype(FINEST)
 GRADIENT = f"gradient {FINEST}"
@@ -56,9 +52,6 @@ def blocks_of(layer) -> dict:
     blocks = layer.block_weights()
     to_numpy = keras.ops.convert_to_numpy
     return {b: {k: np.float64(to_numpy(v)) for k, v in keys.items()} for b, keys in blocks.items()}
-
-
-# Steps in float64 as the papers have them
 
 
 def normal(a, gain, shift=0.0):
@@ -167,6 +160,8 @@ SLOPES = {
     "zoneout": ["lstm", "gru"],
     "state_clip": ["lstm", "gru"],
 }
+
+
 VALUES = {
     "layer_norm": True,
     "batch_norm": True,
@@ -174,6 +169,8 @@ VALUES = {
     "zoneout": 0.3,
     "state_clip": 0.9,
 }
+
+
 PAIRS = [(option, name) for option, names in SLOPES.items() for name in names]
 
 
@@ -182,10 +179,7 @@ PAIRS = [(option, name) for option, names in SLOPES.items() for name in names]
 def test_the_gradient_is_that_of_central_differences(option, name):
     layer = drawn(name, **{option: VALUES[option]})
     training = option == "batch_norm"  # where it takes the statistics of the batch
-    check_slopes(layer, X[:, :4], mask=MASK[:, :4], training=training)
-
-
-# Batch normalisation of the input
+    check_slopes(layer, X[:, :4], mask=HOLES[:, :4], training=training)
 
 
 def with_batch_statistics(blocks, x, gain, valid=None) -> dict:
@@ -260,9 +254,6 @@ def test_li_gru_has_the_paper_s_weights():
     assert trainable == 2 * (F * U + U * U) + 4 * U
 
 
-# Dropout of the candidate
-
-
 def test_the_candidate_is_dropped_and_the_memory_not():
     this = case("lstm", FINEST)
     mask = (RNG.random((B, U)) < 0.5) / 0.5
@@ -281,7 +272,7 @@ def test_the_candidate_is_dropped_and_the_memory_not():
 @pytest.mark.parametrize("name", ["lstm_peephole", "gru_cho", "elman", "min_gru"])
 def test_the_engine_and_keras_loop_drop_the_same_candidate(name):
     this = case(name, FINEST).until(SHORT)
-    call = {"states": this.initial_state, "mask": MASK, "training": True}
+    call = {"states": this.initial_state, "mask": HOLES, "training": True}
     arguments = {"candidate_dropout": 0.4, "seed": 3}
     found = [gradients(this.layer(**arguments), this.x, this.upstream, **call)]
     with run_by(lambda *_: None):  # Keras's own loop
@@ -295,142 +286,6 @@ def test_the_engine_and_keras_loop_drop_the_same_candidate(name):
         compare(gradients(at_once, this.x, this.upstream, **call), found[0], name)
 
 
-# Every cell with all that it can have
-
-
-def allowed(name: str, **options) -> dict:
-    """The options that the cell does not refuse."""
-    kept: dict = {}
-    for key, value in options.items():
-        try:
-            kg.GatedRNN(U, name, **kept, **{key: value})
-        except ValueError:
-            continue
-        kept[key] = value
-    return kept
-
-
-NEED_LAYER = {"dropout": 0.2, "recurrent_dropout": 0.2, "candidate_dropout": 0.2, "zoneout": 0.2}
-MORE = {"weight_noise": 0.05, "state_clip": 1.5, "batch_norm": True}
-SETS = [NEED_LAYER | MORE, {"layer_norm": True, "projection_units": P, **NEED_LAYER}]
-CHUNKS = [TYPICAL[k::5] for k in range(5)] + [OTHERS[k::8] for k in range(8)]
-chunks = pytest.mark.parametrize(
-    "names",
-    [["min_gru"], *(pytest.param(chunk, marks=pytest.mark.long) for chunk in CHUNKS)],
-    ids="-".join,
-)
-
-
-def test_what_cells_have_of_the_options():
-    every = {name for given in SETS for name in given}
-    for name, lacks in {"lstm": set(), "gru": {"projection_units"}, "fgr": {"batch_norm"}}.items():
-        assert every - {key for given in SETS for key in allowed(name, **given)} == lacks
-
-
-@pytest.mark.skipif(BACKEND == "torch", reason="no compiler")
-@chunks
-def test_every_preset_trains_compiled_and_is_saved_with_its_options(names, tmp_path):
-    x = keras.Input((SHORT, U))
-    cells = [(name, allowed(name, **given)) for name in names for given in SETS]
-    layers = [kg.GatedRNN(U, name, seed=1, **given) for name, given in cells]
-    model = keras.Model(x, [keras.layers.Dense(1)(layer(x)) for layer in layers])
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_weights:
-        weight.assign(weight + 0.1 * rng.normal(size=weight.shape))
-    before = model.get_weights()
-    model.compile("sgd", ["mse"] * len(layers), jit_compile=True)
-    data = rng.normal(size=(B, SHORT, U)).astype("float32")
-    assert np.isfinite(model.train_on_batch(data, [np.ones((B, 1))] * len(layers))).all()
-    still = [
-        weight.path
-        for weight, old in zip(model.weights, before, strict=True)
-        if weight.trainable and np.array_equal(old, weight)
-    ]
-    assert not still
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for layer, (_, given) in zip(loaded.layers[1:], cells, strict=False):
-        assert layer.cell.options() == given
-    for one, other in zip(loaded(data), model(data), strict=True):
-        assert_close(one, other, "xla", "loaded")
-
-
-# ONNX
-
-
-def exported(path, layer, **options):
-    model = keras.Sequential([keras.Input((None, F), name="x"), layer])
-    rng = np.random.default_rng(3)
-    for weight in model.weights:
-        if "seed" not in weight.path:
-            weight.assign(np.abs(weight) + 0.4 * np.abs(rng.normal(size=weight.shape)))
-    report = kg.export_onnx(model, path, **options)
-    assert report.largest_difference < 1e-5
-    return report.layers[0], report
-
-
-LEAVES = {  # layer, operator, what the reason says
-    "layer norm": (lambda: kg.GatedLSTM(U, layer_norm=True), "Scan", "layer_norm=True"),
-    "batch norm": (
-        lambda: kg.GatedRNN(U, "li_gru", batch_norm=True),
-        "GRU",
-        "batch_norm folded into its weights",
-    ),
-    "batch norm, gates outside": (
-        lambda: kg.GatedRNN(U, "qrnn_fo", batch_norm=True),
-        "LSTM",
-        "batch_norm folded into its weights",
-    ),
-    "projection": (
-        lambda: kg.GatedLSTM(U, projection_units=P, return_sequences=True),
-        "LSTM",
-        "projection_units as a matrix product after it",
-    ),
-    "projection, peepholes, backwards": (
-        lambda: kg.GatedLSTM(U, projection_units=P, peephole=True, go_backwards=True),
-        "LSTM",
-        "projection_units as a matrix product after it",
-    ),
-    "candidate dropout": (lambda: kg.GatedLSTM(U, candidate_dropout=0.5), "LSTM", "two states"),
-}
-on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="the export runs on TensorFlow")
-
-
-@on_tensorflow
-@pytest.mark.parametrize("key", LEAVES)
-def test_each_leaves_as_exactly_as_it_can(key, tmp_path):
-    layer, operator, reason = LEAVES[key]
-    row, _ = exported(tmp_path / "model.onnx", layer(), lowering="auto")
-    assert row.operator == operator and reason in row.reason, row
-
-
-@on_tensorflow
-@pytest.mark.parametrize("given", [{"projection_units": P}, {"batch_norm": True}], ids=str)
-def test_both_directions_are_one_node(given, tmp_path):
-    both = keras.layers.Bidirectional(kg.GatedLSTM(U, return_sequences=True, **given))
-    _, report = exported(tmp_path / "model.onnx", both)
-    assert report.operators["LSTM"] == 1
-
-
-@on_tensorflow
-def test_a_state_behind_a_projection_needs_a_scan(tmp_path):
-    x, h, c = (
-        keras.Input(shape, name=n) for shape, n in (((None, F), "x"), ((P,), "h"), ((U,), "c"))
-    )
-    layer = kg.GatedLSTM(U, projection_units=P)
-    model = keras.Model([x, h, c], layer(x, initial_state=[h, c]))
-    report = kg.export_onnx(model, tmp_path / "model.onnx")
-    row = report.layers[0]
-    assert row.operator == "Scan" and "initial state from behind projection_units" in row.reason
-    stream = keras.Sequential([keras.Input((None, F)), kg.GatedLSTM(U, projection_units=P)])
-    kg.export_streaming(stream, tmp_path / "stream.onnx")
-    shapes = {k: v.shape for k, v in kg.StreamingSession(tmp_path / "stream.onnx").state.items()}
-    assert sorted(shapes.values()) == [(1, P), (1, U)]
-
-
-# Words
-
-
 def test_describe_tells_what_runs_where():
     text = kg.describe(kg.GatedLSTM(U, layer_norm=True, zoneout=0.1))
     assert "Options       zoneout=0.1, layer_norm=True\n" in text
@@ -442,66 +297,3 @@ def test_describe_tells_what_runs_where():
     assert "Loop          Keras's own: unroll=True\n" in projected
     assert "ONNX          LSTM; projection_units as a matrix product after it" in projected
     assert "ONNX          GRU" in plain and kg.describe("gru").count("Options") == 0
-
-
-ERRORS = {
-    "both norms": (
-        lambda: kg.GatedLSTM(U, layer_norm=True, batch_norm=True),
-        "`layer_norm`...`batch_norm`...layer_norm=True, batch_norm=True",
-    ),
-    "nothing to normalise": (
-        lambda: kg.GatedRNN(U, diagonal(), layer_norm=True),
-        "`layer_norm`...dense kernel...layer_norm=True",
-    ),
-    "no product of the input": (
-        lambda: kg.GatedRNN(U, diagonal(), batch_norm=True),
-        "`batch_norm`...dense kernel...batch_norm=True",
-    ),
-    "unrolled batch norm": (
-        lambda: kg.GatedLSTM(U, batch_norm=True, unroll=True),
-        "`batch_norm`...batch_norm=True...unroll=True",
-    ),
-    "batch norm in Keras's loop": (
-        lambda: kg.GatedRNN(U, "fgr", batch_norm=True),
-        "batch_norm=True...gate recurrence",
-    ),
-    "a projected GRU": (
-        lambda: kg.GatedGRU(U, projection_units=P),
-        "`projection_units`...projection_units=2 with memory='hidden'",
-    ),
-    "projection before a diagonal": (
-        lambda: kg.GatedLSTM(
-            U, forget_gate=kg.Gate(recurrent_kernel="diagonal"), projection_units=P
-        ),
-        "`projection_units`...projection_units=2...forget",
-    ),
-    "projection behind a reset": (
-        lambda: kg.GatedRNN(U, kg.CellSpec(reset_gate=kg.Tied("forget")), projection_units=P),
-        "`projection_units`...reset...projection_units=2",
-    ),
-    "projection to none": (
-        lambda: kg.GatedLSTM(U, projection_units=0),
-        "`projection_units`...projection_units=0",
-    ),
-    "candidate dropout of 1": (
-        lambda: kg.GatedLSTM(U, candidate_dropout=1.0),
-        "`candidate_dropout`...candidate_dropout=1.0",
-    ),
-    "time parallel": (
-        lambda: kg.GatedRNN(U, "min_gru", layer_norm=True, time_parallel=True),
-        "time_parallel=True...layer_norm=True",
-    ),
-    "a projection at once": (
-        lambda: kg.GatedRNN(U, "levy_srnn_hidden", projection_units=P, time_parallel=True),
-        "time_parallel=True...projection_units=2",
-    ),
-    "batch norm of a cell alone": (
-        lambda: keras.layers.RNN(kg.GatedCell(U, "gru", batch_norm=True))(X, training=True),
-        "`batch_norm`...GatedRNN...batch_norm=True",
-    ),
-}
-
-
-@pytest.mark.parametrize("key", ERRORS)
-def test_errors(key):
-    raises(*ERRORS[key])

@@ -8,11 +8,11 @@ import keras_gated as kg
 from keras_gated import cell
 from keras_gated.engine import random_masks as chance
 from keras_gated.engine.run import run_by
-from tests.engine.test_engine import MASK, compare
-from tests.engine.test_engine import T as SHORT
 from tests.helpers import (
     BACKEND,
     FINEST,
+    HOLES,
+    SHORT,
     B,
     F,
     T,
@@ -20,9 +20,9 @@ from tests.helpers import (
     apart,
     assert_close,
     case,
+    compare,
     gradients,
     largest,
-    raises,
 )
 from tests.reference import WITNESSES, run
 
@@ -39,8 +39,14 @@ KINDS = [
     "mut1",
     "cfn",
 ]
+
+
 FEW = ["lstm_peephole", "gru_cho", "elman", "fgr"]
+
+
 some = pytest.mark.parametrize("name", KINDS)
+
+
 few = pytest.mark.parametrize("name", FEW)
 
 
@@ -76,7 +82,7 @@ def test_the_engine_and_keras_loop_draw_and_give_the_same(name, training):
     arguments = {"zoneout": rates(name), "weight_noise": 0.1, "state_clip": 0.4, "seed": 7}
     arguments |= {"recurrent_dropout": 0.2}
     this = case(name, FINEST).until(SHORT)
-    call = {"states": this.initial_state, "mask": MASK, "training": training}
+    call = {"states": this.initial_state, "mask": HOLES, "training": training}
     found = [gradients(this.layer(**arguments), this.x, this.upstream, **call)]
     with run_by(lambda *_: None):  # Keras's own loop
         found.append(gradients(this.layer(**arguments), this.x, this.upstream, **call))
@@ -223,71 +229,3 @@ def test_saved_and_loaded(tmp_path):
         assert keras.tree.flatten(getattr(loaded.layers[0], name)) == keras.tree.flatten(value)
     x = np.ones((B, T, F), "float32")
     assert_close(loaded(x), model(x), "float32", "loaded")
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="the export runs on TensorFlow")
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [({"zoneout": 0.2}, "zoneout=0.2"), ({"state_clip": 0.3}, "state_clip=0.3"), ({}, None)],
-)
-def test_what_acts_at_inference_leaves_as_a_scan(options, reason, tmp_path):
-    layer = kg.GatedLSTM(U, dropout=0.3, weight_noise=0.1, bias_initializer="normal", **options)
-    model = keras.Sequential([keras.Input((None, F)), layer])
-    report = kg.export_onnx(model, tmp_path / "model.onnx")
-    (row,) = report.layers
-    assert (row.operator, row.reason) == (("Scan", reason) if reason else ("LSTM", "two states"))
-    assert report.largest_difference < 1e-5
-    if reason:
-        with pytest.raises(kg.ExportError, match=reason):
-            kg.export_onnx(model, tmp_path / "model.onnx", lowering="native")
-
-
-def diagonal() -> kg.CellSpec:
-    """A cell without a dense kernel or a memory of its own."""
-    candidate = kg.Candidate(kernel="diagonal", recurrent_kernel="diagonal")
-    return kg.CellSpec(
-        memory="hidden", forget_gate=0.5, input_gate=0.5, output_gate=False, candidate=candidate
-    )
-
-
-ERRORS = {
-    "zoneout of 1": (
-        lambda: kg.GatedLSTM(U, zoneout=1.0),
-        "`zoneout`...zoneout=1.0",
-    ),
-    "two for one state": (
-        lambda: kg.GatedGRU(U, zoneout=(0.1, 0.2)),
-        "`zoneout`...zoneout=(0.1, 0.2)",
-    ),
-    "negative noise": (
-        lambda: kg.GatedLSTM(U, weight_noise=-0.1),
-        "`weight_noise`...weight_noise=-0.1",
-    ),
-    "no number": (
-        lambda: kg.GatedLSTM(U, weight_noise=float("nan")),
-        "`weight_noise`...weight_noise=nan",
-    ),
-    "no kernel for noise": (
-        lambda: kg.GatedRNN(U, diagonal(), weight_noise=0.1),
-        "`weight_noise`...dense kernel...weight_noise=0.1",
-    ),
-    "a bound of 0": (
-        lambda: kg.GatedLSTM(U, state_clip=0.0),
-        "`state_clip`...state_clip=0.0",
-    ),
-    "time parallel": (
-        lambda: kg.GatedRNN(U, "min_gru", zoneout=0.1, time_parallel=True),
-        "time_parallel=True...zoneout=0.1",
-    ),
-    "a cell alone": (
-        lambda: keras.layers.RNN(kg.GatedCell(U, "gru", zoneout=0.5, weight_noise=0.1))(
-            np.zeros((B, T, F), "float32"), training=True
-        ),
-        "`zoneout`, `weight_noise`...GatedRNN...zoneout=0.5, weight_noise=0.1",
-    ),
-}
-
-
-@pytest.mark.parametrize("key", ERRORS)
-def test_errors(key):
-    raises(*ERRORS[key])

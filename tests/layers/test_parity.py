@@ -17,14 +17,11 @@ from tests.helpers import (
     largest,
     run_and_differentiate,
 )
+from tests.layers.helpers import PAIRS, as_list, both, data
 
-PAIRS = {
-    "lstm": (kg.GatedLSTM, keras.layers.LSTM, {}),
-    "gru": (kg.GatedGRU, keras.layers.GRU, {}),
-    "gru before": (kg.GatedGRU, keras.layers.GRU, {"reset_after": False}),
-    "elman": (lambda n, **a: kg.GatedRNN(n, "elman", **a), keras.layers.SimpleRNN, {}),
-}
 pairs = pytest.mark.parametrize("pair", PAIRS)
+
+
 FINE = {**QUICK, "dtype": FINEST}
 
 
@@ -37,38 +34,10 @@ def masks() -> dict:
     return {"none": None, "right": right, "holes": holes, "mixed": mixed}
 
 
-def both(pair: str, dtype="float32", seed=7, **arguments):
-    """Ours and Keras's layer, the latter's weights random and carried over by set_weights."""
-    ours, stock, own = PAIRS[pair]
-    arguments = {**own, **QUICK, **arguments, "dtype": dtype}
-    mine, theirs = ours(U, **arguments), stock(U, **arguments)
-    for layer in (mine, theirs):
-        layer.build((B, T, F))
-    rng = np.random.default_rng(seed)
-    theirs.set_weights([0.6 * rng.standard_normal(w.shape) for w in theirs.get_weights()])
-    mine.set_weights(theirs.get_weights())
-    return mine, theirs
-
-
-def data(pair: str, dtype="float32", initial_state=True):
-    """Inputs and, where asked for, initial states."""
-    rng = np.random.default_rng(5)
-    x = rng.standard_normal((B, T, F)).astype(dtype)
-    state = [rng.standard_normal((B, U)).astype(dtype) for _ in range(1 + (pair == "lstm"))]
-    return x, {"initial_state": state} if initial_state else {}
-
-
-def as_list(outputs) -> list:
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
-
-
 def check_equal(mine, theirs, x, kind="keras float32", **call):
     ours, stock = as_list(mine(x, **call)), as_list(theirs(x, **call))
     for index, (a, b) in enumerate(zip(ours, stock, strict=True)):
         assert_close(a, b, kind, f"result {index}")
-
-
-# Weights ----------------------------------------------------------------------------------------
 
 
 @pairs
@@ -99,9 +68,6 @@ def test_forget_bias_starts_at_zero_where_asked_for():
     for layer in (mine, theirs):
         layer.build((B, T, F))
     assert_close(mine.get_weights()[2], theirs.get_weights()[2], "reload", "bias")
-
-
-# Numbers ----------------------------------------------------------------------------------------
 
 
 @pairs
@@ -162,9 +128,6 @@ def test_unrolled_and_stateful(pair):
     mine.reset_state()
     theirs.reset_state()
     check_equal(mine, theirs, x)
-
-
-# Inside other layers ----------------------------------------------------------------------------
 
 
 class SideBySide:
@@ -266,6 +229,8 @@ CELLS = [
     ("gru_cho", keras.layers.GRUCell, {"reset_after": False}),
     ("elman", keras.layers.SimpleRNNCell, {}),
 ]
+
+
 cells = pytest.mark.parametrize(("spec", "stock", "own"), CELLS, ids=[row[0] for row in CELLS])
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import keras_gated as kg
 from tests.helpers import BACKEND, B, F, T, U, apart, assert_close, case
-from tests.layers.test_parity import PAIRS, as_list, both, data
+from tests.layers.helpers import PAIRS, as_list, both, data
 
 NAMES = ["lstm", "gru", "gru_cho", "min_gru", "fgr", "slim_lstm5"]
 names = pytest.mark.parametrize("name", NAMES)

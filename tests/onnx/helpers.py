@@ -17,8 +17,6 @@ on_tensorflow = pytest.mark.skipif(
 )
 
 F, U = 3, 5
-
-
 NATIVE = ("LSTM", "GRU", "RNN")
 
 
@@ -101,8 +99,6 @@ class SideBySide(keras.Model):
 
 
 X_SPEC = keras.InputSpec(shape=(None, None, U), dtype="float32")
-
-
 MASKS = np.array(
     [
         [1, 1, 1, 1, 1, 1],

@@ -32,13 +32,10 @@ from tests.onnx.helpers import (
 )
 from tests.reference import WITNESSES
 
+pytestmark = on_tensorflow
 layers = keras.layers
 
-pytestmark = on_tensorflow
-
 GROUPS = {f"typical {k}": TYPICAL[k::4] for k in range(4)}  # several in a model
-
-
 FAMILIES = {
     family: [name for name in OTHERS if kg.presets[name].family == family]
     for family in sorted({kg.presets[name].family for name in OTHERS})

@@ -23,9 +23,8 @@ from tests.onnx.helpers import (
 )
 from tests.onnx.streams import B, assert_close, assert_streams, in_chunks, numbers, whole
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_shared_layers_and_several_inputs_and_outputs(path):

@@ -30,8 +30,6 @@ def path(tmp_path) -> str:
 
 
 AS_LSTM = ("lstm", "nfg", "cifg", "lstm_peephole", "janet")
-
-
 AS_SCAN = ("gru", "mgu", "elman")
 
 

@@ -11,18 +11,11 @@ import pytest
 import keras_gated as kg
 from keras_gated.onnx.export_streaming import export_streaming
 from keras_gated.onnx.session import StreamingSession
-from tests.onnx.helpers import (
-    F,
-    U,
-    functional,
-    native_nodes,
-    on_tensorflow,
-)
+from tests.onnx.helpers import F, U, functional, native_nodes, on_tensorflow
 from tests.onnx.streams import B, assert_close, assert_streams, numbers, whole
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
 from tests.onnx.helpers import F, U, functional, native_nodes, on_tensorflow, randomized
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_exact_gelu_beside_and_inside_a_scan(path):

@@ -10,9 +10,8 @@ import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
 from tests.onnx.helpers import F, Leaky, U, functional, on_tensorflow, refused_when_empty
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def rnn(name="lstm", **options):

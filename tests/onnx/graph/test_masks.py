@@ -17,9 +17,8 @@ from tests.onnx.helpers import (
     randomized,
 )
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 class Masked(keras.Layer):

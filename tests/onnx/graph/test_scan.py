@@ -8,9 +8,8 @@ import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
 from tests.onnx.helpers import F, U, functional, on_tensorflow
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_the_body_of_a_scan_has_the_blocks_of_the_cell_alone(path):

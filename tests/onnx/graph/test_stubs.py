@@ -8,9 +8,8 @@ import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
 from tests.onnx.helpers import F, U, exported, functional, on_tensorflow, randomized
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_bidirectional_is_one_node(path):

@@ -8,9 +8,8 @@ import pytest
 from keras_gated.onnx.graph.writer import GraphWriter
 from tests.onnx.helpers import on_tensorflow
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_one_name_for_two_constants_is_an_error():

@@ -10,9 +10,8 @@ from keras_gated.onnx.tracing.choice import choose
 from keras_gated.spec.normal_form import resolve
 from tests.onnx.helpers import F, U, functional, native_nodes, on_tensorflow, randomized
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_float64_leaves_as_a_scan(path):

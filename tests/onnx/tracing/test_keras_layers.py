@@ -18,9 +18,8 @@ from tests.onnx.helpers import (
     randomized,
 )
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def stock(**more) -> list:

@@ -17,9 +17,8 @@ from tests.onnx.helpers import (
     run,
 )
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_time_distributed(path):

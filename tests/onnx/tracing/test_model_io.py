@@ -10,9 +10,8 @@ from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.verify.check import check_onnx
 from tests.onnx.helpers import F, U, assert_same, exported, functional, on_tensorflow, randomized
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_stacked_with_names_and_dimensions(path):

@@ -18,9 +18,8 @@ from tests.onnx.helpers import (
     randomized,
 )
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_nested_models_whose_layers_have_the_same_name(path):

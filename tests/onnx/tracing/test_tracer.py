@@ -23,9 +23,8 @@ from tests.onnx.helpers import (
     randomized,
 )
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def test_shared_layer_stores_its_weights_once(path):

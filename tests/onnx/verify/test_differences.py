@@ -11,9 +11,8 @@ from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.verify.check import check_onnx
 from tests.onnx.helpers import U, functional, on_tensorflow, randomized, swap
 
-layers = keras.layers
-
 pytestmark = on_tensorflow
+layers = keras.layers
 
 
 def spoilt(path: str, name: str, change) -> str:
