@@ -9,8 +9,8 @@ another gate has a broken outline.
 from collections.abc import Hashable, Iterator
 
 from keras_gated.spec.activations import lookup
-from keras_gated.spec.equations import LETTER, plain
-from keras_gated.spec.normal_form import Block, NormalForm, Value
+from keras_gated.spec.equations import LETTER, to_plain_text
+from keras_gated.spec.normal_form import Block, GateValue, NormalForm
 from site_pages.svg import arc, arrow, box, circle, path, picture, sign, text
 
 COLUMN = {"forget": 122, "input": 212, "candidate": 302, "reset": 392, "output": 488}
@@ -88,7 +88,7 @@ def _memory(form: NormalForm) -> Iterator[str]:
         yield sign(x, MEMORY, "+")
 
 
-def _gated(name: str, value: Value, x: float, y: float) -> Iterator[str]:
+def _gated(name: str, value: GateValue, x: float, y: float) -> Iterator[str]:
     """A product at (x, y) with a gate; the line from its box turns where it stands elsewhere."""
     column = COLUMN[name]
     turn = () if x == column else ((column, y),)
@@ -135,14 +135,14 @@ def _column(form: NormalForm, name: str, at: dict[str, float]) -> Iterator[str]:
         yield text(x, BOX + 5, shown, f"{gate_kind(name, value)}-text")
 
 
-def gate_kind(name: str, value: Value) -> str:
+def gate_kind(name: str, value: GateValue) -> str:
     """How the gate called `name` is drawn."""
     if value.constant is not None:
         return "off"
     return "on" if value.block == name else "tied"
 
 
-def gate_value(value: Value) -> str:
+def gate_value(value: GateValue) -> str:
     """A constant, or a gate by the one that it follows."""
     if value.block is None:
         return f"{value.constant:.3g}"
@@ -158,7 +158,7 @@ def _ties(form: NormalForm) -> Iterator[str]:
 
 def _name(activation: Hashable) -> str:
     """An activation in a few letters; nothing for none."""
-    return plain(lookup(activation).latex.format("·", g="·")).removesuffix("(·)").strip("·")
+    return to_plain_text(lookup(activation).latex.format("·", g="·")).removesuffix("(·)").strip("·")
 
 
 # Below: what each of them sees ------------------------------------------------------------------

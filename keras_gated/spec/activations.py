@@ -1,4 +1,9 @@
-"""The activations that cells use: name -> function, LaTeX, ONNX activation. One table."""
+"""Activations: each name with its function, its LaTeX and the equal activation of ONNX.
+
+`ACTIVATIONS` is the only table. `lookup` also takes any other activation that Keras knows.
+Keras is imported only when a function is needed: importing it takes seconds, and equations and
+counts do without.
+"""
 
 import re
 from collections.abc import Callable, Hashable
@@ -6,33 +11,49 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import keras
-
 from keras_gated.spec.parts import Config
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation.
+    """One activation function.
 
     Attributes:
-        function: tensor -> tensor.
-        latex: how it is written, `{}` standing for the argument, `{g}` for the argument in
-            brackets if it is a sum.
-        onnx: (name, alpha, beta) of the equal activation of ONNX's recurrent operators; alpha and
-            beta are None where it takes none. None if there is no equal one.
-        elementwise: whether each entry of the result depends on its own entry alone.
+        source: function, tensor -> tensor, or the name of Keras's activation.
+        latex: format string: `{}` stands for the argument, `{g}` for the argument with brackets
+            around it if it is a sum.
+        onnx: (name, alpha, beta) of the equal activation of ONNX's recurrent operators; alpha or
+            beta is None if the activation has no such parameter. None if no activation is equal.
+        elementwise: whether each entry of the result depends only on the same entry of the input.
     """
 
-    function: Callable[[Any], Any]
+    source: Callable[[Any], Any] | str
     latex: str
     onnx: tuple[str, float | None, float | None] | None = None
     elementwise: bool = True
 
+    @property
+    def function(self) -> Callable[[Any], Any]:
+        """The function, tensor -> tensor."""
+        return _get(self.source)
+
+
+def _get(identifier: Any) -> Callable[[Any], Any]:
+    """Returns Keras's activation of that name or config; a function as it is."""
+    import keras
+
+    return keras.activations.get(identifier)
+
+
+def _tanh(x: Any) -> Any:
+    import keras
+
+    return keras.ops.tanh(x)
+
 
 def _keras(name: str, latex: str, *onnx) -> Activation:
-    """An activation of Keras."""
-    return Activation(keras.activations.get(name), latex, onnx or None)
+    """Returns the entry of an activation that Keras has under the same name."""
+    return Activation(name, latex, onnx or None)
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -46,21 +67,21 @@ ACTIVATIONS: dict[str, Activation] = {
     "softsign": _keras("softsign", r"\operatorname{{softsign}}({})", "Softsign", None, None),
     "softplus": _keras("softplus", r"\operatorname{{softplus}}({})", "Softplus", None, None),
     "elu": _keras("elu", r"\operatorname{{elu}}({})", "Elu", 1.0, None),
-    # The squashing functions of the LSTM of 1997: 4σ(x) - 2 and 2σ(x) - 1.
+    # The two squashing functions of the LSTM of 1997, 4σ(x) - 2 and 2σ(x) - 1, written with tanh.
     "double_half_tanh": Activation(
-        lambda x: 2.0 * keras.ops.tanh(0.5 * x),
+        lambda x: 2.0 * _tanh(0.5 * x),
         r"2 \tanh(\frac{{1}}{{2}} {g})",
         ("ScaledTanh", 2.0, 0.5),
     ),
     "half_tanh": Activation(
-        lambda x: keras.ops.tanh(0.5 * x), r"\tanh(\frac{{1}}{{2}} {g})", ("ScaledTanh", 1.0, 0.5)
+        lambda x: _tanh(0.5 * x), r"\tanh(\frac{{1}}{{2}} {g})", ("ScaledTanh", 1.0, 0.5)
     ),
-    # The gate of the bistable cells: between 0 and 2.
-    "one_plus_tanh": Activation(lambda x: 1.0 + keras.ops.tanh(x), r"1 + \tanh({})"),
+    # The reset gate of the bistable cells; its values lie between 0 and 2.
+    "one_plus_tanh": Activation(lambda x: 1.0 + _tanh(x), r"1 + \tanh({})"),
 }
 
 
-# Other names of Keras that are known to be elementwise; of the rest it is not assumed.
+# Other activations of Keras that are elementwise. The rest (softmax, ...) count as not elementwise.
 ELEMENTWISE = frozenset(
     "celu exponential gelu hard_shrink hard_silu hard_swish hard_tanh leaky_relu log_sigmoid mish "
     "relu6 selu silu soft_shrink sparse_plus sparse_sigmoid squareplus swish tanh_shrink "
@@ -72,36 +93,38 @@ def lookup(identifier: Hashable) -> Activation:
     """Returns the activation that a specification names.
 
     Args:
-        identifier: a name of the table, any other name that Keras knows, a Config or a function.
+        identifier: a name in `ACTIVATIONS`, any other name that Keras knows, a Config, a function,
+            or None ("linear").
 
     Raises:
-        ValueError: if nobody knows it.
+        ValueError: if Keras does not know it.
     """
     if identifier is None:
         return ACTIVATIONS["linear"]
     if isinstance(identifier, str) and identifier in ACTIVATIONS:
         return ACTIVATIONS[identifier]
     try:
-        function = keras.activations.get(Config.thaw(identifier))
+        function = _get(Config.thaw(identifier))
     except (ValueError, TypeError):
         near = get_close_matches(str(identifier), [*ACTIVATIONS, *ELEMENTWISE], n=3)
         raise ValueError(
-            f"An activation must be one of {', '.join(ACTIVATIONS)}, another name that "
-            f"keras.activations knows, or a function. Received: {identifier!r}."
+            f"An activation must be one of {', '.join(ACTIVATIONS)}, another name in "
+            f"keras.activations, or a function. Received: {identifier!r}."
             + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
         ) from None
     letters = re.sub(r"\W|_", "", getattr(function, "__name__", "")) or "g"
-    name = rf"\operatorname{{{{{letters}}}}}({{}})"
-    return Activation(function, name, elementwise=identifier in ELEMENTWISE)
+    latex = rf"\operatorname{{{{{letters}}}}}({{}})"
+    return Activation(function, latex, elementwise=identifier in ELEMENTWISE)
 
 
 def identify(activation: Any) -> Hashable:
-    """Returns the name, the Config or the function itself by which a specification holds it.
+    """Returns what a specification stores for an activation: a name, a Config or the function.
 
-    A function stays one where its config does not lead back to it; it is of use all the same.
+    A function becomes a Config if Keras can serialize it and read it back. If not, the function
+    itself is stored: the cell works, and only saving it to a file fails.
 
     Args:
-        activation: a name, a function, a config or None, as Keras's `activation` arguments take.
+        activation: a name, a function, a config or None: what Keras's `activation` arguments take.
     """
     if activation is None:
         return "linear"
@@ -110,7 +133,9 @@ def identify(activation: Any) -> Hashable:
     if not callable(activation):
         return Config.of(activation)
     if getattr(activation, "__name__", "") == "<lambda>":
-        return activation  # Keras would warn of saving it, which nobody has asked for yet
+        return activation  # serializing a lambda warns, and nothing is saved yet
+    import keras
+
     try:
         config = keras.activations.serialize(activation)
         keras.activations.get(config)

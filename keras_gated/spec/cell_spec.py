@@ -1,4 +1,7 @@
-r"""What a gated recurrent cell is: one formula, its parts present, absent, tied or cut down.
+r"""A gated recurrent cell as a setting of one formula.
+
+All cells of this package are this formula. In each of them some parts are absent, constant, tied
+to another part, or have smaller kernels:
 
 $$
 \begin{aligned}
@@ -10,9 +13,13 @@ h_t &= o_t \odot \varphi(c_t)
 \end{aligned}
 $$
 
-`i`, `f`, `r`, `o` are the input, forget, reset and output gates; `c*` is `c_{t-1}` for the input
-and forget gates and `c_t` for the output gate. With `memory="hidden"` there is one state: h is the
-memory, `o = 1`, `φ` is the identity. Pure data, standard library only.
+`i`, `f`, `r`, `o` are the input, forget, reset and output gates. The first line is the
+pre-activation of gate k. Its peephole `p_k` sees `c*`, which is `c_{t-1}` for the input and forget
+gates and `c_t` for the output gate. The candidate has two forms: the reset gate acts before or
+after the recurrent product. With `memory="hidden"` there is one state: h is the memory, `o = 1` and
+`φ` is the identity.
+
+`CellSpec` is a frozen dataclass that checks its fields. This file needs the standard library only.
 """
 
 from collections.abc import Hashable
@@ -24,8 +31,15 @@ from keras_gated.spec.parts import Candidate, Gate, Part, Projection, Tied, as_g
 GATES = ("input", "forget", "reset", "output")
 
 
-class Source(NamedTuple):
-    """What a gate comes from once its ties are followed: `v` or `1 - v`, of a gate or number."""
+class GateSource(NamedTuple):
+    """Where the value of a gate comes from, after all ties are followed.
+
+    Attributes:
+        name: the gate at the end of the ties; the gate's own name if it is not tied.
+        gate: that `Gate`, or its constant.
+        complement: whether the value is `1 - v`, not `v`.
+        offset: what is added to the pre-activation.
+    """
 
     name: str
     gate: "Gate | float"
@@ -34,7 +48,7 @@ class Source(NamedTuple):
 
     @property
     def constant(self) -> float | None:
-        """The value, where it is constant."""
+        """The value if it is constant, else None."""
         if isinstance(self.gate, Gate):
             return None
         return 1.0 - self.gate if self.complement else self.gate
@@ -42,33 +56,49 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class CellSpec(Part):
-    """Which setting of the formula a cell is; the default is the LSTM without peepholes.
+    """A specification: the formula with every part set. The default is the LSTM without peepholes.
 
-    Every `*_gate` takes a `Gate`, a `Tied`, a number (a constant gate; 1.0 = absent), True (a
-    `Gate()`) or False (absent, 1.0).
+    The memory is `c_t = μ(f ⊙ κ(c_{t-1}) + i ⊙ c̃_t)` and the output `h_t = o ⊙ φ(c_t)`; c̃ is the
+    candidate. Each of the four gate arguments takes a `Gate`, a `Tied`, a number (the gate is
+    constant), True (`Gate()`) or False (the gate is absent: the constant 1.0).
 
     Args:
-        memory: "cell" (two states, h and c) or "hidden" (one state, h is the memory).
-        input_gate: how much of the candidate is written.
-        forget_gate: how much of the memory is kept.
-        output_gate: how much of the memory is shown; None is a `Gate()` with `memory="cell"`. With
-            "hidden" there is none.
-        reset_gate: how much of `h_{t-1}` the candidate sees.
+        memory: "cell" (two states, h and c) or "hidden" (one state: h is the memory).
+        input_gate: i, how much of the candidate is written to the memory.
+        forget_gate: f, how much of the memory is carried on.
+        output_gate: o, how much of the memory is output. None is `Gate()` with `memory="cell"`, and
+            absent with "hidden".
+        reset_gate: r, how much of `h_{t-1}` the candidate sees.
         candidate: a `Candidate`.
-        output_activation: name or config of φ; None is the candidate's activation. With
+        output_activation: name or config of φ. None is the candidate's activation. With
             `memory="hidden"` it is the identity.
-        recurrent_activation: name or config: the activation of gates that name none.
-        use_bias: bool, for gates and the candidate where they do not say.
+        recurrent_activation: name or config of the activation of all gates that set none.
+        use_bias: bool, for all gates and the candidate where they do not set it.
         memory_activation: rare. Name or config of μ (STAR).
         carry_activation: rare. Name or config of κ (CFN).
-        gate_recurrence: rare. Whether every gate also sees the three gates of the step before,
-            with a dense kernel each (Greff's FGR).
+        gate_recurrence: rare. Whether the input, forget and output gates also see the values of
+            these three gates of the previous time step, each through a dense kernel (Greff's FGR).
         input_projection: rare. A `Projection` of `x_t` (MinimalRNN), or None.
-        input_window: rare. int >= 1: the cell sees `x_t, x_{t-1}, ...`, so many of them (QRNN).
+        input_window: rare. int >= 1. How many inputs the cell sees side by side: `x_t`, `x_{t-1}`
+            and so on (QRNN).
 
     Raises:
-        ValueError: if a part has no meaning, says which, what was expected and what to do.
-        TypeError: if a gate is of none of the kinds above.
+        ValueError: if a part has no meaning in the formula. The message says which part, what was
+            expected and what to do.
+        TypeError: if a gate is none of the kinds above.
+
+    Example:
+        The GRU, whose update gate is the forget gate here:
+
+        >>> spec = kg.CellSpec(
+        ...     memory="hidden",
+        ...     input_gate=kg.Tied("forget", complement=True),
+        ...     reset_gate=True,
+        ...     candidate=kg.Candidate(reset_after=True),
+        ... )
+        >>> spec == kg.preset("gru")
+        True
+        >>> layer = kg.GatedRNN(32, spec)
     """
 
     memory: str = "cell"
@@ -100,11 +130,11 @@ class CellSpec(Part):
         """Returns the gate called `name`: "input", "forget", "reset" or "output"."""
         return getattr(self, f"{name}_gate")
 
-    def source(self, name: str) -> Source:
-        """Follows the ties of the gate called `name`.
+    def source(self, name: str) -> GateSource:
+        """Returns where the gate called `name` gets its value, with all ties followed.
 
         Raises:
-            ValueError: if they go in a circle.
+            ValueError: if the ties form a circle.
         """
         complement, offset, seen = False, 0.0, [name]
         while isinstance(tie := self.gate(seen[-1]), Tied):
@@ -112,15 +142,15 @@ class CellSpec(Part):
             if tie.to in seen:
                 raise ValueError(
                     f"Argument `{name}_gate` must be tied to a gate that has weights or is "
-                    f"constant. Received a circle: {' -> '.join([*seen, tie.to])}. "
-                    "Give one of these gates weights of its own, with Gate()."
+                    f"constant. Received ties that form a circle: {' -> '.join([*seen, tie.to])}. "
+                    "Give one of these gates its own weights, with Gate()."
                 )
             seen.append(tie.to)
-        return Source(seen[-1], tie, complement, offset)
+        return GateSource(seen[-1], tie, complement, offset)
 
 
-def biased(spec: CellSpec, part: Gate | Candidate) -> bool:
-    """Whether a part of `spec` has a bias."""
+def has_bias(spec: CellSpec, part: Gate | Candidate) -> bool:
+    """Returns whether a gate or the candidate of `spec` has a bias."""
     return spec.use_bias if part.use_bias is None else part.use_bias
 
 
@@ -135,7 +165,7 @@ def _validate(spec: CellSpec) -> None:
 
 
 def _sees_state(spec: CellSpec) -> bool:
-    """Whether the candidate sees h_{t-1}: not through a reset gate that is 0."""
+    """Returns whether the candidate sees h_{t-1}. A reset gate that is 0 removes it."""
     return spec.candidate.recurrent_kernel is not None and spec.source("reset").constant != 0.0
 
 
@@ -143,13 +173,13 @@ def _check_types(spec: CellSpec) -> None:
     if not isinstance(spec.candidate, Candidate):
         raise TypeError(
             "Argument `candidate` must be a keras_gated.Candidate. "
-            f"Received: candidate={spec.candidate!r}. For another activation give "
+            f"Received: candidate={spec.candidate!r}. To set the activation, pass "
             "Candidate(activation=...)."
         )
     if not isinstance(spec.input_projection, Projection | None):
         raise TypeError(
             "Argument `input_projection` must be a keras_gated.Projection or None. "
-            f"Received: input_projection={spec.input_projection!r}. Give Projection()."
+            f"Received: input_projection={spec.input_projection!r}. Pass Projection()."
         )
 
 
@@ -163,36 +193,38 @@ def _check_memory(spec: CellSpec) -> None:
         return
     if spec.output_gate != 1.0:
         raise ValueError(
-            "Argument `output_gate` must be absent (False or 1.0) with memory='hidden', where the "
-            f"memory itself is the output. Received: output_gate={spec.output_gate!r}. "
-            "Use memory='cell' for an output gate."
+            "Argument `output_gate` must be absent (False or 1.0) with memory='hidden', because "
+            f"there the memory is the output. Received: output_gate={spec.output_gate!r}. "
+            "For an output gate use memory='cell'."
         )
     if spec.output_activation not in (None, "linear"):
         raise ValueError(
-            "Argument `output_activation` must be None or 'linear' with memory='hidden', where the "
-            f"memory itself is the output. Received: output_activation={spec.output_activation!r}. "
-            "Use memory='cell' for an output activation."
+            "Argument `output_activation` must be None or 'linear' with memory='hidden', because "
+            "there the memory is the output. "
+            f"Received: output_activation={spec.output_activation!r}. "
+            "For an output activation use memory='cell'."
         )
     for name in GATES:
         if getattr(spec.gate(name), "peephole", False):
             raise ValueError(
-                f"Argument `peephole` of `{name}_gate` needs a memory cell to look at. Received: "
-                "peephole=True with memory='hidden'. Use memory='cell', or peephole=False."
+                f"Argument `peephole` of `{name}_gate` must be False with memory='hidden', because "
+                "a peephole sees the state c. Received: peephole=True with memory='hidden'. "
+                "Use memory='cell', or peephole=False."
             )
 
 
 def _check_reset(spec: CellSpec) -> None:
     if spec.reset_gate != 1.0 and spec.candidate.recurrent_kernel is None:
         raise ValueError(
-            "Argument `reset_gate` must be absent (False or 1.0) where the candidate does not see "
+            "Argument `reset_gate` must be absent (False or 1.0) if the candidate does not see "
             f"h_(t-1): there is nothing to reset. Received: reset_gate={spec.reset_gate!r} with "
-            "Candidate(recurrent_kernel=None). Drop the reset gate, or give the candidate a "
+            "Candidate(recurrent_kernel=None). Leave out the reset gate, or give the candidate a "
             "recurrent kernel."
         )
     if getattr(spec.reset_gate, "peephole", False):
         raise ValueError(
-            "Argument `peephole` of `reset_gate` must be False: the formula has peepholes into the "
-            "input, forget and output gates. Received: peephole=True."
+            "Argument `peephole` of `reset_gate` must be False: only the input, forget and output "
+            "gates can have peepholes. Received: peephole=True."
         )
 
 
@@ -201,9 +233,9 @@ def _check_ties(spec: CellSpec) -> None:
         source = spec.source(name)
         if source.constant is not None and source.offset:
             raise ValueError(
-                f"Argument `offset` of `{name}_gate` must be 0 where the tie ends at a constant, "
+                f"Argument `offset` of `{name}_gate` must be 0 if the gate is tied to a constant, "
                 f"which has no pre-activation. Received: offset={source.offset!r}. "
-                f"Give `{name}_gate` the number that you want."
+                f"Set `{name}_gate` to the number that you want."
             )
 
 
@@ -213,13 +245,13 @@ def _check_terms(spec: CellSpec) -> None:
         if not isinstance(part, Gate | Candidate):
             continue
         recurrent = _sees_state(spec) if part is spec.candidate else part.recurrent_kernel
-        terms = (part.kernel, recurrent, biased(spec, part), getattr(part, "peephole", False))
+        terms = (part.kernel, recurrent, has_bias(spec, part), getattr(part, "peephole", False))
         others = spec.gate_recurrence and argument not in ("candidate", "reset_gate")
         if not (any(terms) or others):
             raise ValueError(
-                f"Argument `{argument}` must have a term: a kernel, a recurrent kernel, a bias or "
-                f"a peephole. Received: {argument}={part!r} with none. "
-                "Give a number for a constant gate."
+                f"Argument `{argument}` must have at least one term: a kernel, a recurrent kernel, "
+                f"a bias or a peephole. Received: {argument}={part!r}, which has none. "
+                "For a constant gate pass a number."
             )
 
 
@@ -227,27 +259,27 @@ def _check_rare(spec: CellSpec) -> None:
     own = all(isinstance(spec.gate(name), Gate) for name in ("input", "forget", "output"))
     if spec.gate_recurrence and not (own and spec.memory == "cell"):
         raise ValueError(
-            "Argument `gate_recurrence` needs memory='cell' and input, forget and output gates "
-            f"with weights of their own. Received: gate_recurrence=True with {spec!r}."
+            "Argument `gate_recurrence` needs memory='cell', and input, forget and output gates "
+            f"that have their own weights. Received: gate_recurrence=True with {spec!r}."
         )
     if not isinstance(spec.input_window, int) or spec.input_window < 1:
         raise ValueError(
-            "Argument `input_window` must be an integer >= 1, the number of time steps that the "
-            f"cell sees at once. Received: input_window={spec.input_window!r}."
+            "Argument `input_window` must be an integer >= 1: the number of inputs that the cell "
+            f"sees at each time step. Received: input_window={spec.input_window!r}."
         )
 
 
 def _check_dynamics(spec: CellSpec) -> None:
-    live = [spec.source(name).gate for name in GATES]
-    gates = [gate for gate in live if isinstance(gate, Gate)]
-    reads = [_sees_state(spec), *(gate.recurrent_kernel for gate in gates)]
-    owners = [spec.source(name).name for name in GATES]
-    reads += [
-        getattr(g, "peephole", False) and k != "output" for k, g in zip(owners, live, strict=True)
-    ]
+    """Refuses a cell whose state nothing reads: its forget gate is 0 and nothing is recurrent."""
+    sources = [spec.source(name) for name in GATES]
+    gates = [source.gate for source in sources if isinstance(source.gate, Gate)]
+    reads_h = [_sees_state(spec), *(gate.recurrent_kernel for gate in gates)]
+    # The output gate's peephole sees c_t, not the state that is carried over.
+    reads_c = [getattr(s.gate, "peephole", False) and s.name != "output" for s in sources]
+    reads = [*reads_h, *reads_c]
     if spec.source("forget").constant == 0.0 and not (any(reads) or spec.gate_recurrence):
         raise ValueError(
-            "Argument `forget_gate` must not be 0 where nothing else reads the state: the cell "
-            "would have no memory. Received: forget_gate=0.0 and no recurrent kernel anywhere. "
-            "Give the candidate or a gate a recurrent kernel, or keep a forget gate."
+            "Argument `forget_gate` must not be 0 if nothing else reads the state: the cell would "
+            "have no memory. Received: forget_gate=0.0 and no recurrent kernel in any gate or in "
+            "the candidate. Add a recurrent kernel, or use a forget gate."
         )

@@ -1,17 +1,21 @@
-"""What follows from a specification without running it: equations, counts, differences, text."""
+"""Functions that count, compare and describe cells without running them.
+
+They are public: `equations`, `count_parameters`, `count_flops`, `units_for_budget`, `diff` and
+`describe`. All read the normal form. Counts of operations come from the equations.
+"""
 
 import math
 import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-from keras_gated.spec import equations as notation
 from keras_gated.spec.cell_spec import CellSpec
+from keras_gated.spec.equations import build_equations
 from keras_gated.spec.normal_form import NormalForm, resolve
 from keras_gated.spec.onnx_operator import lower
 from keras_gated.spec.options import IN_NATIVE_OPERATOR, NO_GATE_RECURRENCE
-from keras_gated.spec.parts import positive
-from keras_gated.spec.presets import Preset, presets, specification
+from keras_gated.spec.parts import check_positive
+from keras_gated.spec.presets import Preset, as_spec, presets
 
 
 def equations(spec: str | CellSpec) -> str:
@@ -19,8 +23,15 @@ def equations(spec: str | CellSpec) -> str:
 
     Args:
         spec: name of a preset, or a `CellSpec`.
+
+    Example:
+        >>> print(kg.equations("elman"))
+        \\begin{aligned}
+        \\tilde{h}_t &= \\tanh(W_c x_t + U_c h_{t-1} + b_c) \\\\
+        h_t &= \\tilde{h}_t
+        \\end{aligned}
     """
-    lines = " \\\\\n".join(line.latex for line in notation.lines(_form(spec)))
+    lines = " \\\\\n".join(equation.latex for equation in build_equations(_form(spec)))
     return f"\\begin{{aligned}}\n{lines}\n\\end{{aligned}}"
 
 
@@ -33,30 +44,45 @@ def count_parameters(spec: str | CellSpec, input_dim: int, units: int) -> int:
         units: int > 0. Size of the state.
 
     Raises:
-        ValueError: if a number is not positive, or a diagonal or identity kernel does not fit.
+        ValueError: if a number is not positive, or a diagonal or identity kernel needs as many
+            inputs as units.
+
+    Example:
+        >>> kg.count_parameters("lstm", 64, 128), kg.count_parameters("lstm_f", 64, 128)
+        (98816, 74112)
     """
-    shapes = _form(spec).shapes(positive(input_dim, "input_dim"), positive(units, "units"))
+    shapes = _shapes(_form(spec), input_dim, units)
     return sum(math.prod(shape) for shape in shapes.values())
 
 
 def count_flops(spec: str | CellSpec, input_dim: int, units: int) -> int:
     """Returns the floating-point operations of one time step of one sequence.
 
-    A product with a matrix (a, b) counts 2ab; every elementwise sum, product and activation counts
-    one per unit.
+    A product with a matrix (a, b) counts as 2ab operations. Each elementwise sum, product and
+    activation counts as one operation per unit.
 
-    Args and errors: as `count_parameters`.
+    Args:
+        spec: name of a preset, or a `CellSpec`.
+        input_dim: int > 0. Features of x_t.
+        units: int > 0. Size of the state.
+
+    Raises:
+        ValueError: as `count_parameters`.
+
+    Example:
+        >>> kg.count_flops("lstm", 64, 128)
+        198784
     """
     form = _form(spec)
-    shapes = form.shapes(positive(input_dim, "input_dim"), positive(units, "units"))
+    shapes = _shapes(form, input_dim, units)
     products = sum(2 * math.prod(shapes[weight.name]) for weight in form.weights if weight.rows)
-    return products + units * sum(line.right.ops for line in notation.lines(form))
+    return products + units * sum(equation.right.ops for equation in build_equations(form))
 
 
 def units_for_budget(spec: str | CellSpec, input_dim: int, parameters: int) -> int:
     """Returns the largest number of units with which a cell has at most `parameters` weights.
 
-    With it cells are compared at equal size, as Chung et al. 2014 (arXiv:1412.3555) did.
+    Use it to compare cells of equal size, as Chung et al. 2014 (arXiv:1412.3555) did.
 
     Args:
         spec: name of a preset, or a `CellSpec`.
@@ -64,10 +90,15 @@ def units_for_budget(spec: str | CellSpec, input_dim: int, parameters: int) -> i
         parameters: int. The budget.
 
     Raises:
-        ValueError: if the budget is too small for the smallest such cell.
+        ValueError: if even the smallest such cell has more weights than the budget.
+
+    Example:
+        >>> {name: kg.units_for_budget(name, 88, 18000) for name in ("lstm", "gru", "janet")}
+        {'lstm': 36, 'gru': 44, 'janet': 60}
     """
     form = _form(spec)
-    least = form.window * input_dim if form.square else 1  # the only size that fits, if square
+    # A diagonal or identity kernel fits only one size.
+    least = form.window * input_dim if form.square else 1
     smallest = count_parameters(spec, input_dim, least)
     if smallest > parameters:
         raise ValueError(
@@ -79,7 +110,7 @@ def units_for_budget(spec: str | CellSpec, input_dim: int, parameters: int) -> i
     low, high = least, least + 1
     while count_parameters(spec, input_dim, high) <= parameters:
         low, high = high, 2 * high
-    while high - low > 1:
+    while high - low > 1:  # `low` fits the budget, `high` does not
         middle = (low + high) // 2
         fits = count_parameters(spec, input_dim, middle) <= parameters
         low, high = (middle, high) if fits else (low, middle)
@@ -88,11 +119,18 @@ def units_for_budget(spec: str | CellSpec, input_dim: int, parameters: int) -> i
 
 @dataclass(frozen=True)
 class Difference:
-    """What two cells have that the other lacks; prints as text.
+    """What each of two cells has that the other lacks. `diff` returns it; it prints as text.
 
     Attributes:
-        first, second: their names.
-        only_first, only_second: weights and equations of the one that the other has not.
+        first, second: names of the two cells.
+        only_first, only_second: states, weights and equations that only this cell has.
+
+    Example:
+        >>> difference = kg.diff("lstm", "lstm_f")
+        >>> difference.only_second
+        ('cₜ = cₜ₋₁ + iₜ ⊙ c̃ₜ',)
+        >>> print(kg.diff("lstm", "np"))
+        lstm and np are the same cell.
     """
 
     first: str
@@ -103,54 +141,86 @@ class Difference:
     def __str__(self) -> str:
         if not (self.only_first or self.only_second):
             return f"{self.first} and {self.second} are the same cell."
-        rows = [f"- {self.first}", f"+ {self.second}", ""]
-        rows += [f"- {row}" for row in self.only_first]
-        return "\n".join(rows + [f"+ {row}" for row in self.only_second])
+        lines = [f"- {self.first}", f"+ {self.second}", ""]
+        lines += [f"- {feature}" for feature in self.only_first]
+        return "\n".join(lines + [f"+ {feature}" for feature in self.only_second])
 
 
 def diff(first: str | CellSpec, second: str | CellSpec) -> Difference:
-    """Returns what one cell has that the other lacks.
+    """Returns what each of two cells has that the other lacks: states, weights and equations.
 
     Args:
         first, second: names of presets, or `CellSpec`s.
+
+    Example:
+        >>> print(kg.diff("lstm", "lstm_f"))
+        - lstm
+        + lstm_f
+        <BLANKLINE>
+        - forget kernel
+        - forget recurrent_kernel
+        - forget bias
+        - fₜ = σ(W_f xₜ + U_f hₜ₋₁ + b_f)
+        - cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ c̃ₜ
+        + cₜ = cₜ₋₁ + iₜ ⊙ c̃ₜ
     """
-    ours, theirs = _features(_form(first)), _features(_form(second))
+    of_first, of_second = _features(_form(first)), _features(_form(second))
     return Difference(
         _name(first, "first"),
         _name(second, "second"),
-        tuple(row for row in ours if row not in theirs),
-        tuple(row for row in theirs if row not in ours),
+        tuple(feature for feature in of_first if feature not in of_second),
+        tuple(feature for feature in of_second if feature not in of_first),
     )
 
 
 def describe(spec: Any, input_dim: int | None = None, units: int | None = None) -> str:
-    """Returns a cell in words and numbers: equations, states, weights, counts, paper, notes.
+    """Returns a text about a cell: its equations, states, weights, counts, paper and notes.
 
-    Of a layer also its options, and what runs it over time.
+    For a layer the text also says which options are in use and what runs the layer over time.
 
     Args:
         spec: name of a preset, a `CellSpec`, or a `GatedRNN` or `GatedCell`.
-        input_dim: int > 0, or None. Features of x_t, for the counts.
-        units: int > 0, or None. Size of the state, for the counts.
+        input_dim: int > 0, or None. Features of x_t. With `units` the text has counts.
+        units: int > 0, or None. Size of the state.
+
+    Example:
+        >>> print(kg.describe("elman", input_dim=64, units=128))
+        elman: tanh RNN, no gate at all
+        <BLANKLINE>
+          h̃ₜ = tanh(W_c xₜ + U_c hₜ₋₁ + b_c)
+          hₜ = h̃ₜ
+        <BLANKLINE>
+        States        h
+        Weights       candidate: kernel, recurrent_kernel, bias
+        Parameters    24,704 with 64 inputs and 128 units
+        FLOPs         49,536 per time step with 64 inputs and 128 units
+        ONNX          RNN
+        Paper         Elman 1990, Finding structure in time. Cognitive Science 14
+        ...
     """
     cell = getattr(spec, "cell", spec)
     unrolled = getattr(spec, "unroll", False)
-    layer, spec = (cell, cell.spec) if hasattr(cell, "loop_reason") else (None, spec)
+    cell, spec = (cell, cell.spec) if hasattr(cell, "loop_reason") else (None, spec)
     form = _form(spec)
     known = presets[spec] if isinstance(spec, str) else None
     window = [f"the last {form.window - 1} inputs"] if form.window > 1 else []
     rows = [("States", ", ".join([*form.states, *window])), ("Weights", "; ".join(_weights(form)))]
     if input_dim is not None and units is not None:
         rows += _counts(spec, input_dim, units)
-    rows += _running(form, layer, unrolled)
-    rows += _about(known) if known else []
+    rows += _how_it_runs(form, cell, unrolled)
+    rows += _about_preset(known) if known else []
     head = f"{known.name}: {known.title}" if known else "custom cell"
-    body = "\n".join(f"  {line.text}" for line in notation.lines(form))
+    body = "\n".join(f"  {equation.text}" for equation in build_equations(form))
     return "\n".join([head, "", body, "", *(_row(name, text) for name, text in rows)])
 
 
 def _form(spec: Any) -> NormalForm:
-    return resolve(specification(spec))
+    return resolve(as_spec(spec))
+
+
+def _shapes(form: NormalForm, input_dim: int, units: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights, for arguments of a public function."""
+    return form.shapes(check_positive(input_dim, "input_dim"), check_positive(units, "units"))
 
 
 def _name(spec: str | CellSpec, otherwise: str) -> str:
@@ -158,25 +228,25 @@ def _name(spec: str | CellSpec, otherwise: str) -> str:
 
 
 def _weights(form: NormalForm) -> list[str]:
-    """The weights of each block, e.g. "forget: kernel (dense), bias"."""
-    parts: dict[str, list[str]] = {}
+    """The weights of each block, e.g. "forget: kernel, bias"."""
+    return [f"{name}: {', '.join(keys)}" for name, keys in _weights_by_block(form).items()]
+
+
+def _weights_by_block(form: NormalForm) -> dict[str, list[str]]:
+    """The weights of each block by its name; those of a diagonal kernel say so."""
+    blocks: dict[str, list[str]] = {}
     for weight in form.weights:
         kind = " (diagonal)" if "diagonal" in weight.name else ""
         for name in weight.blocks:
-            parts.setdefault(name, []).extend(key + kind for key in weight.keys)
-    return [f"{name}: {', '.join(keys)}" for name, keys in parts.items()]
+            blocks.setdefault(name, []).extend(key + kind for key in weight.keys)
+    return blocks
 
 
 def _features(form: NormalForm) -> list[str]:
+    """What `diff` compares: states, weights and equations as lines of text."""
     states = [f"state {name}" for name in form.states]
-    weights = [
-        f"{row.partition(':')[0]} {key.strip()}" for row in _weights(form) for key in _keys(row)
-    ]
-    return [*states, *weights, *(line.text for line in notation.lines(form))]
-
-
-def _keys(row: str) -> list[str]:
-    return row.partition(":")[2].split(",")
+    weights = [f"{name} {key}" for name, keys in _weights_by_block(form).items() for key in keys]
+    return [*states, *weights, *(equation.text for equation in build_equations(form))]
 
 
 def _counts(spec: str | CellSpec, input_dim: int, units: int) -> list[tuple[str, str]]:
@@ -186,27 +256,25 @@ def _counts(spec: str | CellSpec, input_dim: int, units: int) -> list[tuple[str,
     return [("Parameters", parameters), ("FLOPs", flops)]
 
 
-def _running(form: NormalForm, cell: Any, unrolled: bool) -> list[tuple[str, str]]:
-    """What a cell has beside the formula, what runs it over time, and what it is in ONNX."""
+def _how_it_runs(form: NormalForm, cell: Any, unrolled: bool) -> list[tuple[str, str]]:
+    """Rows on the options in use, on what runs the cell over time, and on its form in ONNX."""
     lowering, rows = lower(form), []
     loop, stepwise_option = NO_GATE_RECURRENCE if form.gate_recurrence else None, None
+    native_options = []
     if cell is not None:
-        acting = ", ".join(f"{name}={value}" for name, value in cell.options().items())
-        rows, stepwise_option = [("Options", acting or "none")], cell.stepwise_option
+        options = ", ".join(f"{name}={value}" for name, value in cell.options().items())
+        rows.append(("Options", options or "none"))
         loop = "unroll=True" if unrolled else cell.loop_reason
+        stepwise_option = cell.stepwise_option
+        native_options = [IN_NATIVE_OPERATOR[name] for name in cell.options(IN_NATIVE_OPERATOR)]
     if loop:
         rows.append(("Loop", f"Keras's own: {loop}"))
     if stepwise_option or lowering.operator is None:
         return [*rows, ("ONNX", f"Scan, since {stepwise_option or lowering.reason}")]
-    more = (
-        [IN_NATIVE_OPERATOR[name] for name in cell.options(IN_NATIVE_OPERATOR)]
-        if cell is not None
-        else []
-    )
-    return [*rows, ("ONNX", "; ".join([lowering.operator, *more]))]
+    return [*rows, ("ONNX", "; ".join([lowering.operator, *native_options]))]
 
 
-def _about(known: Preset) -> list[tuple[str, str]]:
+def _about_preset(known: Preset) -> list[tuple[str, str]]:
     source = known.paper if known.confirmed else f"{known.paper} (formula recalled)"
     rows = [("Paper", source), ("Initial bias", known.initial_bias)]
     if known.arguments:

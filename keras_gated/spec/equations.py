@@ -1,29 +1,38 @@
-r"""The equations of a cell, written from its normal form, as LaTeX and as plain text.
+r"""The equations of a cell in LaTeX and in plain text, built from its normal form.
 
-Every line is built by a few combinators that also count the elementwise operations it stands for.
-Letters: i, f, r, o the gates, c the memory; W and U kernels, w and u diagonal ones, p peepholes,
-R kernels of gate recurrence (`R_{jk}` from gate j to gate k), b biases, b' those inside the reset.
+An equation is built from `Expr` objects. Each holds its LaTeX and counts the elementwise operations
+that it stands for, so that equations and FLOPs cannot disagree.
+
+Letters: i, f, r, o are the gates, c is the memory. W and U are dense kernels, w and u diagonal
+ones, p peepholes, `R_{jk}` the kernels of gate recurrence from gate j to gate k. b are biases, b'
+second biases; that of the candidate is multiplied by the reset gate.
 """
 
 import re
 from typing import NamedTuple
 
 from keras_gated.spec.activations import lookup
-from keras_gated.spec.normal_form import RECURRENT_SOURCES, Block, NormalForm, Value
+from keras_gated.spec.normal_form import RECURRENT_GATES, Block, GateValue, NormalForm
 
 LETTER = {"input": "i", "forget": "f", "reset": "r", "candidate": "c", "output": "o"}
 
 
 class Expr(NamedTuple):
-    """An expression in LaTeX, and the elementwise operations that it takes per unit."""
+    """An expression.
+
+    Attributes:
+        latex: the expression in LaTeX.
+        ops: elementwise operations that it takes for each unit.
+        is_sum: whether it needs brackets as a factor.
+    """
 
     latex: str
     ops: int = 0
     is_sum: bool = False
 
 
-class Line(NamedTuple):
-    """One equation: what is defined, and as what."""
+class Equation(NamedTuple):
+    """One equation: the quantity on the left, and the expression that computes it."""
 
     left: str
     right: Expr
@@ -36,22 +45,22 @@ class Line(NamedTuple):
     @property
     def text(self) -> str:
         """The equation in plain text."""
-        return f"{plain(self.left)} = {plain(self.right.latex)}"
+        return f"{to_plain_text(self.left)} = {to_plain_text(self.right.latex)}"
 
 
-def lines(form: NormalForm) -> list[Line]:
+def build_equations(form: NormalForm) -> list[Equation]:
     """Returns the equations of a cell, in the order in which they are computed."""
-    return _Writer(form).lines()
+    return _EquationBuilder(form).equations()
 
 
-def plain(latex: str) -> str:
-    """Returns LaTeX of the kind written here as plain text."""
-    for pattern, text in _PLAIN:
+def to_plain_text(latex: str) -> str:
+    """Returns as plain text what this file writes as LaTeX."""
+    for pattern, text in _PLAIN_TEXT:
         latex = re.sub(pattern, text, latex)
     return latex
 
 
-_PLAIN = (
+_PLAIN_TEXT = (  # (pattern, replacement), applied in this order
     (r"\\tilde\{(\w)\}", "\\1\u0303"),
     (r"\\hat\{(\w)\}", "\\1\u0302"),
     (r"\\bar\{(\w)\}", "\\1\u0304"),
@@ -70,105 +79,118 @@ _PLAIN = (
 
 
 def _sum(*terms: Expr | None) -> Expr:
-    there = [term for term in terms if term is not None]
-    if len(there) == 1:
-        return there[0]
-    ops = sum(term.ops for term in there) + len(there) - 1
-    return Expr(" + ".join(term.latex for term in there), ops, is_sum=True)
-
-
-def _grouped(x: Expr) -> str:
-    return f"({x.latex})" if x.is_sum else x.latex
+    """The sum of the terms that are not None."""
+    present = [term for term in terms if term is not None]
+    if len(present) == 1:
+        return present[0]
+    ops = sum(term.ops for term in present) + len(present) - 1
+    return Expr(" + ".join(term.latex for term in present), ops, is_sum=True)
 
 
 def _times(gate: Expr | float, x: Expr) -> Expr | None:
-    """`gate ⊙ x`; x where the gate is 1, nothing where it is 0."""
+    """`gate ⊙ x`: x itself if the gate is 1, None if it is 0."""
     if isinstance(gate, Expr):
-        return Expr(rf"{gate.latex} \odot {_grouped(x)}", gate.ops + x.ops + 1)
+        return Expr(rf"{gate.latex} \odot {_in_brackets(x)}", gate.ops + x.ops + 1)
     if gate == 1.0:
         return x
-    return Expr(rf"{gate:.12g} \, {_grouped(x)}", x.ops + 1) if gate else None
+    return Expr(rf"{gate:.12g} \, {_in_brackets(x)}", x.ops + 1) if gate else None
 
 
-def _applied(activation, x: Expr) -> Expr:
+def _activated(activation, x: Expr) -> Expr:
+    """The activation applied to x; x itself if the activation is linear."""
     latex = lookup(activation).latex
     if latex == "{}":
         return x
-    return Expr(latex.format(x.latex, g=_grouped(x)), x.ops + 1, is_sum="+" in latex)
+    return Expr(latex.format(x.latex, g=_in_brackets(x)), x.ops + 1, is_sum="+" in latex)
 
 
-class _Writer:
-    """Writes the equations of one normal form."""
+def _in_brackets(x: Expr) -> str:
+    """LaTeX of x as a factor of an elementwise product: a sum gets brackets."""
+    return f"({x.latex})" if x.is_sum else x.latex
+
+
+def _as_factor(x: Expr) -> str:
+    """LaTeX of x as a factor of a matrix product: all but a single symbol gets brackets."""
+    return x.latex if re.fullmatch(r"[\\\w{}-]+", x.latex) else f"({x.latex})"
+
+
+class _EquationBuilder:
+    """Builds the equations of one normal form.
+
+    `x` and `h` are the symbols that blocks see: x becomes that of the window or of the projection.
+    """
 
     def __init__(self, form: NormalForm):
         self.form = form
         self.memory = "c" if form.memory == "cell" else "h"
         self.x = Expr("x_t")
         self.h = Expr("h_{t-1}")
-        values = form.gates.values()
-        self.shifted = {value.block for value in values if value.offset}
+        # Blocks whose pre-activation gets a name, since a tied gate adds an offset to it.
+        self.named = {value.block for value in form.gates.values() if value.offset}
 
-    def lines(self) -> list[Line]:
+    def equations(self) -> list[Equation]:
         form = self.form
         before = [name for name in ("input", "forget", "reset") if name in form.blocks]
         tied = [k for k in ("input", "forget", "reset") if form.gates[k].block not in (None, k)]
-        found = self._front()
+        equations = self._input()
         for name in before:
-            found += self._gate(name)
-        found += [Line(f"{LETTER[k]}_t", self._value(form.gates[k])) for k in tied]
-        found.append(Line(rf"\tilde{{{self.memory}}}_t", self._candidate()))
-        found.append(Line(f"{self.memory}_t", self._memory()))
+            equations += self._gate(name)
+        equations += [Equation(f"{LETTER[k]}_t", self._tied_value(form.gates[k])) for k in tied]
+        equations.append(Equation(rf"\tilde{{{self.memory}}}_t", self._candidate()))
+        equations.append(Equation(f"{self.memory}_t", self._memory()))
         if form.memory == "cell":
-            found += self._gate("output") if "output" in form.blocks else self._tied_output()
-            shown = _applied(form.output_activation, Expr("c_t"))
-            found.append(Line("h_t", _times(self._gate_symbol("output"), shown) or Expr("0")))
-        return found
+            equations += self._gate("output") if "output" in form.blocks else self._tied_output()
+            activated = _activated(form.output_activation, Expr("c_t"))
+            output = _times(self._gate_symbol("output"), activated) or Expr("0")
+            equations.append(Equation("h_t", output))
+        return equations
 
-    def _front(self) -> list[Line]:
-        """What is done to the input before the cell sees it."""
-        found, form = [], self.form
+    def _input(self) -> list[Equation]:
+        """What is done to the input before the blocks see it: window and projection."""
+        equations, form = [], self.form
         if form.window > 1:
             past = [f"x_{{t-{lag}}}" for lag in range(1, form.window)]
-            found.append(Line(r"\bar{x}_t", Expr(f"[{'; '.join(['x_t', *past])}]")))
+            equations.append(Equation(r"\bar{x}_t", Expr(f"[{'; '.join(['x_t', *past])}]")))
             self.x = Expr(r"\bar{x}_t")
         if form.projection:
             bias = Expr("b_x") if form.projection.use_bias else None
             projected = _sum(Expr(f"W_x {self.x.latex}"), bias)
-            found.append(Line(r"\hat{x}_t", _applied(form.projection.activation, projected)))
+            activated = _activated(form.projection.activation, projected)
+            equations.append(Equation(r"\hat{x}_t", activated))
             self.x = Expr(r"\hat{x}_t")
-        return found
+        return equations
 
-    def _gate(self, name: str) -> list[Line]:
+    def _gate(self, name: str) -> list[Equation]:
         block, k = self.form.blocks[name], LETTER[name]
         a = self._pre_activation(block)
-        found = []
-        if name in self.shifted:
-            found.append(Line(f"a_{{{k},t}}", a))
+        equations = []
+        if name in self.named:
+            equations.append(Equation(f"a_{{{k},t}}", a))
             a = Expr(f"a_{{{k},t}}")
-        return [*found, Line(f"{k}_t", _applied(block.activation, a))]
+        return [*equations, Equation(f"{k}_t", _activated(block.activation, a))]
 
     def _pre_activation(self, block: Block) -> Expr:
         k = LETTER[block.name]
-        peep = "c_t" if block.name == "output" else "c_{t-1}"
-        gates = [LETTER[j] for j in RECURRENT_SOURCES] if block.gate_recurrence else []
+        memory = "c_t" if block.name == "output" else "c_{t-1}"
+        gates = [LETTER[j] for j in RECURRENT_GATES] if block.gate_recurrence else []
         return _sum(
-            self._seen(block, "kernel", self.x),
-            self._seen(block, "recurrent_kernel", self.h),
-            Expr(rf"p_{k} \odot {peep}", 1) if block.peephole else None,
+            self._kernel_term(block, "kernel", self.x),
+            self._kernel_term(block, "recurrent_kernel", self.h),
+            Expr(rf"p_{k} \odot {memory}", 1) if block.peephole else None,
             *(Expr(f"R_{{{j}{k}}} {j}_{{t-1}}") for j in gates),
             Expr(f"b_{k}") if block.use_bias else None,
             Expr(f"b'_{k}") if block.use_recurrent_bias else None,
         )
 
     @staticmethod
-    def _seen(block: Block, key: str, x: Expr) -> Expr | None:
-        """The term of a kernel of `block` on x."""
+    def _kernel_term(block: Block, key: str, x: Expr) -> Expr | None:
+        """The product of x with the kernel `key` of a block; None if it has no such kernel."""
         k, inputs = LETTER[block.name], key == "kernel"
-        x = _applied(block.input_activation if inputs else block.recurrent_input_activation, x)
+        x = _activated(block.input_activation if inputs else block.recurrent_input_activation, x)
         letter = "W" if inputs else "U"
         return {
-            "dense": Expr(f"{letter}_{k} {_bracketed(x)}", x.ops),
-            "diagonal": Expr(rf"{letter.lower()}_{k} \odot {_grouped(x)}", x.ops + 1),
+            "dense": Expr(f"{letter}_{k} {_as_factor(x)}", x.ops),
+            "diagonal": Expr(rf"{letter.lower()}_{k} \odot {_in_brackets(x)}", x.ops + 1),
             "identity": x,
             None: None,
         }[getattr(block, key)]
@@ -177,41 +199,36 @@ class _Writer:
         block, form = self.form.candidate, self.form
         r = self._gate_symbol("reset")
         h = _times(r, self.h) if form.reset == "before" else self.h
-        recurrent = self._seen(block, "recurrent_kernel", h) if h else None
+        recurrent = self._kernel_term(block, "recurrent_kernel", h) if h else None
         if form.reset == "after":
-            inner = _sum(recurrent, Expr("b'_c") if block.use_recurrent_bias else None)
-            recurrent = _times(r, inner)
+            product = _sum(recurrent, Expr("b'_c") if block.use_recurrent_bias else None)
+            recurrent = _times(r, product)
         bias = Expr("b_c") if block.use_bias else None
-        a = _sum(self._seen(block, "kernel", self.x), recurrent, bias)
-        return _applied(block.activation, a)
+        a = _sum(self._kernel_term(block, "kernel", self.x), recurrent, bias)
+        return _activated(block.activation, a)
 
     def _memory(self) -> Expr:
-        carried = _applied(self.form.carry_activation, Expr(f"{self.memory}_{{t-1}}"))
-        new = Expr(rf"\tilde{{{self.memory}}}_t")
+        carried = _activated(self.form.carry_activation, Expr(f"{self.memory}_{{t-1}}"))
         kept = _times(self._gate_symbol("forget"), carried)
-        written = _times(self._gate_symbol("input"), new)
+        written = _times(self._gate_symbol("input"), Expr(rf"\tilde{{{self.memory}}}_t"))
         mixed = _sum(kept, written) if kept or written else Expr("0")
-        return _applied(self.form.memory_activation, mixed)
+        return _activated(self.form.memory_activation, mixed)
 
     def _gate_symbol(self, name: str) -> Expr | float:
         constant = self.form.gates[name].constant
         return Expr(f"{LETTER[name]}_t") if constant is None else constant
 
-    def _value(self, value: Value) -> Expr:
-        """The value of a tied gate, by the gate that it follows."""
+    def _tied_value(self, value: GateValue) -> Expr:
+        """The value of a tied gate, in terms of the gate that it follows."""
         k = LETTER[value.block or ""]
         v = Expr(f"{k}_t")
         if value.offset:
             sign = "+" if value.offset > 0 else "-"
             a = Expr(f"a_{{{k},t}} {sign} {abs(value.offset):.12g}", 1, is_sum=True)
-            v = _applied(self.form.blocks[value.block or ""].activation, a)
-        return Expr(f"1 - {_grouped(v)}", v.ops + 1, is_sum=True) if value.complement else v
+            v = _activated(self.form.blocks[value.block or ""].activation, a)
+        complement = Expr(f"1 - {_in_brackets(v)}", v.ops + 1, is_sum=True)
+        return complement if value.complement else v
 
-    def _tied_output(self) -> list[Line]:
+    def _tied_output(self) -> list[Equation]:
         value = self.form.gates["output"]
-        return [] if value.constant is not None else [Line("o_t", self._value(value))]
-
-
-def _bracketed(x: Expr) -> str:
-    """x as a factor of a matrix product."""
-    return x.latex if re.fullmatch(r"[\\\w{}-]+", x.latex) else f"({x.latex})"
+        return [] if value.constant is not None else [Equation("o_t", self._tied_value(value))]

@@ -1,23 +1,26 @@
-"""The normal form of a specification, which every other room reads.
+"""The normal form of a specification, which all code after this file reads.
 
-Here ties are followed, constants folded, defaults filled in, blocks put in order and weights laid
-out; nobody else interprets a tie, computes an offset or knows the order of blocks.
+`resolve` follows ties, folds constants, fills in defaults and puts blocks and weights in order. No
+other file reads a `Tied` or decides the order of blocks.
 """
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from keras_gated.spec.cell_spec import GATES, CellSpec, biased
+from keras_gated.spec.cell_spec import GATES, CellSpec, has_bias
 from keras_gated.spec.parts import Candidate, Gate, Projection
 
 BLOCKS = ("input", "forget", "reset", "candidate", "output")
-RECURRENT_SOURCES = ("input", "forget", "output")  # of gate recurrence, in this order
+RECURRENT_GATES = ("input", "forget", "output")  # with gate recurrence they are states too
 
 
 @dataclass(frozen=True)
 class Block:
-    """The weights of one gate, or of the candidate, nothing left to be filled in."""
+    """The terms and weights of one gate or of the candidate, with all defaults filled in.
+
+    The fields have the meanings that they have in `Gate` and `Candidate`.
+    """
 
     name: str
     kernel: str | None
@@ -33,13 +36,20 @@ class Block:
 
     @property
     def input_only(self) -> bool:
-        """Whether the block sees nothing but `x_t`."""
+        """Whether the block sees only `x_t`: no state and no other gate."""
         return not (self.recurrent_kernel or self.peephole or self.gate_recurrence)
 
 
 @dataclass(frozen=True)
-class Value:
-    """A gate's value: a constant, or `v = activation(a + offset)` of a block, or `1 - v`."""
+class GateValue:
+    """The value of a gate: a constant, or the value of a block.
+
+    Attributes:
+        constant: the constant, or None.
+        block: name of the block with the pre-activation `a`, or None if the gate is constant.
+        offset: the value is `v = activation(a + offset)`,
+        complement: or `1 - v` if this is True.
+    """
 
     constant: float | None = None
     block: str | None = None
@@ -49,11 +59,16 @@ class Value:
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight of the cell, which holds `blocks` side by side on its last axis.
+    """One weight of a cell: the parts of several blocks, side by side on its last axis.
 
-    `keys` are the names of the parts in `block_weights`; two of them are rows of a first axis.
-    `rows` is "input" or "state" for a matrix with one row for each input or unit, "gates" for one
-    with a row for each unit of the three gates, None for a vector.
+    Attributes:
+        name: attribute of the cell, as in Keras ("kernel", "recurrent_kernel", "bias", ...).
+        keys: names of the parts in `GatedCell.block_weights`. With two keys (`bias` and
+            `recurrent_bias`) the weight has a first axis of size 2.
+        blocks: names of the blocks, in order.
+        rows: "input" for a matrix with a row for each input, "state" for one with a row for each
+            unit of h, "gates" for one with a row for each unit of the three gates, None for a
+            vector.
     """
 
     name: str
@@ -62,12 +77,15 @@ class Weight:
     rows: str | None = None
 
     def shape(self, input_dim: int, units: int, output_dim: int | None = None) -> tuple[int, ...]:
-        """Returns the shape for a step of `input_dim` features (the window included).
+        """Returns the shape of the weight.
 
-        `output_dim` is the size of h, if it is not that of the memory.
+        Args:
+            input_dim: features that the cell sees at one time step, all inputs of its window.
+            units: size of the memory.
+            output_dim: size of h; None if it is `units`.
         """
         columns = len(self.blocks) * units
-        gates = len(RECURRENT_SOURCES) * units
+        gates = len(RECURRENT_GATES) * units
         rows = {"input": input_dim, "state": output_dim or units, "gates": gates}
         if self.rows is not None:
             return (rows[self.rows], columns)
@@ -76,14 +94,24 @@ class Weight:
 
 @dataclass(frozen=True)
 class NormalForm:
-    """A specification resolved. Activations are names, Configs or functions; "linear" is none.
+    """A specification in normal form. `resolve` makes it.
 
-    `reset` says where the reset gate acts: "none", "before" or "after" the recurrent product.
+    Attributes:
+        memory: "cell" or "hidden".
+        blocks: the gates that have weights and the candidate, by name, in the order of `BLOCKS`.
+        gates: the value of each of the four gates, by name.
+        reset: where the reset gate acts: "none", "before" or "after" the recurrent product.
+        output_activation, memory_activation, carry_activation: φ, μ and κ: names, Configs or
+            functions; "linear" is the identity.
+        gate_recurrence: whether gates see the gates of the previous time step.
+        projection: the `Projection` of the input, or None.
+        window: how many inputs the cell sees side by side.
+        weights: all weights of the cell, in the order of `get_weights()`.
     """
 
     memory: str
     blocks: dict[str, Block]
-    gates: dict[str, Value]
+    gates: dict[str, GateValue]
     reset: str
     output_activation: Hashable
     memory_activation: Hashable
@@ -95,23 +123,23 @@ class NormalForm:
 
     @property
     def candidate(self) -> Block:
-        """The candidate's block."""
+        """The block of the candidate."""
         return self.blocks["candidate"]
 
     @property
     def states(self) -> tuple[str, ...]:
-        """Names of the states, in order: h, c and, with gate recurrence, the gates before."""
+        """Names of the states, in order: h, then c, then the gates if there is gate recurrence."""
         names = ("h", "c") if self.memory == "cell" else ("h",)
-        return names + (RECURRENT_SOURCES if self.gate_recurrence else ())
+        return names + (RECURRENT_GATES if self.gate_recurrence else ())
 
     @property
-    def memory_at(self) -> int:
-        """Which of the states is the memory."""
+    def memory_index(self) -> int:
+        """The position of the memory among the states."""
         return self.states.index("c" if self.memory == "cell" else "h")
 
     @property
     def square(self) -> tuple[str, ...]:
-        """Names of the blocks that need as many inputs as units."""
+        """Names of the blocks that need as many inputs as there are units; often empty."""
         if self.projection:
             return ()
         kinds = ("diagonal", "identity")
@@ -119,7 +147,10 @@ class NormalForm:
 
     @property
     def linear_memory(self) -> bool:
-        """Whether `c_t` is linear in `c_{t-1}`, with coefficients that x_t alone decides."""
+        """Whether `c_t` is linear in `c_{t-1}` with coefficients that depend only on the inputs.
+
+        Such a memory can be computed in parallel in time.
+        """
         before = [block for name, block in self.blocks.items() if name != "output"]
         output = self.blocks.get("output")
         return (
@@ -129,12 +160,12 @@ class NormalForm:
         )
 
     def check_input_dim(self, input_dim: int, units: int) -> None:
-        """Raises a ValueError if the cell cannot have `input_dim` inputs and `units` units."""
+        """Raises a ValueError if this cell cannot have `input_dim` inputs and `units` units."""
         if self.square and self.window * input_dim != units:
             raise ValueError(
-                f"Argument `units` must equal the number of input features for this cell, whose "
-                f"{' and '.join(self.square)} sees each input one to one (a diagonal or identity "
-                f"kernel). Received: units={units}, input features={input_dim} in a window of "
+                f"Argument `units` must equal the number of input features for this cell, because "
+                f"the kernel of its {' and '.join(self.square)} is diagonal or identity: unit j "
+                f"sees input j. Received: units={units}, input features={input_dim} in a window of "
                 f"{self.window} time steps. Project the input first: keras.layers.Dense before "
                 "the layer, or input_projection=keras_gated.Projection() in the specification."
             )
@@ -142,41 +173,42 @@ class NormalForm:
     def shapes(
         self, input_dim: int, units: int, output_dim: int | None = None
     ) -> dict[str, tuple[int, ...]]:
-        """Returns the shape of each weight, in order, for `input_dim` features per time step.
+        """Returns the shape of each weight by name, in order.
 
-        `output_dim` is the size of h, if it is not that of the memory.
+        Args:
+            input_dim: features of one time step.
+            units: size of the memory.
+            output_dim: size of h; None if it is `units`.
 
         Raises:
-            ValueError: if a diagonal or identity kernel does not fit.
+            ValueError: if a diagonal or identity kernel needs as many inputs as units.
         """
         self.check_input_dim(input_dim, units)
-        seen = self.window * input_dim
-        sizes = {w.name: seen for w in self.weights}
+        window_dim = self.window * input_dim
+        sizes = {w.name: window_dim for w in self.weights}
         if self.projection:
-            sizes = {w.name: units for w in self.weights} | {"projection_kernel": seen}
+            sizes = {w.name: units for w in self.weights} | {"projection_kernel": window_dim}
         return {w.name: w.shape(sizes[w.name], units, output_dim) for w in self.weights}
 
 
 @lru_cache(maxsize=1024)
 def resolve(spec: CellSpec) -> NormalForm:
     """Returns the normal form of `spec`."""
-    gates = {name: _value(spec, name) for name in GATES}
-    reset = _reset(spec, gates["reset"])
+    gates = {name: _gate_value(spec, name) for name in GATES}
+    reset = _reset_position(spec, gates["reset"])
     parts = {name: spec.gate(name) for name in GATES} | {"candidate": spec.candidate}
-    if gates["reset"].constant == 0.0:
+    if gates["reset"].constant == 0.0:  # the recurrent product is multiplied by 0: leave it out
         parts["candidate"] = replace(spec.candidate, recurrent_kernel=None)
-    own = {name: parts[name] for name in BLOCKS if isinstance(parts[name], Gate | Candidate)}
+    present = {name: parts[name] for name in BLOCKS if isinstance(parts[name], Gate | Candidate)}
     second_bias = reset == "after" and _has_second_bias(spec, gates["reset"])
-    blocks = {name: _block(spec, name, part, second_bias) for name, part in own.items()}
-    hidden = spec.memory == "hidden"
+    blocks = {name: _block(spec, name, part, second_bias) for name, part in present.items()}
+    output = spec.output_activation or spec.candidate.activation
     return NormalForm(
         memory=spec.memory,
         blocks=blocks,
         gates=gates,
         reset=reset,
-        output_activation="linear"
-        if hidden
-        else spec.output_activation or spec.candidate.activation,
+        output_activation="linear" if spec.memory == "hidden" else output,
         memory_activation=spec.memory_activation,
         carry_activation=spec.carry_activation,
         gate_recurrence=spec.gate_recurrence,
@@ -186,36 +218,36 @@ def resolve(spec: CellSpec) -> NormalForm:
     )
 
 
-def _value(spec: CellSpec, name: str) -> Value:
+def _gate_value(spec: CellSpec, name: str) -> GateValue:
     source = spec.source(name)
     if source.constant is not None:
-        return Value(constant=source.constant)
-    return Value(block=source.name, offset=source.offset, complement=source.complement)
+        return GateValue(constant=source.constant)
+    return GateValue(block=source.name, offset=source.offset, complement=source.complement)
 
 
-def _reset(spec: CellSpec, value: Value) -> str:
+def _reset_position(spec: CellSpec, value: GateValue) -> str:
     if value.constant in (0.0, 1.0):
         return "none"
     return "after" if spec.candidate.reset_after else "before"
 
 
-def _has_second_bias(spec: CellSpec, reset: Value) -> bool:
-    """Whether there is a bias inside the reset; a constant reset would make it redundant."""
+def _has_second_bias(spec: CellSpec, reset: GateValue) -> bool:
+    """Whether the reset gate multiplies a bias too. With a constant reset it would be redundant."""
     candidate = spec.candidate
-    return reset.constant is None and candidate.use_recurrent_bias and biased(spec, candidate)
+    return reset.constant is None and candidate.use_recurrent_bias and has_bias(spec, candidate)
 
 
 def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool) -> Block:
-    own = part.activation is not None
+    activation = spec.recurrent_activation if part.activation is None else part.activation
     return Block(
         name=name,
         kernel=part.kernel,
         recurrent_kernel=part.recurrent_kernel,
-        use_bias=biased(spec, part),
-        use_recurrent_bias=biased(spec, part) and second_bias,
+        use_bias=has_bias(spec, part),
+        use_recurrent_bias=has_bias(spec, part) and second_bias,
         peephole=getattr(part, "peephole", False),
-        gate_recurrence=spec.gate_recurrence and name in RECURRENT_SOURCES,
-        activation=part.activation if own else spec.recurrent_activation,
+        gate_recurrence=spec.gate_recurrence and name in RECURRENT_GATES,
+        activation=activation,
         bias_initializer=getattr(part, "bias_initializer", None),
         input_activation=part.input_activation,
         recurrent_input_activation=getattr(part, "recurrent_input_activation", None),
@@ -223,24 +255,24 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
 
 
 def _weights(blocks: dict[str, Block], projection: Projection | None) -> tuple[Weight, ...]:
-    """Lays out the weights that have blocks: Keras's three first, then the others."""
+    """Returns the weights that have at least one block: those that Keras has first, then others."""
 
-    def having(field: str, value) -> tuple[str, ...]:
+    def blocks_with(field: str, value) -> tuple[str, ...]:
         return tuple(name for name, block in blocks.items() if getattr(block, field) == value)
 
     u, r = "recurrent_kernel", "gate_recurrent_kernel"
-    biases = ("bias", "recurrent_bias") if having("use_recurrent_bias", True) else ("bias",)
-    inner = ("projection",) if projection else ()
-    biased = inner if projection and projection.use_bias else ()
+    biases = ("bias", "recurrent_bias") if blocks_with("use_recurrent_bias", True) else ("bias",)
+    projected = ("projection",) if projection else ()
+    projected_bias = projected if projection and projection.use_bias else ()
     weights = (
-        Weight("kernel", ("kernel",), having("kernel", "dense"), "input"),
-        Weight(u, (u,), having(u, "dense"), "state"),
-        Weight("bias", biases, having("use_bias", True)),
-        Weight("diagonal_kernel", ("kernel",), having("kernel", "diagonal")),
-        Weight("recurrent_diagonal_kernel", (u,), having(u, "diagonal")),
-        Weight("peephole", ("peephole",), having("peephole", True)),
-        Weight(r, (r,), having("gate_recurrence", True), "gates"),
-        Weight("projection_kernel", ("kernel",), inner, "input"),
-        Weight("projection_bias", ("bias",), biased),
+        Weight("kernel", ("kernel",), blocks_with("kernel", "dense"), "input"),
+        Weight(u, (u,), blocks_with(u, "dense"), "state"),
+        Weight("bias", biases, blocks_with("use_bias", True)),
+        Weight("diagonal_kernel", ("kernel",), blocks_with("kernel", "diagonal")),
+        Weight("recurrent_diagonal_kernel", (u,), blocks_with(u, "diagonal")),
+        Weight("peephole", ("peephole",), blocks_with("peephole", True)),
+        Weight(r, (r,), blocks_with("gate_recurrence", True), "gates"),
+        Weight("projection_kernel", ("kernel",), projected, "input"),
+        Weight("projection_bias", ("bias",), projected_bias),
     )
     return tuple(weight for weight in weights if weight.blocks)

@@ -1,4 +1,4 @@
-r"""Which ONNX operator is a cell, and what each of its blocks takes: a function of the normal form.
+r"""Which ONNX operator computes a cell, and what each block of the operator takes from the cell.
 
 | operator | blocks | one step |
 |---|---|---|
@@ -6,9 +6,16 @@ r"""Which ONNX operator is a cell, and what each of its blocks takes: a function
 | GRU | z, r, c | h = z h + (1 - z) g(a_c), with r h in a_c or r around its recurrent term |
 | LSTM | i, o, f, c | c = f c + i g(a_c), h = o φ(c) |
 
-A gate that a cell lacks is a block without weights and with a bias that saturates its activation,
-a tied one a copy of another's rows, a complement a copy with the sign turned. What sees only the
-input can be computed for all time steps outside the operator and fed to it (`outside`).
+`lower` reads a normal form and returns a `Lowering`. It fits more cells than these three:
+
+- A gate that the cell does not have becomes a block without weights, with a bias that saturates the
+  activation (sigmoid(100) = 1).
+- A gate tied to another takes a copy of the weights of the other gate. Its complement takes the
+  negated weights: 1 - sigmoid(a) = sigmoid(-a).
+- A gate or candidate that sees only the input is computed outside the operator, for all time steps
+  at once. The candidate then becomes one more input of the operator (`Lowering.outside`).
+
+If no operator fits, the reason is in `Lowering.reason`.
 """
 
 from collections.abc import Hashable
@@ -17,15 +24,15 @@ from math import atanh, log
 from typing import Any
 
 from keras_gated.spec.activations import lookup
-from keras_gated.spec.normal_form import Block, NormalForm, Value
+from keras_gated.spec.normal_form import Block, GateValue, NormalForm
 from keras_gated.spec.parts import Config
 
 LINEAR = (None, "linear")
-SATURATED = 100.0  # σ of it is 1 in float32, in onnxruntime from 18 on
-Function = tuple[str, Any, Any]  # name; alpha and beta, floats or None where it has none
+SATURATED = 100.0  # sigmoid is exactly 1 in float32 from about 18 on
+Function = tuple[str, Any, Any]  # name, alpha, beta of an ONNX activation; None: no such one
 SIGMOID, TANH, AFFINE = ("Sigmoid", None, None), ("Tanh", None, None), ("Affine", 1.0, 0.0)
 
-# What is tried in this order until an operator fits: nothing outside it, then more and more.
+# Sets of blocks that `lower` computes outside the operator, tried in this order until one fits.
 OUTSIDE = (
     frozenset[str](),
     frozenset({"output"}),
@@ -36,66 +43,75 @@ OUTSIDE = (
 )
 
 
-class Refused(Exception):
-    """No operator says this; the message is the reason and names the field."""
+class NoOperator(Exception):
+    """Raised if no ONNX operator computes a cell. The message names the field that prevents it."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one block of an operator takes: `scale` times a block of the cell, plus `shift`.
+class OperatorBlock:
+    """What one block of an operator takes: the weights of a block of the cell, scaled and shifted.
 
-    `recurrent` multiplies the recurrent kernel and the recurrent bias once more. Without a block
-    there are no weights, and `shift` is the bias. `fed` is the candidate computed outside.
+    Attributes:
+        block: the block of the cell; None for a constant gate, which has no weights.
+        scale: multiplies all weights of the block. It is -1 for a complement.
+        shift: is added to the bias.
+        recurrent: multiplies the recurrent kernel and the recurrent bias once more.
+        computed_outside: whether this is a candidate that reaches the operator as an input.
     """
 
     block: Block | None = None
     scale: float = 1.0
     shift: float = 0.0
     recurrent: float = 1.0
-    fed: bool = False
+    computed_outside: bool = False
 
 
 @dataclass(frozen=True)
 class Lowering:
-    """A cell as one ONNX operator, or why it is none.
+    """A cell as one ONNX operator, or the reason why no operator computes it.
 
     Attributes:
         operator: "RNN", "GRU", "LSTM", or None.
-        reason: why this operator; or the field of the specification that forbids every one.
-        rows: what each block takes, by its letter, in the operator's order.
+        reason: why this operator was chosen, or which field of the specification none of them has.
+        blocks: what each block of the operator takes, by its letter, in the operator's order.
         functions: (name, alpha, beta) of the operator's activations, in its order.
-        linear_before_reset: 1 where a GRU resets after the recurrent product.
-        peepholes: whether there are any.
-        hidden: whether an LSTM's memory is the cell's only state, so that c_0 is h_0.
-        feeds: what the operator's input holds side by side: the input (None) or a function of it.
-        outside: names of the blocks computed outside: "candidate" (fed as one more input), "input"
-            (multiplied into it) and "output" (multiplied onto what leaves the operator).
+        linear_before_reset: attribute of a GRU; 1 if it resets after the recurrent product.
+        peepholes: whether any block has a peephole.
+        single_state: whether the cell computed by an LSTM has one state, so that c_0 is h_0.
+        input_functions: what the operator's input holds side by side: for None the input itself,
+            for an activation that function of the input.
+        outside: names of the blocks computed outside the operator: "candidate" (one more input),
+            "input" (multiplies that input) and "output" (multiplies the operator's output).
     """
 
     operator: str | None
     reason: str
-    rows: dict[str, Row]
+    blocks: dict[str, OperatorBlock]
     functions: tuple[Function, ...] = ()
     linear_before_reset: int = 0
     peepholes: bool = False
-    hidden: bool = False
-    feeds: tuple[Hashable, ...] = ()
+    single_state: bool = False
+    input_functions: tuple[Hashable, ...] = ()
     outside: frozenset[str] = frozenset()
 
     @property
     def attributes(self) -> dict:
-        """The operator's attributes, but hidden_size; those that equal the default left out."""
+        """The attributes of the ONNX node that differ from their defaults, except hidden_size."""
         defaults = {"RNN": (TANH,), "GRU": (SIGMOID, TANH), "LSTM": (SIGMOID, TANH, TANH)}
         attributes: dict = {}
         if self.operator and self.functions != defaults[self.operator]:
-            attributes |= listed(self.functions)
+            attributes |= activation_attributes(self.functions)
         if self.linear_before_reset:
             attributes["linear_before_reset"] = 1
         return attributes
 
 
-def listed(functions: tuple[Function, ...]) -> dict:
-    """Returns the attributes that name an operator's activations, of all its directions."""
+def activation_attributes(functions: tuple[Function, ...]) -> dict:
+    """Returns the attributes of an ONNX node that set its activations.
+
+    Args:
+        functions: (name, alpha, beta) of each activation, for all directions of the node.
+    """
     alpha = [a for _, a, _ in functions if a is not None]
     beta = [b for _, _, b in functions if b is not None]
     attributes: dict = {"activations": [name for name, _, _ in functions]}
@@ -104,118 +120,130 @@ def listed(functions: tuple[Function, ...]) -> dict:
 
 
 def lower(form: NormalForm) -> Lowering:
-    """Returns the operator that a normal form is, or the reason why it is none."""
+    """Returns the ONNX operator that computes a cell, or the reason why none does."""
     reasons = []
     for outside in OUTSIDE:
         try:
             _check_outside(form, outside)
-            return _lowered(form, outside)
-        except Refused as refusal:
-            reasons.append(str(refusal))
-    return Lowering(None, reasons[0], {})
+            return _lower_with(form, outside)
+        except NoOperator as error:
+            reasons.append(str(error))
+    return Lowering(None, reasons[0], {})  # reasons[0]: with nothing computed outside
 
 
-def _lowered(form: NormalForm, outside: frozenset[str]) -> Lowering:
+def _lower_with(form: NormalForm, outside: frozenset[str]) -> Lowering:
+    """Returns the operator with the blocks in `outside` computed outside it."""
     _check_step(form)
-    absent = {name: Value(constant=1.0) for name in outside if name != "candidate"}
+    absent = {name: GateValue(constant=1.0) for name in outside if name != "candidate"}
     gates = form.gates | absent
     reset = gates["reset"]
     hidden = form.memory == "hidden"
-    candidate = Row(form.candidate, fed="candidate" in outside)
+    candidate = OperatorBlock(form.candidate, computed_outside="candidate" in outside)
     if reset.constant is not None:
         candidate = replace(candidate, recurrent=reset.constant)
-    if hidden and reset.constant is not None and _are(gates, forget=0.0, input=1.0):
-        found = _rnn(form, candidate)
+    if hidden and reset.constant is not None and _have_constants(gates, forget=0.0, input=1.0):
+        lowering = _rnn(form, candidate)
     elif hidden and _coupled(gates):
-        found = _gru(form, gates, candidate)
+        lowering = _gru(form, gates, candidate)
     elif reset.constant is not None:
-        found = _lstm(form, gates, candidate)
+        lowering = _lstm(form, gates, candidate)
     else:
         kind = "memory='cell'" if not hidden else "input and forget gates that do not add up to 1"
-        raise Refused(f"reset_gate with {kind}: only a GRU resets")
-    blocks = [row.block for row in found.rows.values() if row.block and not row.fed]
-    feeds = tuple(dict.fromkeys(b.input_activation for b in blocks if b.kernel is not None))
-    fed_alone = candidate.fed and not feeds
+        raise NoOperator(f"reset_gate with {kind}: only the operator GRU has a reset gate")
+    taken = [b.block for b in lowering.blocks.values() if b.block and not b.computed_outside]
+    functions = tuple(dict.fromkeys(b.input_activation for b in taken if b.kernel is not None))
+    only_candidate = candidate.computed_outside and not functions
     return replace(
-        found,
-        feeds=feeds if feeds or fed_alone else (None,),
-        peepholes=any(block.peephole for block in blocks),
+        lowering,
+        # An operator needs an input, even if no block reads it.
+        input_functions=functions if functions or only_candidate else (None,),
+        peepholes=any(block.peephole for block in taken),
         outside=outside,
     )
 
 
-def _rnn(form: NormalForm, candidate: Row) -> Lowering:
-    return Lowering("RNN", "no gate", {"c": candidate}, (_content(form, candidate),))
+def _rnn(form: NormalForm, candidate: OperatorBlock) -> Lowering:
+    return Lowering("RNN", "no gate", {"c": candidate}, (_candidate_function(form, candidate),))
 
 
-def _gru(form: NormalForm, gates: dict[str, Value], candidate: Row) -> Lowering:
+def _gru(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock) -> Lowering:
     reset = gates["reset"]
     bistable = reset.block and form.blocks[reset.block].activation == "one_plus_tanh"
     function = _gate_function(form, gates, "forget" if bistable else ("forget", "reset"))
-    rows = {"z": _gate_row(form, "forget", gates["forget"], function)}
+    blocks = {"z": _gate_block(form, "forget", gates["forget"], function)}
     if reset.block is None:
-        rows["r"] = _gate_row(form, "reset", Value(constant=1.0), function)
+        blocks["r"] = _gate_block(form, "reset", GateValue(constant=1.0), function)
     elif bistable:
-        # 1 + tanh(a) = 2 σ(2 a): the other 2 goes to what the gate multiplies.
+        # 1 + tanh(a) = 2 σ(2 a): `scale` is the inner 2, the candidate takes the outer one.
         if reset.complement or function != SIGMOID:
-            raise Refused("reset_gate with 'one_plus_tanh' beside gates that are not sigmoid")
-        rows["r"] = Row(form.blocks[reset.block], scale=2.0, shift=2.0 * reset.offset)
+            raise NoOperator(
+                "reset_gate with activation 'one_plus_tanh': the other gate must be a sigmoid then"
+            )
+        blocks["r"] = OperatorBlock(form.blocks[reset.block], scale=2.0, shift=2.0 * reset.offset)
         candidate = replace(candidate, recurrent=2.0)
     else:
-        rows["r"] = _gate_row(form, "reset", reset, function)
-    # Where each unit feeds itself alone, or nothing is reset, before and after are the same: take
-    # the form that accelerators have.
+        blocks["r"] = _gate_block(form, "reset", reset, function)
+    # If the recurrent kernel is not dense, or nothing is reset, before and after are equal. Then
+    # take "after", the only form that accelerators compute.
     before = form.reset == "before" and form.candidate.recurrent_kernel == "dense"
     before = before and reset.block is not None
     return Lowering(
         "GRU",
         "one state, input and forget gate add up to 1",
-        {**rows, "c": candidate},
-        (function, _content(form, candidate)),
+        {**blocks, "c": candidate},
+        (function, _candidate_function(form, candidate)),
         linear_before_reset=0 if before else 1,
     )
 
 
-def _lstm(form: NormalForm, gates: dict[str, Value], candidate: Row) -> Lowering:
+def _lstm(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock) -> Lowering:
     names = {"i": "input", "o": "output", "f": "forget"}
     function = _gate_function(form, gates, tuple(names.values()))
-    rows = {letter: _gate_row(form, name, gates[name], function) for letter, name in names.items()}
-    shows = rows["o"].block
-    if shows and shows.name != "output" and shows.peephole:
-        raise Refused("output_gate tied to a gate with a peephole: the operator's looks at c_t")
+    blocks = {k: _gate_block(form, name, gates[name], function) for k, name in names.items()}
+    followed = blocks["o"].block
+    if followed and followed.name != "output" and followed.peephole:
+        raise NoOperator(
+            "output_gate tied to a gate with a peephole: the operator's output gate sees c_t, "
+            "the other gate c_(t-1)"
+        )
     hidden = form.memory == "hidden"
-    shown = AFFINE if hidden else _function("output_activation", form.output_activation)
+    output = AFFINE if hidden else _function("output_activation", form.output_activation)
     return Lowering(
         "LSTM",
         "one state, gates not coupled" if hidden else "two states",
-        {**rows, "c": candidate},
-        (function, _content(form, candidate), shown),
-        hidden=hidden,
+        {**blocks, "c": candidate},
+        (function, _candidate_function(form, candidate), output),
+        single_state=hidden,
     )
 
 
-# Rows and activations
+# Blocks of the operator, and its activations
 
 
-def _gate_row(form: NormalForm, name: str, value: Value, function: Function) -> Row:
-    """The row that gives a gate its value under the operator's `function`."""
+def _gate_block(form: NormalForm, name: str, value: GateValue, function: Function) -> OperatorBlock:
+    """The operator's block for a gate with this value, if `function` is the gates' activation."""
     if value.constant is not None:
         bias = _bias_for(value.constant, function)
         if bias is None:
-            raise Refused(f"{name}_gate={value.constant:g}, which {function[0]} gates do not reach")
-        return Row(shift=bias)
+            raise NoOperator(
+                f"{name}_gate={value.constant:g}, a value that {function[0]} cannot have"
+            )
+        return OperatorBlock(shift=bias)
     block = form.blocks[value.block or ""]
     if not value.complement:
-        return Row(block, shift=value.offset)
+        return OperatorBlock(block, shift=value.offset)
     if function == SIGMOID or (function[0] == "HardSigmoid" and function[2] == 0.5):
-        return Row(block, scale=-1.0, shift=-value.offset)
+        return OperatorBlock(block, scale=-1.0, shift=-value.offset)
     if function == AFFINE:
-        return Row(block, scale=-1.0, shift=1.0 - value.offset)
-    raise Refused(f"{name}_gate, the complement of a gate that is not sigmoid but {function[0]}")
+        return OperatorBlock(block, scale=-1.0, shift=1.0 - value.offset)
+    raise NoOperator(
+        f"{name}_gate: it is the complement of a gate with activation {function[0]}; only that of "
+        "a sigmoid can be written with negated weights"
+    )
 
 
 def _bias_for(value: float, function: Function) -> float | None:
-    """The bias b with function(b) = value, or None if there is none."""
+    """The bias b with function(b) = value, or None if there is no such bias."""
     name, alpha, beta = function
     if name == "Sigmoid":
         return _logit(value)
@@ -236,14 +264,17 @@ def _logit(value: float) -> float | None:
     return log(value / (1 - value)) if 0 < value < 1 else edge.get(value)
 
 
-def _gate_function(form: NormalForm, gates: dict[str, Value], names) -> Function:
-    """The one activation of the gates called `names`; a free choice where all are constant."""
+def _gate_function(form: NormalForm, gates: dict[str, GateValue], names) -> Function:
+    """The activation of the gates `names`, of which an operator has only one for all.
+
+    If all these gates are constant, any activation that reaches the constants will do.
+    """
     names = (names,) if isinstance(names, str) else names
     blocks = {n: block for n in names if (block := gates[n].block) is not None}
     live = {n: form.blocks[block].activation for n, block in blocks.items()}
     if len(set(live.values())) > 1:
-        listed = ", ".join(f"{name}: {activation}" for name, activation in live.items())
-        raise Refused(f"activation of the gates differs ({listed}); an operator has one for all")
+        pairs = ", ".join(f"{name}: {activation}" for name, activation in live.items())
+        raise NoOperator(f"activation of the gates differs ({pairs}); an operator has one for all")
     if live:
         name, activation = next(iter(live.items()))
         return _function(f"activation of the {name} gate", activation)
@@ -251,17 +282,19 @@ def _gate_function(form: NormalForm, gates: dict[str, Value], names) -> Function
     return SIGMOID if all(0.0 <= c <= 1.0 for c in constants if c is not None) else AFFINE
 
 
-def _content(form: NormalForm, candidate: Row) -> Function:
-    if candidate.fed:
+def _candidate_function(form: NormalForm, candidate: OperatorBlock) -> Function:
+    if candidate.computed_outside:
         return AFFINE
     return _function("activation of the candidate", form.candidate.activation)
 
 
 def _function(field: str, activation: Hashable) -> Function:
-    found = lookup(activation).onnx
-    if found is None:
-        raise Refused(f"{field}: ONNX's recurrent operators have no {_activation_text(activation)}")
-    return found
+    function = lookup(activation).onnx
+    if function is None:
+        raise NoOperator(
+            f"{field}: ONNX's recurrent operators have no {_activation_text(activation)}"
+        )
+    return function
 
 
 def _activation_text(activation: Hashable) -> str:
@@ -270,39 +303,41 @@ def _activation_text(activation: Hashable) -> str:
     return repr(activation) if isinstance(activation, str) else str(activation)
 
 
-# What no operator says
+# What no operator computes
 
 
 def _check_step(form: NormalForm) -> None:
     if form.gate_recurrence:
-        raise Refused("gate_recurrence: the gates of the step before are states of no operator")
+        raise NoOperator("gate_recurrence: in no operator are gates states of the next time step")
     for field in ("memory_activation", "carry_activation"):
         if getattr(form, field) not in LINEAR:
-            raise Refused(f"{field}={getattr(form, field)!r}: operators carry the memory as it is")
+            raise NoOperator(
+                f"{field}={getattr(form, field)!r}: no operator applies it to the memory"
+            )
     for block in form.blocks.values():
         if block.recurrent_input_activation not in LINEAR:
-            raise Refused(
-                f"recurrent_input_activation of the {block.name} gate: operators read h as it is"
+            raise NoOperator(
+                f"recurrent_input_activation of the {block.name} gate: no operator applies it to h"
             )
 
 
 def _check_outside(form: NormalForm, outside: frozenset[str]) -> None:
-    """Whether the blocks called `outside` see nothing but the input."""
+    """Raises NoOperator if a block in `outside` cannot be computed outside the operator."""
     for name in outside:
-        value = form.gates.get(name, Value(block=name))
+        value = form.gates.get(name, GateValue(block=name))
         block = form.blocks.get(value.block or "")
         if block is None or not block.input_only:
-            raise Refused(f"{name} does not see the input alone")
+            raise NoOperator(f"{name}: it sees more than the input")
     if "output" in outside and any(b.recurrent_kernel for b in form.blocks.values()):
-        raise Refused("output_gate: h_(t-1) is read, so it acts inside the recurrence")
+        raise NoOperator("output_gate: h_(t-1) is read, so the gate acts inside the recurrence")
 
 
-def _are(gates: dict[str, Value], **constants: float) -> bool:
+def _have_constants(gates: dict[str, GateValue], **constants: float) -> bool:
     return all(gates[name].constant == value for name, value in constants.items())
 
 
-def _coupled(gates: dict[str, Value]) -> bool:
-    """Whether the input gate is one minus the forget gate."""
+def _coupled(gates: dict[str, GateValue]) -> bool:
+    """Whether the input gate is 1 minus the forget gate."""
     i, f = gates["input"], gates["forget"]
     if i.constant is not None and f.constant is not None:
         return abs(i.constant + f.constant - 1.0) < 1e-12

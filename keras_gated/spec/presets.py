@@ -1,4 +1,7 @@
-"""What a preset is and how it is looked up; the presets themselves stand in catalogue.py."""
+"""Presets: named specifications of the literature, and how they are looked up.
+
+The presets themselves are in catalogue.py, which fills `presets` when it is imported.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,18 +14,25 @@ from keras_gated.spec.cell_spec import CellSpec
 
 @dataclass(frozen=True)
 class Preset:
-    """A named cell of the literature.
+    """A named cell of the literature, with its specification and its source.
 
     Attributes:
-        name: the name in the catalogue.
-        title: what it is, in a few words.
+        name: its name in the catalogue.
+        title: what the cell is, in a few words.
         paper: authors, year, title and arXiv id.
-        build: arguments -> CellSpec.
-        family: the group under which the catalogue lists it.
-        notes: what implementations disagree about, and what this preset does.
+        build: function that takes the preset's arguments and returns its `CellSpec`.
+        family: the group in which the catalogue lists it.
+        notes: where implementations differ, and what this preset does.
         initial_bias: the initial biases that the literature recommends, in words.
-        confirmed: whether the formula was checked against an author's or an independent
-            implementation; False is "recalled".
+        confirmed: whether the formula was checked against an implementation by the authors or an
+            independent one. If False, it was written from memory ("recalled").
+
+    Example:
+        >>> gru = kg.presets["gru"]
+        >>> gru.title
+        'GRU, reset after the product, as in Keras, torch and cuDNN'
+        >>> gru.spec == kg.preset("gru")
+        True
     """
 
     name: str
@@ -36,17 +46,20 @@ class Preset:
 
     @property
     def spec(self) -> CellSpec:
-        """The specification, with the default arguments."""
+        """The specification with the default arguments."""
         return self.build()
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments that `keras_gated.preset` takes for it, and their defaults."""
+        """The arguments that `keras_gated.preset` takes for this cell, with their defaults."""
         return {name: p.default for name, p in signature(self.build).parameters.items()}
 
 
 class Presets(Mapping):
-    """The presets by name, read-only, in the order of the catalogue; iterating gives the names."""
+    """All presets by name, in the order of the catalogue: a read-only mapping.
+
+    `list(keras_gated.presets)` gives the names.
+    """
 
     def __init__(self):
         self._by_name: dict[str, Preset] = {}
@@ -61,9 +74,9 @@ class Presets(Mapping):
             )
         return self._by_name[name]
 
-    def add(self, name: str, title: str, **about: Any) -> None:
-        """Adds a preset; `about` are the other fields of `Preset`."""
-        self._by_name[name] = Preset(name, title, **about)
+    def add(self, name: str, title: str, **fields: Any) -> None:
+        """Adds a preset. `fields` are the other fields of `Preset`."""
+        self._by_name[name] = Preset(name, title, **fields)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -76,7 +89,7 @@ class Presets(Mapping):
 
 
 class UnknownPreset(KeyError, ValueError):
-    """Raised for a name that no preset has."""
+    """Raised for a name that no preset has. Both a KeyError and a ValueError."""
 
     def __str__(self) -> str:
         return self.args[0]
@@ -90,30 +103,37 @@ def preset(name: str, **arguments: Any) -> CellSpec:
 
     Args:
         name: a name of `keras_gated.presets`.
-        **arguments: of the preset, e.g. `beta` of "janet"; the defaults are the paper's.
+        **arguments: arguments of the preset, e.g. `beta` of "janet". The defaults are those of
+            the paper.
 
     Raises:
-        ValueError: if there is no such preset, with the nearest names.
-        TypeError: if the preset takes no such argument.
+        ValueError: if there is no such preset. The message suggests similar names.
+        TypeError: if the preset has no such argument.
 
     Example:
-        >>> kg.GatedRNN(32, kg.preset("janet", beta=0.0))
+        >>> layer = kg.GatedRNN(32, kg.preset("janet", beta=0.0))
+        >>> kg.presets["janet"].arguments
+        {'beta': 1.0}
     """
-    found = presets[name]
-    if unknown := set(arguments) - set(found.arguments):
-        takes = ", ".join(f"{k}={v!r}" for k, v in found.arguments.items()) or "none"
+    known = presets[name]
+    if unknown := set(arguments) - set(known.arguments):
+        takes = ", ".join(f"{k}={v!r}" for k, v in known.arguments.items()) or "none"
         raise TypeError(
-            f"Arguments of preset {name!r} must be among: {takes}. "
-            f"Received: {', '.join(sorted(unknown))}. Change other parts with dataclasses.replace."
+            f"Arguments of preset {name!r} must be among these: {takes}. "
+            f"Received: {', '.join(sorted(unknown))}. To change another part of the specification, "
+            "use dataclasses.replace."
         )
-    return found.build(**arguments)
+    return known.build(**arguments)
 
 
-def specification(spec: str | CellSpec | Mapping) -> CellSpec:
-    """Returns the CellSpec that `spec` means: a preset's name, a specification or its config.
+def as_spec(spec: str | CellSpec | Mapping) -> CellSpec:
+    """Returns the `CellSpec` that `spec` stands for.
+
+    Args:
+        spec: name of a preset, a `CellSpec`, or a config of a `CellSpec`.
 
     Raises:
-        ValueError: if it is an unknown name.
+        ValueError: if no preset has that name.
         TypeError: if it is none of the three.
     """
     if isinstance(spec, str):
