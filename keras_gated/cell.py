@@ -9,33 +9,34 @@ import numpy as np
 from keras import ops
 
 from keras_gated.cell_weights import CellWeights, is_matrix
-from keras_gated.engine.formula import HOOKS, Formula, Hooks, cast_like, multiplied, split
+from keras_gated.engine.formula import HOOKS, Formula, Hooks, cast_like, product_by_block, split
 from keras_gated.engine.random_masks import RandomMasks, apply_zoneout, is_series, normal
+from keras_gated.layer_arguments import Activation, Configurable
 from keras_gated.spec.activations import lookup
 from keras_gated.spec.cell_spec import CellSpec
-from keras_gated.spec.from_arguments import replaced, saved
+from keras_gated.spec.from_arguments import serializable_spec, spec_with_arguments
 from keras_gated.spec.normal_form import NormalForm, resolve
 from keras_gated.spec.options import (
-    DRAWN,
-    IN_KERAS_LOOP,
+    NEED_KERAS_LOOP,
+    NEED_LAYER,
     NO_GATE_RECURRENCE,
     OPTIONS,
     STEPWISE,
-    bound,
+    check_not_negative,
     check_options,
-    not_negative,
+    check_positive_number,
+    check_positive_or_none,
+    check_rate,
     option_weights,
-    positive_or_none,
-    rate,
     zoneout_rates_of,
 )
-from keras_gated.spec.parts import Config, positive
-from keras_gated.spec.presets import specification
+from keras_gated.spec.parts import Config, check_positive
+from keras_gated.spec.presets import as_spec
 
 
 @keras.saving.register_keras_serializable("keras_gated")
 class GatedCell(CellWeights):
-    r"""GatedCell: one time step of any cell that the formula can say.
+    r"""GatedCell: one time step of any cell that is a setting of the formula.
 
     $$
     \begin{aligned}
@@ -47,46 +48,48 @@ class GatedCell(CellWeights):
     $$
 
     Conventions: blocks in the order input, forget, reset, candidate, output, absent and tied ones
-    left out; h keeps the share f; with `reset_after` the reset gate multiplies the product.
+    left out; f is the share of the old memory that stays; with `reset_after` the reset gate
+    multiplies the product `U_c h`, not h.
 
     Args:
         units: int > 0. Size U of each state.
         spec: name of a preset, a `CellSpec`, or the config of one.
-        activation: the candidate's g, a name or function. None here and below: as `spec` says.
-        recurrent_activation: activation of the gates that name none of their own.
-        output_activation: φ. If neither this nor `spec` says, as `activation`.
-        use_bias: bool, for the gates and the candidate where they do not say.
+        activation: name or function g of the candidate. None, here and below: as in `spec`.
+        recurrent_activation: of the gates that name no activation of their own.
+        output_activation: φ. If neither this nor `spec` gives one, as `activation`.
+        use_bias: bool, for gates and candidate that do not say themselves.
         reset_after: bool. Whether the reset gate acts after the recurrent product.
         kernel_initializer, recurrent_initializer, bias_initializer: as in Keras. A gate's own
-            `bias_initializer` goes first.
+            `bias_initializer` has precedence.
         peephole_initializer: of the peepholes.
         diagonal_initializer: of diagonal kernels, recurrent or not; uniform in [0, 1] by default.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: as in Keras.
         kernel_constraint, recurrent_constraint, bias_constraint: as in Keras.
         dropout: float in [0, 1). Share of inputs dropped in training, one mask per sequence.
         recurrent_dropout: the same for `h_{t-1}`. Both act only inside a `GatedRNN`, which draws
-            one mask for all blocks (Keras draws one for each block where there is
-            recurrent_dropout). As in Keras, 1.0 drops nothing.
+            one mask for all blocks (with recurrent_dropout Keras draws one for each block). As in
+            Keras, 1.0 drops nothing.
         candidate_dropout: float in [0, 1). Share of the candidate dropped in training inside a
-            `GatedRNN`, one mask per sequence; the memory itself loses nothing (Semeniuta, Severyn
+            `GatedRNN`, one mask per sequence; the memory itself is not dropped (Semeniuta, Severyn
             and Barth 2016, arXiv:1603.05118).
-        zoneout: float in [0, 1), or one for each state: the probability with which a unit of a
-            state stays as it was for a time step, in training inside a `GatedRNN`; at inference
-            the state is the expectation (Krueger et al. 2017, arXiv:1606.01305). The output is h
-            as it stays.
+        zoneout: float in [0, 1), or one for each state: the probability that a unit keeps its old
+            state in a time step, in training inside a `GatedRNN`; at inference the state is the
+            expectation (Krueger et al. 2017, arXiv:1606.01305). The output is h after zoneout.
         weight_noise: float >= 0. Standard deviation of the noise added to the dense kernels in
             training, drawn once per batch inside a `GatedRNN` (Graves 2011).
-        state_clip: float > 0 that the memory does not go beyond, in training and after, or None.
+        state_clip: float > 0, the largest absolute value of the memory, in training and at
+            inference, or None.
         layer_norm: bool. Whether each product with a dense kernel is normalised over all its
-            columns and multiplied by a gain, and the memory cell, with gain and shift, where the
-            output sees it (Ba, Kiros and Hinton 2016, arXiv:1607.06450; ε is 1e-5). The product
-            of gate recurrence stays as it is.
+            columns and multiplied by a gain, and the memory that the output reads is normalised
+            with gain and shift (Ba, Kiros and Hinton 2016, arXiv:1607.06450; ε is 1e-5). The
+            product of gate recurrence is not normalised.
         batch_norm: bool. Whether the product of the input is normalised over batch and time, by
-            `keras.layers.BatchNormalization` with a gain, the bias being its shift (as LiGRU does,
-            Ravanelli et al. 2018, arXiv:1803.10225). Masked time steps do not count.
+            `keras.layers.BatchNormalization` with a gain; the bias is its shift (LiGRU, Ravanelli
+            et al. 2018, arXiv:1803.10225). Masked time steps do not count.
         projection_units: int > 0, or None. Size P of the output `h_t = W_p (o_t ⊙ φ(c_t))`, which
-            the gates see too (Sak, Senior and Beaufays 2014, arXiv:1402.1128); for memory="cell".
-        seed: int, of all that is drawn. XLA draws other numbers for a seed than TensorFlow alone.
+            the gates read too (Sak, Senior and Beaufays 2014, arXiv:1402.1128); for memory="cell".
+        seed: int, of all random masks and noise. For one seed, XLA draws other numbers than
+            TensorFlow without XLA.
 
     Call arguments:
         inputs: float tensor (B, F), or (B, k F) for a cell with a window of k time steps: `x_t`
@@ -95,14 +98,17 @@ class GatedCell(CellWeights):
             with projection_units.
 
     Returns:
-        The output, which is h, and the list of new states, in the type that the states came in.
+        The output, which is h, and the list of new states, in the type of the given states.
 
     Raises:
         ValueError: if units <= 0, if the preset is unknown, if options exclude each other, or if a
             diagonal or identity kernel does not fit the input.
 
     Example:
-        >>> y = keras.layers.RNN(kg.GatedCell(32, "mgu"))(x)   # (B, T, F) -> (B, 32)
+        >>> x = np.ones((4, 10, 8), "float32")                  # (B, T, F)
+        >>> y = keras.layers.RNN(kg.GatedCell(32, "mgu"))(x)
+        >>> tuple(y.shape)
+        (4, 32)
     """
 
     def __init__(
@@ -110,22 +116,22 @@ class GatedCell(CellWeights):
         units: int,
         spec: str | CellSpec | Mapping = "lstm",
         *,
-        activation=None,
-        recurrent_activation=None,
-        output_activation=None,
+        activation: Activation = None,
+        recurrent_activation: Activation = None,
+        output_activation: Activation = None,
         use_bias: bool | None = None,
         reset_after: bool | None = None,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        peephole_initializer="zeros",
-        diagonal_initializer=None,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
+        kernel_initializer: Configurable = "glorot_uniform",
+        recurrent_initializer: Configurable = "orthogonal",
+        bias_initializer: Configurable = "zeros",
+        peephole_initializer: Configurable = "zeros",
+        diagonal_initializer: Configurable = None,
+        kernel_regularizer: Configurable = None,
+        recurrent_regularizer: Configurable = None,
+        bias_regularizer: Configurable = None,
+        kernel_constraint: Configurable = None,
+        recurrent_constraint: Configurable = None,
+        bias_constraint: Configurable = None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         candidate_dropout: float = 0.0,
@@ -139,10 +145,10 @@ class GatedCell(CellWeights):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.autocast = False  # states come in 32 bits also where products are made in 16
-        self.units = positive(units, "units")
-        self.spec = replaced(
-            specification(spec),
+        self.autocast = False  # under mixed precision the states keep their 32 bits
+        self.units = check_positive(units, "units")
+        self.spec = spec_with_arguments(
+            as_spec(spec),
             activation=activation,
             recurrent_activation=recurrent_activation,
             output_activation=output_activation,
@@ -165,14 +171,14 @@ class GatedCell(CellWeights):
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.dropout = min(1.0, max(0.0, dropout))  # as Keras does
         self.recurrent_dropout = min(1.0, max(0.0, recurrent_dropout))
-        self.candidate_dropout = rate(candidate_dropout, "candidate_dropout")
+        self.candidate_dropout = check_rate(candidate_dropout, "candidate_dropout")
         self.zoneout_rates = zoneout_rates_of(zoneout, self.form.states)
         one = isinstance(zoneout, Real | float | int)
         self.zoneout = float(zoneout) if one else tuple(map(float, zoneout))
-        self.weight_noise = not_negative(weight_noise, "weight_noise")
-        self.state_clip = bound(state_clip, "state_clip")
+        self.weight_noise = check_not_negative(weight_noise, "weight_noise")
+        self.state_clip = check_positive_number(state_clip, "state_clip")
         self.layer_norm, self.batch_norm = bool(layer_norm), bool(batch_norm)
-        self.projection_units = positive_or_none(projection_units, "projection_units")
+        self.projection_units = check_positive_or_none(projection_units, "projection_units")
         check_options(self.form, self.options())
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed=seed)
@@ -182,7 +188,7 @@ class GatedCell(CellWeights):
         self.formula = Formula(self.form, self.state_clip, more)
         self.weight_layout = (*self.form.weights, *more)
         self.normalizer = self._batch_norm() if batch_norm else None
-        self._drawn, self._noise, self._at = None, {}, HOOKS
+        self._drawn, self._noise, self._hooks = None, {}, HOOKS
 
     def _batch_norm(self):
         return keras.layers.BatchNormalization(
@@ -195,24 +201,24 @@ class GatedCell(CellWeights):
         if training and self._drawn is None:
             self._check_alone()
         weights, drawn = self.tensors, self._drawn or RandomMasks(zoneout=self.zoneout_rates)
-        inputs, zoneout = self._cut(inputs, drawn)
+        inputs, zoneout = self._split_inputs(inputs, drawn)
         terms = self.input_terms(weights, inputs)
         wide = [ops.cast(state, self.variable_dtype) for state in states]
-        _, new = self.formula.step(weights, terms, wide, drawn.dropout, self._at)
+        _, new = self.formula.step(weights, terms, wide, drawn.dropout, self._hooks)
         new = [
             cast_like(n, s) for n, s in zip(apply_zoneout(zoneout, new, wide), states, strict=True)
         ]
         return new[0], new
 
-    def input_terms(self, weights, x, product=multiplied, mask=None, training=False) -> dict:
-        """Returns `W_k φ_x(x)` of each block that has it, normalised with batch_norm.
+    def input_terms(self, weights, x, product=product_by_block, mask=None, training=False) -> dict:
+        """Returns the input term `W_k φ_x(x)` of each block that has one, after batch_norm.
 
         Args:
             weights: tensors by name.
             x: the inputs, with any leading axes.
             product: as in `Formula.input_terms`.
-            mask: tensor of the leading axes, 0 or False where a time step does not count, or None.
-            training: bool, whether the statistics are those of x.
+            mask: tensor of the leading axes, 0 or False at masked time steps, or None.
+            training: bool, whether batch_norm takes the statistics of x.
         """
         terms = self.formula.input_terms(weights, x, product)
         if self.normalizer is None:
@@ -225,68 +231,68 @@ class GatedCell(CellWeights):
         return terms | split(names, ops.reshape(found, ops.shape(joint)))
 
     def options(self, names: Iterable[str] = OPTIONS) -> dict:
-        """Returns those of the options called `names` that act, with their values."""
+        """Returns the options that are on, with their values; only those in `names`."""
         values = {name: getattr(self, name) for name in names}
         nothing = {"dropout": 1.0, "recurrent_dropout": 1.0}  # as in Keras
         return {k: v for k, v in values.items() if np.any(v or 0) and v != nothing.get(k)}
 
     def _check_alone(self) -> None:
-        """Raises a ValueError if something is to be drawn where nobody draws it."""
-        if given := self.options(DRAWN):
+        """Raises a ValueError if an option needs random masks and no layer draws them."""
+        if given := self.options(NEED_LAYER):
             raise ValueError(
-                f"Arguments {', '.join(f'`{name}`' for name in given)} of a GatedCell act in "
-                "training only inside a keras_gated.GatedRNN, which draws for the whole sequence. "
-                f"Received: {', '.join(f'{k}={v}' for k, v in given.items())} in another layer. "
-                "Use GatedRNN, GatedLSTM or GatedGRU, or leave them out."
+                f"Arguments {', '.join(f'`{name}`' for name in given)} of a GatedCell work in "
+                "training only inside a keras_gated.GatedRNN, which draws masks for the whole "
+                f"sequence. Received: {', '.join(f'{k}={v}' for k, v in given.items())} in another "
+                "layer. Use GatedRNN, GatedLSTM or GatedGRU, or remove them."
             )
 
-    def _cut(self, inputs, drawn: RandomMasks) -> tuple:
-        """The inputs (B, k F), and the share that each state keeps, which may stand behind them."""
+    def _split_inputs(self, inputs, drawn: RandomMasks) -> tuple:
+        """The inputs (B, k F), and the zoneout of each state at this time step.
+
+        Keras's loop hands a cell one tensor per step: zoneout masks come behind the inputs in it.
+        """
         pairs = zip(drawn.zoneout, self.state_size, strict=False)
-        sizes = [size for share, size in pairs if is_series(share)]
+        sizes = [size for rate, size in pairs if is_series(rate)]
         if not sizes:
             return inputs, drawn.zoneout
         ends = np.cumsum([inputs.shape[-1] - sum(sizes), *sizes[:-1]])
         inputs, *series = ops.split(inputs, [int(end) for end in ends], axis=-1)
         rest = iter(series)
-        return inputs, [next(rest) if is_series(share) else share for share in drawn.zoneout]
+        return inputs, [next(rest) if is_series(rate) else rate for rate in drawn.zoneout]
 
     @property
     def stepwise_option(self) -> str | None:
-        """What acts at inference in each step beside the formula, or None."""
+        """An option that acts in each time step at inference too, or None."""
         return _first(self.options(STEPWISE))
 
     @property
     def sequential_option(self) -> str | None:
-        """An option for which time steps must come one after another, or None."""
-        return _first(self.options((*STEPWISE, *IN_KERAS_LOOP)))
+        """An option that needs time steps one after another, or None."""
+        return _first(self.options((*STEPWISE, *NEED_KERAS_LOOP)))
 
     @property
-    def linear(self) -> bool:
+    def parallel_in_time(self) -> bool:
         """Whether all time steps can be computed at once."""
         return self.form.linear_memory and not self.sequential_option
 
     @property
     def loop_reason(self) -> str | None:
-        """Why Keras's own loop runs the cell over time; None if the engine does."""
+        """Why Keras's own loop runs the cell over time; None if the engine runs it."""
         if self.form.gate_recurrence:
             return NO_GATE_RECURRENCE
         if not any(block.kernel for block in self.form.blocks.values()):
             return "no block sees the input through a kernel"
         if not self.formula.elementwise:
             return "an activation is not known to be elementwise"
-        acting = self.options(IN_KERAS_LOOP)
+        acting = self.options(NEED_KERAS_LOOP)
         return next((f"the engine has no gradient of {name}" for name in acting), None)
 
     @contextmanager
     def with_masks(self, drawn: RandomMasks, training=False):
-        """Inside, every step takes what was drawn, and the kernels bear noise in training.
-
-        What `drawn` holds for each time step comes with the inputs, side by side behind them.
-        """
+        """Inside this context, every step uses these masks; in training the kernels have noise."""
         self._drawn = drawn
         if training and self.weight_noise:
-            self._noise = self._drawn_noise()
+            self._noise = self._draw_noise()
         try:
             yield
         finally:
@@ -294,14 +300,14 @@ class GatedCell(CellWeights):
 
     @contextmanager
     def with_hooks(self, hooks: Hooks):
-        """Inside, `hooks` see every step."""
-        self._at = hooks
+        """Inside this context, every step calls `hooks`."""
+        self._hooks = hooks
         try:
             yield
         finally:
-            self._at = HOOKS
+            self._hooks = HOOKS
 
-    def _drawn_noise(self) -> dict:
+    def _draw_noise(self) -> dict:
         return {
             weight.name: normal(
                 variable.shape, self.seed_generator, self.weight_noise, self.compute_dtype
@@ -318,22 +324,22 @@ class GatedCell(CellWeights):
 
     @property
     def activation(self):
-        """The candidate's activation, a function."""
+        """The candidate's activation, as a function."""
         return lookup(self.spec.candidate.activation).function
 
     @property
     def recurrent_activation(self):
-        """The activation of the gates that name none of their own, a function."""
+        """The activation of the gates that name none of their own, as a function."""
         return lookup(self.spec.recurrent_activation).function
 
     @property
     def output_activation(self):
-        """The activation of the output, a function."""
+        """The activation of the output, as a function."""
         return lookup(self.form.output_activation).function
 
     @property
     def use_bias(self) -> bool:
-        """Whether parts that do not say have a bias."""
+        """Whether gates and candidate that do not say themselves have a bias."""
         return self.spec.use_bias
 
     @property
@@ -341,7 +347,7 @@ class GatedCell(CellWeights):
         """Whether a reset gate acts after the recurrent product."""
         return self.spec.candidate.reset_after
 
-    # What does not exist for recurrent layers
+    # Keras has these for dense layers only
 
     def quantize(self, mode=None, **kwargs):
         raise NotImplementedError(
@@ -351,8 +357,8 @@ class GatedCell(CellWeights):
 
     def enable_lora(self, rank=None, **kwargs):
         raise NotImplementedError(
-            f"{self.name} has no LoRA. Received: rank={rank!r}. Set `trainable = False` on what is "
-            "to stay, and train the rest."
+            f"{self.name} has no LoRA. Received: rank={rank!r}. Set `trainable = False` on the "
+            "layers that must not change, and train the rest."
         )
 
     # Saving
@@ -361,8 +367,8 @@ class GatedCell(CellWeights):
         return {**super().get_config(), **self.arguments()}
 
     def arguments(self) -> dict:
-        """Returns JSON-ready arguments that make an equal cell, those of any Layer left out."""
-        spec, keep = saved(self.spec), keras.saving.serialize_keras_object
+        """Returns JSON-ready arguments that make an equal cell, without those of any Layer."""
+        spec, keep = serializable_spec(self.spec), keras.saving.serialize_keras_object
         return {
             "units": self.units,
             "spec": spec.to_config(),

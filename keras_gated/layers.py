@@ -1,9 +1,13 @@
-"""GatedRNN, and its two faces GatedLSTM and GatedGRU: a gated cell run over time."""
+"""The layers: GatedRNN runs a gated cell over a sequence; GatedLSTM and GatedGRU name its gates.
+
+`GatedRNN.inner_loop` is where Keras hands over: masks are drawn, the input window is made, and
+`engine.run` runs the cell. The rest is Keras's: states, masks, Bidirectional, saving.
+"""
 
 from dataclasses import replace
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 from keras import ops
@@ -13,6 +17,7 @@ from keras_gated.engine.formula import cast_like
 from keras_gated.engine.input_window import stack_window
 from keras_gated.engine.random_masks import draw_masks
 from keras_gated.engine.run import run
+from keras_gated.layer_arguments import Activation, GateLayerArguments, SpecArguments
 from keras_gated.spec.activations import identify
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.parts import Candidate, Gate, Tied, as_gate
@@ -22,7 +27,7 @@ CELL_ARGUMENTS = tuple(signature(GatedCell.__init__).parameters)[1:-1]  # all bu
 
 @keras.saving.register_keras_serializable("keras_gated")
 class GatedRNN(keras.layers.RNN):
-    r"""GatedRNN: any cell that the formula can say, run over a sequence.
+    r"""GatedRNN: any cell that is a setting of the formula, run over a sequence.
 
     $$
     \begin{aligned}
@@ -33,14 +38,14 @@ class GatedRNN(keras.layers.RNN):
     \end{aligned}
     $$
 
-    Conventions: blocks in the order input, forget, reset, candidate, output; h keeps the share f.
-    A masked time step repeats the output and the states of the step before; before the first valid
-    one the output is 0. What the cell was made with can be read under Keras's names: `layer.units`,
-    `layer.activation`, `layer.kernel_initializer`, and so on.
-    Differs from Keras: the loop over time has its gradient placed by hand. Forward-mode derivatives
-    on JAX and second ones on torch are refused there. `unroll=True` runs in Keras's own loop, as
-    does a cell with gate recurrence, layer normalisation or a projected output, one that sees no
-    input through a kernel, or one with an activation that is not known to be elementwise.
+    Conventions: blocks in the order input, forget, reset, candidate, output; f is the share of the
+    old memory that stays. A masked time step repeats the output and the states of the step before;
+    before the first valid step the output is 0. The arguments of the cell can be read under Keras's
+    names: `layer.units`, `layer.activation`, `layer.kernel_initializer`, and so on.
+    Differs from Keras: the loop over time has its own gradient. It has no forward-mode derivative
+    on JAX and no second derivative on torch. Keras's own loop runs a layer with `unroll=True`, and
+    a cell with gate recurrence, layer normalisation or a projected output, without a kernel for the
+    input, or with an activation that is not known to be elementwise.
 
     Args:
         units: int > 0. Size U of each state.
@@ -52,10 +57,10 @@ class GatedRNN(keras.layers.RNN):
         unroll: bool. Whether to unroll the loop over time.
         zero_output_for_mask: bool. Whether the output of a masked time step is zero.
         time_parallel: bool or "auto". Whether all time steps are computed at once, by an
-            associative scan in O(log T) depth: for cells whose gates and candidate see x_t alone
+            associative scan in O(log T) depth: for cells whose gates and candidate see only x_t
             (min_gru, the QRNN family, ...); True is an error for others. "auto" does so on an
-            accelerator where it can. A sequence whose length is not known when the graph is built
-            runs in the loop.
+            accelerator if the cell allows it. A sequence whose length is unknown when the graph is
+            built runs in the loop.
         **kwargs: every argument of `GatedCell` (activation, recurrent_activation,
             output_activation, use_bias, reset_after, initializers, regularizers, constraints,
             dropout, recurrent_dropout, candidate_dropout, zoneout, weight_noise, state_clip,
@@ -67,12 +72,12 @@ class GatedRNN(keras.layers.RNN):
         initial_state: list of tensors (B, U), or None for zeros: [h, c], or [h] with
             `memory="hidden"`. A cell with an input window of k has one more, (B, (k-1) F): the
             inputs before the first.
-        mask: bool tensor (B, T), False where a time step is to be skipped. One that the sequences
-            carry (Embedding with mask_zero, Masking) is found, also beside other call arguments.
-        training: bool, whether dropout, zoneout and noise are drawn, and batch normalisation takes
+        mask: bool tensor (B, T), False at time steps to skip. Pass it as in Keras, or use a layer
+            that sets one (`Masking`, `Embedding(mask_zero=True)`).
+        training: bool, whether dropout, zoneout and noise are on, and batch normalisation takes
             the statistics of the batch.
-        lengths: int tensor (B,): only the first so many time steps of each row count. Together
-            with a mask both must hold. It is not passed on: give it to the next layer too.
+        lengths: int tensor (B,): only the first `lengths` time steps of each row count. With a mask
+            too, a step counts if both say so. It is not passed on: give it to the next layer too.
 
     Returns:
         (B, T, U) with return_sequences, else (B, U); with return_state a list of it and the states.
@@ -83,14 +88,25 @@ class GatedRNN(keras.layers.RNN):
             or identity kernel does not fit the input.
 
     Example:
-        >>> y = kg.GatedRNN(32, "mgu", return_sequences=True)(x)   # (B, T, F) -> (B, T, 32)
+        >>> x = np.ones((4, 10, 8), "float32")                   # (B, T, F)
+        >>> y = kg.GatedRNN(32, "mgu", return_sequences=True)(x)
+        >>> tuple(y.shape)
+        (4, 10, 32)
     """
 
-    def __init__(self, units: int, spec: Any = "lstm", *, time_parallel=False, **kwargs):
-        own = {name: kwargs.pop(name) for name in CELL_ARGUMENTS if name in kwargs}
-        shared = {k: v for k, v in kwargs.items() if k in ("dtype", "trainable")}
+    def __init__(
+        self,
+        units: int,
+        spec: Any = "lstm",
+        *,
+        time_parallel: bool | str = False,
+        **kwargs: Unpack[SpecArguments],
+    ):
+        given: dict[str, Any] = dict(kwargs)
+        own = {name: given.pop(name) for name in CELL_ARGUMENTS if name in given}
+        shared = {k: v for k, v in given.items() if k in ("dtype", "trainable")}
         cell = GatedCell(units, spec, **own, **shared, name="gated_cell")
-        super().__init__(cell, **kwargs)
+        super().__init__(cell, **given)
         self.supports_masking = True
         self.time_parallel = self._checked(time_parallel)
         self._check_batch_norm()
@@ -104,14 +120,14 @@ class GatedRNN(keras.layers.RNN):
         if time_parallel is True and not self.cell.form.linear_memory:
             raise ValueError(
                 "Argument `time_parallel` can be True only for a cell whose gates and candidate "
-                "see x_t alone and whose memory has no activation, such as 'min_gru' or 'qrnn_f'. "
+                "see only x_t and whose memory has no activation, such as 'min_gru' or 'qrnn_f'. "
                 f"Received: time_parallel=True with spec={self.cell.spec!r}. Use 'auto' or False."
             )
-        if time_parallel is True and not self.cell.linear:
+        if time_parallel is True and not self.cell.parallel_in_time:
             raise ValueError(
                 "Arguments `time_parallel=True` and "
-                f"`{self.cell.sequential_option}` exclude each other: it acts step by step. Leave "
-                "one out."
+                f"`{self.cell.sequential_option}` exclude each other: the option needs time steps "
+                "one after another. Remove one of the two."
             )
         if time_parallel is True and self.unroll:
             raise ValueError(
@@ -121,13 +137,13 @@ class GatedRNN(keras.layers.RNN):
         return time_parallel
 
     def _check_batch_norm(self) -> None:
-        """Raises a ValueError where Keras's loop, which sees one step at a time, would run it."""
+        """Raises a ValueError if Keras's loop would run the cell: it has one step at a time."""
         reason = "unroll=True" if self.unroll else self.cell.loop_reason
         if self.cell.batch_norm and reason:
             raise ValueError(
-                "Argument `batch_norm` needs all time steps at once, whose statistics it takes, "
-                f"and Keras's loop has one at a time. Received: batch_norm=True where {reason}. "
-                "Leave one out."
+                "Argument `batch_norm` takes statistics over all time steps, and Keras's own loop "
+                f"has one at a time. Received: batch_norm=True where that loop runs: {reason}. "
+                "Remove one of the two."
             )
 
     def block_weights(self) -> dict[str, dict[str, Any]]:
@@ -163,17 +179,17 @@ class GatedRNN(keras.layers.RNN):
         mask=None,
         training=False,
         lengths=None,
-        sequences_mask=None,  # where Keras puts the mask that sequences carry if they are not alone
+        sequences_mask=None,  # Keras puts it here if there are more arguments
     ):
         self._check_rank(sequences.shape)
         self._check_states(initial_state)
         mask = sequences_mask if mask is None else mask
         if lengths is not None:
-            mask = self._within(lengths, sequences, mask)
+            mask = self._with_lengths(lengths, sequences, mask)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
-    def _within(self, lengths, sequences, mask):
-        """The mask (B, T) of the first time steps of each row, and of `mask` where there is one."""
+    def _with_lengths(self, lengths, sequences, mask):
+        """The mask (B, T) that `lengths` mean, combined with `mask` if there is one."""
         lengths = ops.convert_to_tensor(lengths)
         dtype = keras.backend.standardize_dtype(lengths.dtype)
         if len(lengths.shape) != 1 or "int" not in dtype:
@@ -214,9 +230,9 @@ class GatedRNN(keras.layers.RNN):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         cell, count = self.cell, len(self.cell.state_size)
         mask = mask[0] if isinstance(mask, list | tuple) else mask
-        if mask is not None and len(mask.shape) == 3:  # (B, T, 1), as Keras admits it too
+        if mask is not None and len(mask.shape) == 3:  # (B, T, 1), which Keras takes too
             mask = mask[..., 0]
-        if self.stateful:  # torch would write the next states over those the gradient needs
+        if self.stateful:  # torch would overwrite the states that the gradient needs
             initial_state = [ops.copy(state) for state in initial_state]
         states, before = initial_state[:count], initial_state[count:]
         states = [ops.cast(state, self.variable_dtype) for state in states]
@@ -234,14 +250,14 @@ class GatedRNN(keras.layers.RNN):
         return last, outputs, [*states, *before]
 
     def compute_mask(self, _, mask):
-        """Returns the mask of the sequences in the order of the outputs, None of what is none."""
-        # Keras 3.16 drops it here, after which a second layer would run over the padding. Keras
-        # before leaves it in the order of the inputs, though backwards the last comes out first.
+        """Returns the mask of the outputs: that of the sequences, in the order of the outputs."""
+        # Keras 3.16 drops the mask here: a second layer would then run over the padding. Earlier
+        # versions keep it in the order of the inputs, though a backward layer gives the last first.
         mask = keras.tree.flatten(mask)[0] if self.return_sequences else None
         mask = ops.flip(mask, axis=1) if mask is not None and self.go_backwards else mask
         return [mask, *(None for _ in self.state_size)] if self.return_state else mask
 
-    quantize, enable_lora = GatedCell.quantize, GatedCell.enable_lora  # which refuse
+    quantize, enable_lora = GatedCell.quantize, GatedCell.enable_lora  # both raise
 
     # Saving
 
@@ -298,7 +314,11 @@ class GatedLSTM(GatedRNN):
     Call arguments, Returns, Raises: as `GatedRNN`; the states are [h, c].
 
     Example:
-        >>> y = kg.GatedLSTM(32, forget_gate=False)(x)   # (B, T, F) -> (B, 32)
+        >>> x = np.ones((4, 10, 8), "float32")                   # (B, T, F)
+        >>> coupled = kg.Tied("forget", complement=True)         # i = 1 - f
+        >>> y = kg.GatedLSTM(32, input_gate=coupled)(x)
+        >>> tuple(y.shape)
+        (4, 32)
 
     References:
         - Gers, Schmidhuber and Cummins, "Learning to forget", 2000.
@@ -308,8 +328,8 @@ class GatedLSTM(GatedRNN):
     def __init__(
         self,
         units: int,
-        activation="tanh",
-        recurrent_activation="sigmoid",
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
         use_bias: bool = True,
         *,
         unit_forget_bias: bool = True,
@@ -317,8 +337,8 @@ class GatedLSTM(GatedRNN):
         forget_gate: Any = True,
         output_gate: Any = True,
         peephole: bool = False,
-        output_activation=None,
-        **kwargs,
+        output_activation: Activation = None,
+        **kwargs: Unpack[GateLayerArguments],
     ):
         gates = {"input_gate": input_gate, "forget_gate": forget_gate, "output_gate": output_gate}
         gates: dict[str, Any] = {
@@ -380,7 +400,10 @@ class GatedGRU(GatedRNN):
     Call arguments, Returns, Raises: as `GatedRNN`; the state is [h].
 
     Example:
-        >>> y = kg.GatedGRU(32, reset_gate=False)(x)   # (B, T, F) -> (B, 32)
+        >>> x = np.ones((4, 10, 8), "float32")                   # (B, T, F)
+        >>> y = kg.GatedGRU(32, reset_gate=False)(x)
+        >>> tuple(y.shape)
+        (4, 32)
 
     References:
         - Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
@@ -392,14 +415,14 @@ class GatedGRU(GatedRNN):
     def __init__(
         self,
         units: int,
-        activation="tanh",
-        recurrent_activation="sigmoid",
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
         use_bias: bool = True,
         *,
         reset_after: bool = True,
         update_gate: Any = True,
         reset_gate: Any = True,
-        **kwargs,
+        **kwargs: Unpack[GateLayerArguments],
     ):
         keeps = 0.0 if update_gate is False else as_gate(update_gate, "update_gate")
         if isinstance(keeps, Tied) and keeps.to != "reset":

@@ -12,7 +12,7 @@ from site_pages import measured
 from site_pages.idea import idea
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ROOT / "tests" / "test_imports.py"
+ROOMS = ROOT / "tests" / "rooms.py"
 COMMENT = re.compile(r"<!-- ([\w ]+) -->")
 
 

@@ -10,31 +10,9 @@ import keras
 import pytest
 
 import keras_gated
+from tests.rooms import ROOMS, modules_in_order
 
 HOME = Path(keras_gated.__file__).parent
-# A module imports only from those before it. A new module needs a place here. Each line names a
-# folder and modules of it; a folder has several lines where others come in between.
-ROOMS = """
-    spec: parts cell_spec normal_form activations from_arguments presets catalogue
-    spec: options onnx_operator equations describe
-    engine.backends: tensorflow jax torch current
-    engine: formula random_masks input_window layout backward loop parallel_scan run
-    : initializers cell_weights cell layers padded_batches
-    convert: torch_modules keras_layers keras_models
-    inspection: traces plots monitor
-    onnx: errors report atomic_file session
-    onnx.tracing: model_layers model_io choice weights operator_inputs
-    onnx.graph: tf2onnx writer guards cleanup masks recurrent scan stubs
-    onnx.tracing: layer_calls keras_layers tracer
-    onnx: convert
-    onnx.tracing: streaming
-    onnx: subprocess_export
-    onnx.verify: inputs differences streams check
-    onnx: export export_streaming int8 int8_comparison quantize
-    conformance: report run_cell copies compare over_time training serialization check
-    speed: timing adapters onnx_runs
-    cli: arguments cells bench main
-"""
 NATIVE = ("engine", "onnx", "conformance", "speed")  # these folders may name a backend
 BACKENDS = ("tensorflow", "jax", "torch")
 HEAVY = ("torch", "jax", "onnx", "onnxruntime", "tf2onnx", "matplotlib")
@@ -45,15 +23,6 @@ files = pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(H
 def module_of(file: Path) -> str:
     parts = file.relative_to(HOME).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def order(rooms: str) -> list[str]:
-    """The modules of `ROOMS` by dotted name, in order."""
-    found = []
-    for line in rooms.split("\n"):
-        folder, _, modules = line.strip().partition(":")
-        found += [f"{folder}.{module}".lstrip(".") for module in modules.split()]
-    return found
 
 
 def imported(file: Path) -> list[tuple[str, bool]]:
@@ -86,12 +55,12 @@ MODULES = {module_of(file) for file in FILES}
 
 def test_each_module_has_one_room_and_each_room_a_module():
     modules = {module for module in MODULES if not (HOME / module.replace(".", "/")).is_dir()}
-    assert sorted(order(ROOMS)) == sorted(modules)
+    assert sorted(modules_in_order(ROOMS)) == sorted(modules)
 
 
 @files
 def test_arrows_point_one_way(file):
-    module, rooms = module_of(file), order(ROOMS)
+    module, rooms = module_of(file), modules_in_order(ROOMS)
     if file.name == "__init__.py":  # the public face may import everything, folders hold no code
         return
     for name, _ in imported(file):

@@ -11,9 +11,12 @@ h_t &= o_t \odot \varphi(c_t)
 \end{aligned}
 $$
 
-`weights` is a dictionary of tensors by the names that `NormalForm.weights` gives. Under mixed
-precision matrices and what comes in have 16 bits, and with them the products; states, vectors and
-all that is elementwise in them have 32, so that nothing is lost in the memory over many time steps.
+`Formula.step` computes these lines for one time step, in the setting of a normal form. It knows no
+time: `loop`, `parallel_scan` and Keras's own loop call it, and read its inside through `Hooks`.
+
+`weights` is a dictionary of tensors, by the names in `NormalForm.weights`. Under mixed precision
+matrices, inputs and products have 16 bits. States, vectors and all elementwise operations have 32,
+so that the memory loses nothing over many time steps.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,28 +33,31 @@ GAINS = {"kernel": "kernel_gain", "recurrent_kernel": "recurrent_gain"}
 
 
 def split(names: tuple[str, ...], tensor) -> Tensors:
-    """Returns the blocks of a tensor that holds `names` side by side; nobody else cuts one."""
+    """Returns the blocks of a tensor that holds `names` side by side.
+
+    The only place that cuts a tensor into blocks: a gate is found by its name, never by an offset.
+    """
     if len(names) == 1:
         return {names[0]: tensor}
     return dict(zip(names, ops.split(tensor, len(names), axis=-1), strict=True))
 
 
 def cast_like(x, like):
-    """Returns x in the type of `like`; at no cost where it has it already."""
+    """Returns x in the type of `like`, x itself if it has that type."""
     return x if x.dtype == like.dtype else ops.cast(x, like.dtype)
 
 
 def product(x, kernel):
-    """Returns x @ kernel, multiplied in the kernel's type and given in that of x."""
+    """Returns x @ kernel in the type of x; the product is taken in the type of the kernel."""
     return cast_like(ops.matmul(cast_like(x, kernel), kernel), x)
 
 
-def multiplied(names: tuple[str, ...], x, kernel) -> Tensors:
+def product_by_block(names: tuple[str, ...], x, kernel) -> Tensors:
     """Returns `{name: its columns of x @ kernel}`."""
     return split(names, product(x, kernel))
 
 
-def normalized(names: tuple[str, ...], x, kernel, gain) -> Tensors:
+def normalized_product_by_block(names: tuple[str, ...], x, kernel, gain) -> Tensors:
     """Returns `{name: its columns of LN(x @ kernel) ⊙ gain}`, all columns normalised together."""
     return split(names, _normal(cast_like(product(x, kernel), gain)) * gain)
 
@@ -63,33 +69,38 @@ def _normal(x):
 
 
 class DropoutMasks(NamedTuple):
-    """What multiplies h where it is read, and the candidate: tensors (B, U) or None."""
+    """Masks (B, U) that multiply h where it is read, and the candidate, or None."""
 
     h: Any = None
     candidate: Any = None
 
 
 class Hooks:
-    """The places where whoever runs a step may look in, or put in what is known already.
+    """Places of a step at which its caller can read a value, or put in another one.
 
-    Between the products, the nodes and the memory everything is elementwise, and a node is a sum
-    of its input term, its columns of a product, and what is elementwise in weights and states.
+    Everything between these places is elementwise, so a caller can differentiate it entry by entry
+    (`backward`), or replace the memory of one step by that of all steps (`parallel_scan`).
+    A node is a pre-activation: the sum of an input term, columns of a product, and terms that are
+    elementwise in weights and states.
     """
 
     def product(self, names: tuple[str, ...], v, kernel) -> Tensors:
-        """Returns `{name: its columns of v @ kernel}`; every dense recurrent product is here."""
-        return multiplied(names, v, kernel)
+        """Returns `{name: its columns of v @ kernel}`. All dense recurrent products are here."""
+        return product_by_block(names, v, kernel)
 
     def node(self, name: str, a):
-        """Returns a pre-activation; `U_c h` alone, where it is reset later, is `BEHIND_RESET`."""
+        """Returns the pre-activation `name`; `BEHIND_RESET` is `U_c h + b'_c`, before its reset."""
         return a
 
     def memory(self, c, forget_value, written):
-        """Returns `c_t`, which is `μ(kept ⊙ κ(c_{t-1}) + written)`; floats stand for constants."""
+        """Returns `c_t`, which is `μ(forget_value ⊙ κ(c_{t-1}) + written)`.
+
+        A constant forget gate is a float; `written` is None where nothing is written.
+        """
         return c
 
     def values(self, **values) -> None:
-        """Is shown the gates by name, the candidate, `c` and `h` of a finished step."""
+        """Receives the gates by name, the candidate, `c` and `h` of a finished step."""
 
 
 BEHIND_RESET = "candidate behind the reset gate"
@@ -98,16 +109,21 @@ NO_DROPOUT = DropoutMasks()
 
 
 class Formula:
-    """The formula in the setting of a normal form.
+    """The formula as one normal form sets it.
 
     Args:
         form: the normal form.
-        clip: float > 0 that the memory does not go beyond, or None.
-        more: weights beside those of the form: gains of layer normalisation (Ba, Kiros and Hinton
-            2016, arXiv:1607.06450), which is done where they are, and a projection of the output.
+        clip: float > 0, the largest |c_t|, or None.
+        extra_weights: weights of options: gains of layer normalisation (Ba, Kiros and Hinton 2016,
+            arXiv:1607.06450), which is done where there are any, and a projection of the output.
     """
 
-    def __init__(self, form: NormalForm, clip: float | None = None, more: tuple[Weight, ...] = ()):
+    def __init__(
+        self,
+        form: NormalForm,
+        clip: float | None = None,
+        extra_weights: tuple[Weight, ...] = (),
+    ):
         self.form = form
         self.mu = _clipped(lookup(form.memory_activation).function, clip)
         self.kappa = lookup(form.carry_activation).function
@@ -121,21 +137,22 @@ class Formula:
         self.functions = [activation.function for activation in used]
         self.phi_x = {k: b.input_activation for k, b in form.blocks.items()}
         self.phi_h = {k: b.recurrent_input_activation for k, b in form.blocks.items()}
-        self.names = {weight.name: weight.blocks for weight in (*form.weights, *more)}
-        behind = ("candidate",) if form.reset == "before" else ()  # what sees h only when reset
-        self.reads = (tuple(k for k in form.blocks if k not in behind), behind)
+        self.names = {weight.name: weight.blocks for weight in (*form.weights, *extra_weights)}
+        # A reset before the product needs the gates first: then the candidate reads h after them.
+        behind = ("candidate",) if form.reset == "before" else ()
+        self.read_order = (tuple(k for k in form.blocks if k not in behind), behind)
 
-    def input_terms(self, weights: Tensors, x, product=multiplied) -> Tensors:
+    def input_terms(self, weights: Tensors, x, product=product_by_block) -> Tensors:
         """Returns `W_k φ_x(x)` of each block that has it; x may have any leading axes."""
         x = self.projected(weights, x)
-        return self._seen(weights, x, "kernel", self.form.blocks, self.phi_x, product)
+        return self._kernel_terms(weights, x, "kernel", self.form.blocks, self.phi_x, product)
 
     def biased(self, weights: Tensors, terms: Tensors) -> Tensors:
         """Returns the input terms with `b_k` added."""
         return _added(terms, self._biases(weights, row=0))
 
     def projected(self, weights: Tensors, x):
-        """Returns x as the kernels see it: behind the input projection, where there is one."""
+        """Returns x as the kernels see it: after the input projection, if there is one."""
         if self.form.projection is None:
             return x
         x = product(x, weights["projection_kernel"])
@@ -143,26 +160,26 @@ class Formula:
             x = x + cast_like(weights["projection_bias"], x)
         return lookup(self.form.projection.activation).function(x)
 
-    def recurrent_terms(self, weights: Tensors, h, blocks: Iterable[str], product=multiplied):
+    def recurrent_terms(self, weights: Tensors, h, blocks: Iterable[str], product=product_by_block):
         """Returns `U_k φ_h(h) + b'_k` of each of `blocks` that has any."""
-        terms = self._seen(weights, h, "recurrent_kernel", blocks, self.phi_h, product)
+        terms = self._kernel_terms(weights, h, "recurrent_kernel", blocks, self.phi_h, product)
         biases = self._biases(weights, row=1)
         return _added(terms, {k: b for k, b in biases.items() if k in blocks})
 
     def slice_weights(self, weights: dict) -> dict:
-        """Returns the weights and, beside them, what each step takes of them.
+        """Slices recurrent kernels and biases once, before the loop.
 
-        The columns of each recurrent product, and the biases by block: a loop over time takes
-        these, so that no step cuts a weight again.
+        Returns the weights, and with them the columns of each recurrent product and the biases by
+        block, so that no step cuts a weight again.
         """
         key, ready = "recurrent_kernel", dict(weights)
-        for blocks in self.reads:
+        for blocks in self.read_order:
             for names, (_, kernel) in self._columns(weights, key, blocks, self.phi_h).items():
                 ready[key, names] = kernel
         return ready | {("bias", row): self._biases(weights, row) for row in (0, 1)}
 
     def step(
-        self, weights: Tensors, input_terms: Tensors, states: list, dropout=NO_DROPOUT, at=HOOKS
+        self, weights: Tensors, input_terms: Tensors, states: list, dropout=NO_DROPOUT, hooks=HOOKS
     ):
         """Returns the output and the new states of one step.
 
@@ -170,68 +187,76 @@ class Formula:
             weights: tensors by name.
             input_terms: what `input_terms` returned for x_t, tensors (B, U).
             states: tensors (B, U): [h, c], [h], or [h, c, i, f, o] with gate recurrence.
-            masks: `DropoutMasks`.
-            at: `Hooks`.
+            dropout: `DropoutMasks`.
+            hooks: `Hooks`.
         """
         form, names = self.form, self.form.states
         state = dict(zip(names, states, strict=True))
         h = state["h"] if dropout.h is None else state["h"] * dropout.h
         c = state.get("c", state["h"])
 
-        first, behind = self.reads
+        # a_k of the gates; the output gate's is not complete if it has a peephole at c_t.
+        first, behind = self.read_order
         terms = {k: cast_like(a, c) for k, a in input_terms.items()}
         terms = self.biased(weights, terms)
-        recurrent = self.recurrent_terms(weights, h, first, at.product)
+        recurrent = self.recurrent_terms(weights, h, first, hooks.product)
         p = split(self.names["peephole"], weights["peephole"]) if "peephole" in weights else {}
         a = _added(_gates(terms), _gates(recurrent))
         a = _added(a, self._gates_before(weights, state))
         a = _added(a, {k: p[k] * c for k in p if k != "output"})
-        a = {k: x if k == "output" and k in p else at.node(k, x) for k, x in a.items()}
+        a = {k: x if k == "output" and k in p else hooks.node(k, x) for k, x in a.items()}
         value = _Values(form, self.activation, a)
 
         i, f, r = value("input"), value("forget"), value("reset")
         if behind:
-            recurrent = self.recurrent_terms(weights, _times(r, h), behind, at.product)
-        candidate = self._candidate(terms.get("candidate"), recurrent.get("candidate"), r, at)
+            recurrent = self.recurrent_terms(weights, _times(r, h), behind, hooks.product)
+        candidate = self._candidate(terms.get("candidate"), recurrent.get("candidate"), r, hooks)
         if dropout.candidate is not None:
             candidate = dropout.candidate * candidate
         written = _times(i, candidate)
-        c = at.memory(self.mu(_sum(_times(f, self.kappa(c)), written, like=c)), f, written)
+
+        # c_t, then what depends on it: the output gate's peephole, and h_t.
+        c = hooks.memory(self.mu(_sum(_times(f, self.kappa(c)), written, like=c)), f, written)
         if "output" in p:
-            a["output"] = at.node("output", _sum(a.get("output"), p["output"] * c))
+            a["output"] = hooks.node("output", _sum(a.get("output"), p["output"] * c))
         o = value("output")
         h = _sum(_times(o, self.phi(self._normalized_memory(weights, c))), like=c)
         if "output_projection_kernel" in weights:
             h = product(h, weights["output_projection_kernel"])
-        at.values(input=i, forget=f, reset=r, output=o, candidate=candidate, c=c, h=h)
+        hooks.values(input=i, forget=f, reset=r, output=o, candidate=candidate, c=c, h=h)
         new = {"h": h, "c": c} | (
             {"input": i, "forget": f, "output": o} if form.gate_recurrence else {}
         )
         return h, [new[name] for name in names]
 
     def _normalized_memory(self, weights: Tensors, c):
-        """The memory as the output sees it: LN(c) with layer normalisation."""
+        """The memory as the output gate reads it: LN(c) with layer normalisation, else c."""
         if "memory_gain" not in weights:
             return c
         return _normal(c) * weights["memory_gain"] + weights["memory_shift"]
 
-    def _candidate(self, term, recurrent, r, at: Hooks):
+    def _candidate(self, term, recurrent, r, hooks: Hooks):
         if self.form.reset == "after":
-            recurrent = _times(r, at.node(BEHIND_RESET, recurrent))
-            a = _sum(None if term is None else at.node("candidate", term), recurrent)
+            recurrent = _times(r, hooks.node(BEHIND_RESET, recurrent))
+            a = _sum(None if term is None else hooks.node("candidate", term), recurrent)
         else:
-            a = at.node("candidate", _sum(term, recurrent))
+            a = hooks.node("candidate", _sum(term, recurrent))
         return self.activation["candidate"](a)
 
-    def _seen(self, weights, x, key: str, blocks, before: dict, product=multiplied) -> Tensors:
-        """`{block: term}` of the kernels called `key`: "kernel" or "recurrent_kernel"."""
+    def _kernel_terms(
+        self, weights, x, key: str, blocks, before: dict, product=product_by_block
+    ) -> Tensors:
+        """`{block: its term}` for the kernels called `key`: "kernel" or "recurrent_kernel".
+
+        `before` holds the function that each block applies to x first.
+        """
         terms: Tensors = {}
         for names, (phi, kernel) in self._columns(weights, key, blocks, before).items():
             seen, gain = lookup(phi).function(x), self._gain(weights, GAINS[key], names)
             terms |= (
                 product(names, seen, kernel)
                 if gain is None
-                else normalized(names, seen, kernel, gain)
+                else normalized_product_by_block(names, seen, kernel, gain)
             )
         diagonal = "diagonal_kernel" if key == "kernel" else "recurrent_diagonal_kernel"
         vectors = split(self.names[diagonal], weights[diagonal]) if diagonal in weights else {}
@@ -245,7 +270,7 @@ class Formula:
         return terms
 
     def _columns(self, weights: Tensors, key: str, blocks, before: dict) -> dict:
-        """`{blocks: (φ, their columns of the kernel)}`: one product for all blocks with one φ."""
+        """`{blocks: (φ, their columns of the kernel)}`; blocks with one φ share one product."""
         dense = [name for name in blocks if getattr(self.form.blocks[name], key) == "dense"]
         found = {}
         for phi in dict.fromkeys(before[name] for name in dense):
@@ -258,14 +283,14 @@ class Formula:
         return found
 
     def _gain(self, weights: Tensors, key: str, names: tuple[str, ...]):
-        """The gain of the columns `names` of a product; None where it is not normalised."""
+        """The gain of the columns `names` of a product; None without layer normalisation."""
         if key not in weights:
             return None
         parts = split(self.names[key], weights[key])
         return ops.concatenate([parts[name] for name in names], axis=-1)
 
     def _biases(self, weights: Tensors, row: int) -> Tensors:
-        """`{block: bias}` of the input row 0, or of the recurrent row 1 where there is one."""
+        """`{block: bias}` of row 0, or of row 1, which only cells with reset_after have."""
         if ("bias", row) in weights:
             return weights["bias", row]
         if "bias" not in weights:
@@ -284,7 +309,7 @@ class Formula:
 
 
 class _Values:
-    """Gate values from pre-activations `a`, each activation computed once."""
+    """Gate values from pre-activations `a`; tied gates share one activation."""
 
     def __init__(self, form: NormalForm, functions: dict[str, Callable], a: Tensors):
         self._form, self._functions, self._a = form, functions, a

@@ -1,44 +1,43 @@
-"""The input window: the last k inputs side by side, laid before the loop over time."""
+"""The input window: the last k inputs side by side, made before the loop over time."""
 
 from keras import ops
 
 
 def stack_window(x, before, mask, size: int, go_backwards: bool = False):
-    """Returns each time step's last `size` inputs, and those that the next call needs.
+    """Puts the last `size` inputs of each time step side by side.
 
     Only valid steps count, in running direction: x_t first, then the valid input before it, and so
-    on, reaching back into `before`. What a masked step gets is not used.
+    on, reaching back into `before`. The window of a masked step is not used by anyone.
 
     Args:
         x: (B, T, F).
-        before: (B, (size - 1) F), the inputs before the first, the latest first.
+        before: (B, (size - 1) F), the inputs before the first one, the latest first.
         mask: bool (B, T), or None.
         size: int > 1. The number k of time steps.
         go_backwards: bool. Whether the sequence runs from the last step to the first.
 
     Returns:
-        (B, T, size F) and (B, (size - 1) F).
+        The windows (B, T, size F), and `before` for the next call, (B, (size - 1) F).
     """
     if go_backwards:
-        windowed, before = stack_window(
-            ops.flip(x, 1), before, None if mask is None else ops.flip(mask, 1), size
-        )
-        return ops.flip(windowed, 1), before
-    features, behind = x.shape[-1], size - 1
-    past = ops.flip(ops.reshape(before, (-1, behind, features)), axis=1)  # the earliest first
+        mask = None if mask is None else ops.flip(mask, 1)
+        windows, before = stack_window(ops.flip(x, 1), before, mask, size)
+        return ops.flip(windows, 1), before
+    features, past = x.shape[-1], size - 1
+    earlier = ops.flip(ops.reshape(before, (-1, past, features)), axis=1)  # the earliest first
     valid = x if mask is None else _compact(x, mask)
-    line = ops.concatenate([past, valid], axis=1)  # (B, size - 1 + T, F)
+    line = ops.concatenate([earlier, valid], axis=1)  # (B, size - 1 + T, F)
     time = ops.shape(x)[1]
     if mask is None:
-        parts = [line[:, behind - lag : behind - lag + time] for lag in range(size)]
-        last = time + behind - 1 - ops.arange(behind)
+        parts = [line[:, past - lag : past - lag + time] for lag in range(size)]
+        last = time + past - 1 - ops.arange(past)
         tail = ops.take(line, last, axis=1)
     else:
         count = ops.cumsum(ops.cast(mask, "int32"), axis=1)  # valid steps up to here
-        at = ops.maximum(count, 1) + behind - 1  # (B, T) place of x_t in the line
-        parts = [_gather(line, at - lag) for lag in range(size)]
-        tail = _gather(line, count[:, -1:] + behind - 1 - ops.arange(behind)[None])
-    return ops.concatenate(parts, axis=-1), ops.reshape(tail, (-1, behind * features))
+        place = ops.maximum(count, 1) + past - 1  # (B, T) of x_t in the line
+        parts = [_gather(line, place - lag) for lag in range(size)]
+        tail = _gather(line, count[:, -1:] + past - 1 - ops.arange(past)[None])
+    return ops.concatenate(parts, axis=-1), ops.reshape(tail, (-1, past * features))
 
 
 def _compact(x, mask):

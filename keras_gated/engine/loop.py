@@ -1,12 +1,13 @@
-"""A cell run over time with its gradient placed by hand; written once, in keras.ops.
+"""A cell run over time in a loop, with its own gradient; written once, in keras.ops.
 
-Forward, the loop over time does one recurrent product and the elementwise rest, and keeps the
-states and the nodes: the pre-activations, which are linear in the weights. Backward, a second loop
-carries only the gradients of the states and emits those of the nodes; the gradients of the weights
-follow from these, with one product over all time steps for each block of a recurrent kernel.
+Forward, the loop does one recurrent product and the elementwise rest in each time step. It stores
+the states and the nodes: the pre-activations, from which all gates follow. Backward, a second loop
+goes from the last time step to the first (`backward.Cut.step_back`). It carries only the gradients
+of the states and emits those of the nodes. The gradients of the weights follow from these after the
+loop, with one product over all time steps for each block of a recurrent kernel.
 
-No gate is known here by name: the step is run with `Hooks` that see its products, its nodes and
-its memory, and everything between them is elementwise.
+Automatic differentiation of a loop would instead add a whole (U, 4U) matrix in each step, and store
+every intermediate value.
 
 Each time series is a tensor of its own, never a block of a wider one. XLA on a CPU fuses the read
 of a time step into what uses it, and compiles that without vector instructions where several
@@ -24,8 +25,8 @@ from keras_gated.engine.formula import DropoutMasks, Formula, Hooks, Tensors, ca
 from keras_gated.engine.random_masks import RandomMasks, apply_zoneout, is_series
 
 
-class Parts(NamedTuple):
-    """The tensors of a sequence, by what they are."""
+class _Inputs(NamedTuple):
+    """The tensors that the loop reads, sorted by what they are."""
 
     terms: Tensors
     states: list
@@ -35,14 +36,14 @@ class Parts(NamedTuple):
     zoneout: list
 
 
-class _Noted(Hooks):
-    """Notes the nodes of a step, each in the form of the states, and the memory."""
+class _RecordingHooks(Hooks):
+    """Records the nodes of a step, each in the shape of the states, and the memory."""
 
     def __init__(self, like):
         self.like, self.nodes, self.c = like, [], None
 
     def node(self, name: str, a):
-        a = a if len(a.shape) > 1 else a + ops.zeros_like(self.like)
+        a = a if len(a.shape) > 1 else a + ops.zeros_like(self.like)  # a bias alone is (U,)
         self.nodes.append(a)
         return a
 
@@ -51,25 +52,26 @@ class _Noted(Hooks):
         return c
 
 
-class Sequence:
-    """The computation for one formula; shapes are time major.
+class FusedLoop:
+    """The loop over time for one formula; shapes are time-major.
 
     Args:
         formula: of a cell without gate recurrence.
         weights: tensors by name.
-        terms: what `Formula.input_terms` gave for all time steps: tensors (T, B, U).
+        terms: what `Formula.input_terms` returned for all time steps: tensors (T, B, U).
         states: initial ones, tensors (B, U): [h, c] or [h].
         mask: (T, B, 1) of the states' type, 1 where a time step counts, or None.
-        drawn: what acts on the states; shares of each time step are (T, B, U).
+        drawn: the `RandomMasks` of the batch; zoneout masks of each time step are (T, B, U).
     """
 
     def __init__(
         self, formula: Formula, weights: Tensors, terms: Tensors, states, mask, drawn: RandomMasks
     ):
         self.formula, self.zoneout = formula, drawn.zoneout
-        self.of_input, self.names, self.count = tuple(terms), tuple(weights), len(states)
+        self.input_blocks, self.names, self.count = tuple(terms), tuple(weights), len(states)
         self.has_mask = [x is not None for x in (mask, *drawn.dropout)]
-        masks = _known(mask, *drawn.dropout, *drawn.series)
+        masks = _not_none(mask, *drawn.dropout, *drawn.series)
+        # One flat list, since that is what a custom gradient takes; `_sorted` takes it apart.
         self.tensors = [*terms.values(), *states, *weights.values(), *masks]
 
     def run(self) -> tuple[Any, list]:
@@ -77,100 +79,111 @@ class Sequence:
         h, *last = backend.with_gradient(self.forward, self.backward, self.tensors)
         return h, last
 
-    def run_by(self, loop) -> tuple[Any, list]:
-        """Returns the same, the step run over time by another `backend.loop`, without gradient.
+    def run_without_gradient(self, loop) -> tuple[Any, list]:
+        """Returns the same; `loop`, called as `backend.loop`, runs the step over time.
 
-        What can be done for all time steps at once is: a loop in a file has no compiler behind it.
+        The exporter gives a loop that writes an ONNX Scan. A file has no compiler behind it, so
+        the biases are added for all time steps at once, before the loop.
         """
-        parts = self._parts([ops.copy(x) for x in self.tensors])  # of a variable, a tensor
-        weights = self.formula.slice_weights(parts.weights)
+        inputs = self._sorted([ops.copy(x) for x in self.tensors])  # of a variable, a tensor
+        weights = self.formula.slice_weights(inputs.weights)
         biases = weights["bias", 0]
-        terms = {k: x + biases.pop(k) if k in biases else x for k, x in parts.terms.items()}
-        last, (h,) = self._over_time(parts._replace(terms=terms), weights, False, loop)
+        terms = {k: x + biases.pop(k) if k in biases else x for k, x in inputs.terms.items()}
+        last, (h,) = self._over_time(inputs._replace(terms=terms), weights, False, loop)
         return h, last
 
-    def _parts(self, tensors) -> Parts:
+    def _sorted(self, tensors) -> _Inputs:
+        """The flat list of tensors, each under its name."""
         rest = iter(tensors)
-        terms = {k: next(rest) for k in self.of_input}
+        terms = {k: next(rest) for k in self.input_blocks}
         states = [next(rest) for _ in range(self.count)]
         weights = {k: next(rest) for k in self.names}
         mask, *dropout = (next(rest) if there else None for there in self.has_mask)
-        zoneout = [next(rest) if is_series(share) else share for share in self.zoneout]
-        return Parts(terms, states, weights, mask, DropoutMasks(*dropout), zoneout)
+        zoneout = [next(rest) if is_series(rate) else rate for rate in self.zoneout]
+        return _Inputs(terms, states, weights, mask, DropoutMasks(*dropout), zoneout)
 
     def forward(self, *tensors, keep: bool = True):
-        """Returns [h of all time steps, *last states], and what the gradient needs, if `keep`."""
-        parts = self._parts(tensors)
-        weights = self.formula.slice_weights(parts.weights)
-        last, residuals = self._over_time(parts, weights, keep, backend.loop)
+        """Returns [h of all time steps, *last states], and the residuals if `keep`.
+
+        Residuals are what the backward pass needs: the series of the states and of the nodes and,
+        with zoneout, of the memory (without, the last state is the memory).
+        """
+        inputs = self._sorted(tensors)
+        weights = self.formula.slice_weights(inputs.weights)
+        last, residuals = self._over_time(inputs, weights, keep, backend.loop)
         return [residuals[0], *last], residuals
 
-    def _over_time(self, parts: Parts, weights: dict, keep: bool, loop):
-        """Returns the last states and the series of states and nodes, or of h alone."""
+    def _over_time(self, inputs: _Inputs, weights: dict, keep: bool, loop):
+        """Returns the last states and the residuals, or with `keep` False only the series of h."""
 
         def step(states, xs):
-            terms, at = (
-                dict(zip(parts.terms, xs, strict=False)),
-                _Noted(states[self.formula.form.memory_at]),
-            )
-            _, new = self.formula.step(weights, terms, states, parts.dropout, at)
-            new = apply_zoneout(_of_step(parts.zoneout, xs[len(parts.terms) :]), new, states)
-            if parts.mask is not None:
+            terms = dict(zip(inputs.terms, xs, strict=False))
+            hooks = _RecordingHooks(states[self.formula.form.memory_index])
+            _, new = self.formula.step(weights, terms, states, inputs.dropout, hooks)
+            new = apply_zoneout(_of_step(inputs.zoneout, xs[len(inputs.terms) :]), new, states)
+            if inputs.mask is not None:
                 new = _where(xs[-1] > 0, new, states)
-            memory = [at.c] if parts.zoneout else []  # else the last state is the memory
-            return new, [*new, *at.nodes, *memory] if keep else new[:1]
+            memory = [hooks.c] if inputs.zoneout else []
+            return new, [*new, *hooks.nodes, *memory] if keep else new[:1]
 
-        return loop(
-            step, parts.states, _known(*parts.terms.values(), *_series(parts.zoneout), parts.mask)
-        )
+        series = _not_none(*inputs.terms.values(), *_series(inputs.zoneout), inputs.mask)
+        return loop(step, inputs.states, series)
 
     def backward(self, tensors, residuals, upstream):
-        """Returns the gradient of each tensor."""
-        parts = self._parts(tensors)
-        history = residuals[: self.count]
-        *nodes, memory = (*residuals[self.count :], residuals[self.count - 1])
-        if parts.zoneout:
-            *nodes, memory = nodes
-        pairs = zip(parts.states, history, strict=True)
-        before = [ops.concatenate([s[None], x[:-1]]) for s, x in pairs]
+        """Returns the gradient of each tensor.
+
+        Args:
+            tensors: what `forward` was given.
+            residuals: what it returned beside its outputs.
+            upstream: gradients of its outputs.
+        """
+        inputs = self._sorted(tensors)
+        history, *nodes = residuals[: self.count], *residuals[self.count :]
+        memory = nodes.pop() if inputs.zoneout else history[-1]
+        before = [
+            ops.concatenate([first[None], series[:-1]])
+            for first, series in zip(inputs.states, history, strict=True)
+        ]
         values = [*nodes, *before, memory]
-        cut = Cut(self.formula, parts.weights, self.of_input, parts.dropout, values)
-        carry, of_nodes = self._back(cut, parts, upstream)
-        of_weights = cut.of_weights(of_nodes)
-        fixed = _known(parts.mask, *parts.dropout, *_series(parts.zoneout))
+        cut = Cut(self.formula, inputs.weights, self.input_blocks, inputs.dropout, values)
+        of_states, of_nodes = self._back_over_time(cut, inputs, upstream)
+        of_weights = cut.weight_gradients(of_nodes)
+        masks = _not_none(inputs.mask, *inputs.dropout, *_series(inputs.zoneout))
         return [
-            *(cast_like(of_nodes[k], term) for k, term in parts.terms.items()),
-            *carry,
+            *(cast_like(of_nodes[k], term) for k, term in inputs.terms.items()),
+            *of_states,
             *(of_weights[name] for name in self.names),
-            *(ops.zeros_like(x) for x in fixed),
+            *(ops.zeros_like(x) for x in masks),
         ]
 
-    def _back(self, cut: Cut, parts: Parts, upstream) -> tuple[list, Tensors]:
+    def _back_over_time(self, cut: Cut, inputs: _Inputs, upstream) -> tuple[list, Tensors]:
         """The loop back over time.
 
         Returns the gradients of the initial states and, for all time steps, of the nodes.
         """
-        (of_h, *carry), mask = upstream, parts.mask
+        (of_h, *carry), mask = upstream, inputs.mask
         ahead = cut.slopes() if backend.SLOPES_AHEAD else []
         series = _tensors(ahead) or cut.values
 
         def step(carry, xs):
             incoming = [carry[0] + xs[0], *carry[1:]]
-            given = xs[1 : 1 + len(series)]
-            slopes = _filled(ahead, given) if ahead else cut.slopes(given)
-            share = _of_step(parts.zoneout, xs[1 + len(series) :])
-            nothing = [ops.zeros_like(d) for d in incoming]
-            outgoing, of_nodes = cut.back(apply_zoneout(share, incoming, nothing), slopes)
-            if share:
-                stays = apply_zoneout(share, nothing, incoming)
-                outgoing = [new + d for new, d in zip(outgoing, stays, strict=True)]
-            if mask is not None:
+            at_step = xs[1 : 1 + len(series)]
+            slopes = _filled(ahead, at_step) if ahead else cut.slopes(at_step)
+            rates = _of_step(inputs.zoneout, xs[1 + len(series) :])
+            zeros = [ops.zeros_like(d) for d in incoming]
+            # Zoneout: new = rate old + (1 - rate) computed. The second part goes through the step,
+            # the first passes it by.
+            outgoing, of_nodes = cut.step_back(apply_zoneout(rates, incoming, zeros), slopes)
+            if rates:
+                past = apply_zoneout(rates, zeros, incoming)
+                outgoing = [new + d for new, d in zip(outgoing, past, strict=True)]
+            if mask is not None:  # a masked time step repeats the states and reads nothing
                 outgoing = _where(xs[-1] > 0, outgoing, incoming)
                 of_nodes = _where(xs[-1] > 0, of_nodes, [ops.zeros_like(d) for d in of_nodes])
             return outgoing, of_nodes
 
-        known = _known(of_h, *series, *_series(parts.zoneout), mask)
-        carry, found = backend.loop(step, carry, known, reverse=True)
+        xs = _not_none(of_h, *series, *_series(inputs.zoneout), mask)
+        carry, found = backend.loop(step, carry, xs, reverse=True)
         return carry, dict(zip(cut.nodes, found, strict=True))
 
 
@@ -185,16 +198,16 @@ def _filled(slopes: Slopes, tensors: list) -> Slopes:
 
 
 def _series(zoneout) -> list:
-    return [share for share in zoneout if is_series(share)]
+    return [rate for rate in zoneout if is_series(rate)]
 
 
-def _of_step(zoneout, given: Iterable) -> list:
-    """The shares at one time step; those that are series are the first of `given`."""
-    rest = iter(given)
-    return [next(rest) if is_series(share) else share for share in zoneout]
+def _of_step(zoneout, series: Iterable) -> list:
+    """The zoneout of one time step: numbers as they are, masks from the front of `series`."""
+    rest = iter(series)
+    return [next(rest) if is_series(rate) else rate for rate in zoneout]
 
 
-def _known(*tensors) -> list:
+def _not_none(*tensors) -> list:
     return [x for x in tensors if x is not None]
 
 

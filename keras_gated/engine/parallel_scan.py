@@ -1,7 +1,11 @@
 r"""A cell whose memory is linear, run for all time steps at once.
 
-Where the gates and the candidate see only x_t, `c_t = f_t ⊙ c_{t-1} + i_t ⊙ c̃_t` has known
-coefficients, and an associative scan finds all c_t in O(log T) depth.
+If gates and candidate see only x_t, the coefficients of `c_t = f_t ⊙ c_{t-1} + i_t ⊙ c̃_t` are known
+before the loop. Two steps of such a recurrence are again one step of that form:
+
+    c_2 = f_2 (f_1 c_0 + w_1) + w_2 = (f_2 f_1) c_0 + (f_2 w_1 + w_2)
+
+so an associative scan finds all c_t in O(log T) depth.
 
 References:
     - Blelloch, "Prefix sums and their applications", 1990.
@@ -14,7 +18,7 @@ from keras import ops
 from keras_gated.engine.formula import DropoutMasks, Hooks
 
 
-def run_parallel(layer, sequences, states, mask, drawn):
+def run_scan(layer, sequences, states, mask, drawn):
     """Runs a layer's cell over time.
 
     Args:
@@ -22,7 +26,7 @@ def run_parallel(layer, sequences, states, mask, drawn):
         sequences: (B, T, k F), T known.
         states: list of (B, U).
         mask: bool (B, T) or None.
-        drawn: `RandomMasks`, of which no state keeps a share.
+        drawn: `RandomMasks` without zoneout.
 
     Returns:
         The outputs h (B, T, U) in running direction, and the list of last states.
@@ -35,24 +39,24 @@ def run_parallel(layer, sequences, states, mask, drawn):
     weights = cell.tensors
     terms = cell.input_terms(weights, x, mask=mask, training=drawn.training)
     series = ops.zeros_like(ops.cast(x[..., :1], first[-1].dtype)) + first[-1]
-    at = _AllAtOnce(series, first[-1], mask)
+    hooks = _ScanHooks(series, first[-1], mask)
     dropout = DropoutMasks(*(m if m is None else m[:, None] for m in drawn.dropout))
-    h, _ = cell.formula.step(weights, terms, first, dropout, at)
-    if mask is None or len(states) == 1:  # h is the memory, and stands still with it
-        series = [h, at.c][: len(states)]
+    h, _ = cell.formula.step(weights, terms, first, dropout, hooks)
+    if mask is None or len(states) == 1:  # then h is the memory, which a mask holds already
+        series = [h, hooks.c][: len(states)]
     else:
-        series = [_held(h, mask, first[0]), at.c]
+        series = [_hold(h, mask, first[0]), hooks.c]
     return series[0], [s[:, -1] for s in series]
 
 
-def _held(h, mask, start):
-    """Each time step's h, or where it is masked that of the last valid one, or start (B, 1, U)."""
+def _hold(h, mask, start):
+    """h of each time step; of a masked one that of the last valid step, or start (B, 1, U)."""
     zeros = ops.zeros_like(h)
     return _scan(1.0 - mask + zeros, ops.where(mask > 0, h, zeros), start)
 
 
-class _AllAtOnce(Hooks):
-    """Finds the memory of all time steps where a step asks for that of one."""
+class _ScanHooks(Hooks):
+    """Computes the memory of all time steps where a step computes that of one."""
 
     def __init__(self, like, start, mask):
         self.like, self.start, self.mask = like, start, mask
@@ -60,22 +64,22 @@ class _AllAtOnce(Hooks):
 
     def memory(self, c, forget_value, written):
         zeros = ops.zeros_like(self.like)
-        forget_value, written = (zeros if x is None else zeros + x for x in (forget_value, written))
-        if self.mask is not None:
-            forget_value = ops.where(self.mask > 0, forget_value, ops.ones_like(forget_value))
+        forget, written = (zeros if x is None else zeros + x for x in (forget_value, written))
+        if self.mask is not None:  # a masked step keeps everything and writes nothing
+            forget = ops.where(self.mask > 0, forget, ops.ones_like(forget))
             written = ops.where(self.mask > 0, written, zeros)
-        self.c = _scan(forget_value, written, self.start)
+        self.c = _scan(forget, written, self.start)
         return self.c
 
 
-def _scan(forget_value, written, start):
-    """Returns all `c_t = kept_t ⊙ c_{t-1} + written_t` (B, T, U) from c_0 = start (B, 1, U)."""
-    first = written[:, :1] + forget_value[:, :1] * start
-    return _from_zero(forget_value, ops.concatenate([first, written[:, 1:]], axis=1))
+def _scan(forget, written, start):
+    """Returns all `c_t = forget_t ⊙ c_{t-1} + written_t` (B, T, U) from c_0 = start (B, 1, U)."""
+    first = written[:, :1] + forget[:, :1] * start
+    return _from_zero(forget, ops.concatenate([first, written[:, 1:]], axis=1))
 
 
-def _from_zero(forget_value, written):
-    """The same from zero: two neighbours are one step of a recurrence half as long.
+def _from_zero(forget, written):
+    """The same from zero: pairs of neighbours are one step each of a recurrence half as long.
 
     `keras.ops.associative_scan` says the same, but XLA refuses it on TensorFlow.
     """
@@ -83,9 +87,10 @@ def _from_zero(forget_value, written):
     if time <= 1:
         return written
     pairs = time - time % 2
-    earlier, later = forget_value[:, 0:pairs:2], forget_value[:, 1:pairs:2]
+    earlier, later = forget[:, 0:pairs:2], forget[:, 1:pairs:2]
+    # The second of each pair by recursion, the others from the one before them.
     second = _from_zero(earlier * later, later * written[:, 0:pairs:2] + written[:, 1:pairs:2])
-    rest = forget_value[:, 2::2] * second[:, : (time - 1) // 2] + written[:, 2::2]
+    rest = forget[:, 2::2] * second[:, : (time - 1) // 2] + written[:, 2::2]
     first = ops.concatenate([written[:, :1], rest], axis=1)
     both = ops.stack([first[:, : pairs // 2], second], axis=2)
     shape = (ops.shape(both)[0], pairs, both.shape[-1])

@@ -1,4 +1,4 @@
-"""What a layer draws for a batch of sequences in training, and what stands for it at inference."""
+"""Random masks and zoneout rates for one batch of sequences."""
 
 from typing import Any, NamedTuple
 
@@ -9,12 +9,13 @@ from keras_gated.engine.formula import DropoutMasks, cast_like
 
 
 class RandomMasks(NamedTuple):
-    """What acts on the states beside the formula.
+    """What training draws for a batch, and the numbers that stand for it at inference.
 
     Attributes:
-        masks: what multiplies h where it is read, and the candidate.
-        kept: for each state the share that it keeps of itself: None, a number, or (B, T, U) of
-            zeros and ones; empty where no state keeps any.
+        dropout: masks of h where it is read, and of the candidate.
+        zoneout: for each state, the share of the old value that stays: None, a number (the rate, at
+            inference), or (B, T, U) of zeros and ones, drawn with that rate. Empty if there is
+            no zoneout.
         training: bool, whether the sequences are those of a training step.
     """
 
@@ -25,59 +26,64 @@ class RandomMasks(NamedTuple):
     @property
     def series(self) -> list:
         """Those of `zoneout` that are tensors."""
-        return [share for share in self.zoneout if is_series(share)]
+        return [rate for rate in self.zoneout if is_series(rate)]
 
 
-def is_series(share: Any) -> bool:
-    """Whether a share is one of each time step."""
-    return share is not None and not isinstance(share, float)
+def is_series(rate: Any) -> bool:
+    """Returns whether the zoneout of a state is a mask for each time step, not one number."""
+    return rate is not None and not isinstance(rate, float)
 
 
 def apply_zoneout(zoneout, new: list, old: list) -> list:
-    """Returns states of which the share `zoneout` stays as it was.
+    """Returns `rate ⊙ old + (1 - rate) ⊙ new` of each state.
 
     Args:
-        kept: for each state None, a number or (B, U); may be empty.
+        zoneout: for each state None, a number or (B, U); may be empty.
         new, old: the states after a step, and before.
     """
     pairs = zip(zoneout or [None] * len(new), new, old, strict=False)
-    mixed = [n if d is None else _mixed(d, n, o) for d, n, o in pairs]
+    mixed = [n if rate is None else _mixed(rate, n, o) for rate, n, o in pairs]
     return mixed + new[len(mixed) :]
 
 
-def _mixed(share, new, old):
-    share = cast_like(share, old) if is_series(share) else share
-    return share * old + (1.0 - share) * new
+def _mixed(rate, new, old):
+    rate = cast_like(rate, old) if is_series(rate) else rate
+    return rate * old + (1.0 - rate) * new
 
 
 def draw_masks(cell, sequences, states: list, training) -> tuple[Any, RandomMasks]:
-    """Returns the inputs as training drops them, and what acts on the states.
+    """Draws the masks of a batch.
 
     Args:
         cell: a `GatedCell`.
         sequences: (B, T, F).
         states: the first ones, tensors (B, U).
         training: bool.
+
+    Returns:
+        The sequences after dropout of the input, and the `RandomMasks`.
     """
     if not training:
         return sequences, RandomMasks(zoneout=cell.zoneout_rates)
-    seed, memory = cell.seed_generator, states[cell.form.memory_at]
-    drop = _dropped(ops.ones_like(sequences[:, :1]), cell.dropout, seed)
-    sequences = sequences if drop is None else sequences * drop
+    seed, memory = cell.seed_generator, states[cell.form.memory_index]
+    mask = _dropout_mask(ops.ones_like(sequences[:, :1]), cell.dropout, seed)
+    sequences = sequences if mask is None else sequences * mask
     dropout = DropoutMasks(
-        _dropped(ops.ones_like(states[0]), cell.recurrent_dropout, seed),
-        _dropped(ops.ones_like(memory), cell.candidate_dropout, seed),
+        _dropout_mask(ops.ones_like(states[0]), cell.recurrent_dropout, seed),
+        _dropout_mask(ops.ones_like(memory), cell.candidate_dropout, seed),
     )
     pairs = zip(cell.zoneout_rates, states, strict=False)
-    zoneout = tuple(rate and _stays(_over_time(sequences, s), rate, seed) for rate, s in pairs)
+    zoneout = tuple(
+        rate and _bernoulli_like(_over_time(sequences, s), rate, seed) for rate, s in pairs
+    )
     return sequences, RandomMasks(dropout, zoneout, training=True)
 
 
-def _dropped(ones, rate: float, seed):
-    """A mask in the form of `ones`; None where nothing is dropped, as with 1.0 in Keras."""
+def _dropout_mask(ones, rate: float, seed):
+    """0 or 1 / (1 - rate) in the shape of `ones`; None for a rate of 0 or, as in Keras, 1."""
     if not 0.0 < rate < 1.0:
         return None
-    return ones * happens(ops.shape(ones), seed, 1.0 - rate, ones.dtype) / (1.0 - rate)
+    return ones * bernoulli(ops.shape(ones), seed, 1.0 - rate, ones.dtype) / (1.0 - rate)
 
 
 def _over_time(sequences, state):
@@ -85,17 +91,16 @@ def _over_time(sequences, state):
     return cast_like(ops.zeros_like(sequences[..., :1]), state) + ops.zeros_like(state)[:, None]
 
 
-def _stays(like, rate: float, seed):
-    """1 with the probability `rate`, else 0."""
-    return happens(ops.shape(like), seed, rate, like.dtype)
+def _bernoulli_like(x, probability: float, seed):
+    return bernoulli(ops.shape(x), seed, probability, x.dtype)
 
 
-# XLA's own generator needs some 2 µs a number on a CPU on TensorFlow, forty times as long as Philox
-# (18,492 normal numbers on one thread: 44.6 ms and 1.2 ms, TensorFlow 2.21). Hence Philox.
+# On TensorFlow XLA's own generator needs some 2 µs a number on a CPU, forty times as long as Philox
+# (18,492 normal numbers on one thread: 44.6 ms and 1.2 ms, TensorFlow 2.21). So Philox is named.
 
 
 def normal(shape, seed: random.SeedGenerator, stddev: float, dtype: str) -> Any:
-    """Normal numbers around 0."""
+    """Returns normal numbers with mean 0."""
     if keras.backend.backend() != "tensorflow":
         return random.normal(shape, stddev=stddev, dtype=dtype, seed=seed)
     import tensorflow as tf
@@ -104,8 +109,8 @@ def normal(shape, seed: random.SeedGenerator, stddev: float, dtype: str) -> Any:
     return tf.random.stateless_normal(shape, state, stddev=stddev, dtype=dtype, alg="philox")
 
 
-def happens(shape, seed: random.SeedGenerator, probability: float, dtype: str) -> Any:
-    """1 with the probability, else 0."""
+def bernoulli(shape, seed: random.SeedGenerator, probability: float, dtype: str) -> Any:
+    """Returns numbers that are 1 with a probability, else 0."""
     return ops.cast(_uniform(shape, seed) < probability, dtype)
 
 

@@ -1,4 +1,12 @@
-"""How a cell is run over time: the one place where the loop is chosen."""
+"""Runs a cell over time: the one place where the loop is chosen.
+
+| loop | when |
+|---|---|
+| a runner given by `run_by` | a model is traced for its gates, or exported |
+| `parallel_scan` | `time_parallel`, and the memory is linear |
+| `loop`, this package's own | everything else that it can differentiate |
+| Keras's own | `GatedCell.loop_reason`, or `unroll=True` |
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,8 +17,8 @@ from keras import ops
 
 from keras_gated.engine.backends.current import backend
 from keras_gated.engine.layout import OF_INPUT, result_of, separate_columns, time_major
-from keras_gated.engine.loop import Sequence
-from keras_gated.engine.parallel_scan import run_parallel
+from keras_gated.engine.loop import FusedLoop
+from keras_gated.engine.parallel_scan import run_scan
 from keras_gated.engine.random_masks import RandomMasks, is_series
 
 Runner = Callable[..., tuple | None]
@@ -20,12 +28,12 @@ _runner: ContextVar[Runner | None] = ContextVar("keras_gated_runner", default=No
 
 @contextmanager
 def run_by(runner: Runner) -> Iterator[None]:
-    """Inside, gated layers are run over time by `runner` where it takes them.
+    """Inside this context, `runner` runs gated layers over time.
 
     Args:
-        runner: (layer, sequences, states, mask, drawn) -> (last output, outputs, states), or None
-            to leave the layer to Keras's own loop. The sequences (B, T, k F) are windowed and in
-            the order in which they were given, also with `layer.go_backwards`.
+        runner: (layer, sequences, states, mask, drawn) -> (last output, outputs, states), or None:
+            then Keras's own loop runs the layer. The sequences are windows (B, T, k F), in the
+            order of the call, also with `layer.go_backwards`.
     """
     token = _runner.set(runner)
     try:
@@ -39,11 +47,11 @@ def run(layer, sequences, states, mask, drawn: RandomMasks, loop: Callable[[], t
 
     Args:
         layer: a `GatedRNN`.
-        sequences: (B, T, k F), the window of k inputs laid.
+        sequences: (B, T, k F), windows of k inputs.
         states: list of (B, U).
         mask: bool (B, T) or None.
-        drawn: what was drawn for the sequences.
-        loop: () -> result, Keras's own loop over the cell.
+        drawn: `RandomMasks` of the batch.
+        loop: () -> result of Keras's own loop over the cell.
 
     Returns:
         The last output (B, U), the outputs (B, T, U) (Keras's loop gives (B, 1, U) without
@@ -54,23 +62,23 @@ def run(layer, sequences, states, mask, drawn: RandomMasks, loop: Callable[[], t
         result = runner(layer, sequences, states, mask, drawn)
         if result is not None:
             return result
-    elif takes_parallel(layer, sequences):
-        return run_at_once(layer, sequences, states, mask, drawn)
-    elif takes(layer):
+    elif runs_parallel(layer, sequences):
+        return run_parallel(layer, sequences, states, mask, drawn)
+    elif runs_fused(layer):
         return run_fused(layer, sequences, states, mask, drawn)
-    return loop() if mask is None or ON_TENSORFLOW else _silenced(layer, mask, *loop())
+    return loop() if mask is None or ON_TENSORFLOW else _zero_before_first(layer, mask, *loop())
 
 
-def takes(layer) -> bool:
-    """Whether the engine can run the layer; if not, Keras's own loop does."""
+def runs_fused(layer) -> bool:
+    """Returns whether the engine can run the layer; if not, Keras's own loop does."""
     return layer.cell.loop_reason is None and not layer.unroll
 
 
-def takes_parallel(layer, sequences) -> bool:
-    """Whether the layer is run for all time steps at once: wanted, possible and worth it."""
+def runs_parallel(layer, sequences) -> bool:
+    """Returns whether all time steps are computed at once: asked for, possible and worth it."""
     wanted = layer.time_parallel
     if wanted == "auto":
-        wanted = layer.cell.linear and not layer.unroll and backend.accelerated()
+        wanted = layer.cell.parallel_in_time and not layer.unroll and backend.accelerated()
     return wanted and sequences.shape[1] is not None
 
 
@@ -78,7 +86,7 @@ def run_fused(layer, sequences, states, mask, drawn: RandomMasks, loop=None):
     """Runs a layer's cell over time in a loop; arguments and result as `run`.
 
     Args:
-        loop: like `backend.loop`, runs the step over time instead, without a gradient.
+        loop: called as `backend.loop`; runs the step over time instead, without a gradient.
     """
     cell = layer.cell
     x = time_major(layer, sequences)
@@ -87,24 +95,24 @@ def run_fused(layer, sequences, states, mask, drawn: RandomMasks, loop=None):
     terms = cell.input_terms(weights, x, separate_columns, valid, drawn.training)
     used = {k: w for k, w in weights.items() if k not in OF_INPUT}
     zoneout = [time_major(layer, d) if is_series(d) else d for d in drawn.zoneout]
-    sequence = Sequence(cell.formula, used, terms, states, valid, drawn._replace(zoneout=zoneout))
-    h, last = sequence.run() if loop is None else sequence.run_by(loop)
+    fused = FusedLoop(cell.formula, used, terms, states, valid, drawn._replace(zoneout=zoneout))
+    h, last = fused.run() if loop is None else fused.run_without_gradient(loop)
     return result_of(layer, ops.transpose(h, (1, 0, 2)), last, mask)
 
 
-def run_at_once(layer, sequences, states, mask, drawn: RandomMasks):
+def run_parallel(layer, sequences, states, mask, drawn: RandomMasks):
     """Runs a layer's cell for all time steps at once; arguments and result as `run`."""
-    return result_of(layer, *run_parallel(layer, sequences, states, mask, drawn), mask)
+    return result_of(layer, *run_scan(layer, sequences, states, mask, drawn), mask)
 
 
-def _silenced(layer, mask, last, outputs, states) -> tuple:
-    """What Keras's loop returned, 0 before the first valid step, where some backends show h_0."""
+def _zero_before_first(layer, mask, last, outputs, states) -> tuple:
+    """The result of Keras's loop, 0 before the first valid step: JAX and torch give h_0 there."""
     valid = ops.cast(ops.flip(mask, axis=1) if layer.go_backwards else mask, "int32")
     seen = ops.cumsum(valid, axis=1)[..., None] > 0
-    shown = seen if layer.return_sequences else seen[:, -1:]
-    silence = ops.zeros_like(last)
+    at_outputs = seen if layer.return_sequences else seen[:, -1:]
+    zeros = ops.zeros_like(last)
     return (
-        ops.where(seen[:, -1], last, silence),
-        ops.where(shown, outputs, silence[:, None]),
+        ops.where(seen[:, -1], last, zeros),
+        ops.where(at_outputs, outputs, zeros[:, None]),
         states,
     )

@@ -1,26 +1,21 @@
 """The documentation: its code runs, its pages say what the package says, no name is missing."""
 
-import importlib
 import inspect
 import math
 import re
-import shlex
-import tomllib
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from test_imports import ROOMS
 
 import keras_gated as kg
-from keras_gated.cli import main as cli
-from keras_gated.cli.main import main
 from keras_gated.spec.normal_form import resolve
 from tests import ROOT
+from tests.docs.run_pages import BLOCK, assert_ignored, run_command, run_page
 from tests.helpers import raises
 from tests.reference import WITNESSES, draw
+from tests.rooms import ROOMS, modules_in_order
 
 pytest.importorskip("mkdocs", reason="the site needs the extra docs")
 from mkdocs.commands.build import build  # noqa: E402
@@ -34,8 +29,8 @@ from site_pages.idea import idea  # noqa: E402
 
 DOCS = ROOT / "docs"
 WRITTEN = [*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"]  # the latter is shown on a page
+OTHER = [ROOT / name for name in ("README.md", "CHANGELOG.md", "examples/README.md")]
 PAGES = sorted(path for path in WRITTEN if "```" in path.read_text(encoding="utf-8"))
-BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 every = pytest.mark.parametrize("name", kg.presets)
 
 
@@ -47,76 +42,40 @@ every = pytest.mark.parametrize("name", kg.presets)
 )
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_code_runs_as_it_stands(page, tmp_path, monkeypatch):
-    text = page.read_text(encoding="utf-8")
-    if "import torch" in text:
+    if "import torch" in page.read_text(encoding="utf-8"):
         pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
-    names: dict = {"__name__": "docs"}
-    for language, block in BLOCK.findall(text):
-        if language == "python":
-            exec(compile(block, str(page), "exec"), names)
-        elif language == "sh":
-            for line in re.split(r"\n|&&", block.replace("\\\n", " ")):
-                obeyed(shlex.split(line.replace(".venv/bin/", ""), comments=True))
-        else:
-            assert language == "text", f"{page} has code in {language}, which nobody runs"
+    run_page(page)
+    assert_ignored([file.name for file in tmp_path.iterdir()])
 
 
-def obeyed(words: list[str]) -> None:
-    """Runs a command on cells and models; of another sees that what it names is there."""
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-        words = words[1:]
-    match words:
-        case []:
-            pass
-        case ["keras-gated", "doctor", *_]:  # what is installed here is no matter of the page
-            assert main(words[1:]) in (0, 1)
-        case ["keras-gated", "bench", *arguments]:
-            cli._parser().parse_args(["bench", *arguments])
-        case ["keras-gated", *arguments]:
-            assert main(arguments) == 0
-        case ["python", "-m", "venv", _]:
-            pass
-        case ["python", "-m", "pytest", *arguments]:
-            assert all((ROOT / word).exists() for word in arguments if word.startswith("tests"))
-        case ["python", "-m", module, *arguments]:
-            program = "benchmarks.__main__" if module == "benchmarks" else module
-            importlib.import_module(program).parsed(arguments)
-        case ["python", script, *arguments]:
-            assert_taken(arguments, ROOT / script, ROOT / "examples" / "study")
-        case ["pip", "install", *arguments]:
-            wanted = {extra for word in arguments for extra in extras(word)}
-            assert wanted <= set(project()["optional-dependencies"])
-        case ["ruff" | "mkdocs" | "pyright", *_]:
-            pass
-        case _:
-            pytest.fail(f"nobody knows this command: {shlex.join(words)}")
-
-
-def assert_taken(arguments: list[str], file: Path, beside: Path) -> None:
-    """Asserts that a program, with what it shares with others, knows its options."""
-    text = "".join(path.read_text(encoding="utf-8") for path in (file, *beside.glob("*.py")))
-    unknown = [word for word in arguments if word.startswith("--") and f'"{word}"' not in text]
-    assert not unknown, f"{file.name} does not take {unknown}"
-
-
-def extras(word: str) -> list[str]:
-    found = re.fullmatch(r"(?:\.|keras-gated)\[(.*)\]", word)
-    return found[1].split(",") if found else []
-
-
-def project() -> dict:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-
-
-def test_a_command_that_is_not_there_is_found():
-    raises(lambda: obeyed(["keras-gate", "list"]), "nobody knows", pytest.fail.Exception)
-    raises(lambda: obeyed(["python", "examples/quickstart.py", "--fast"]), "--fast", AssertionError)
-    with pytest.raises(AssertionError):
-        obeyed(["pip", "install", ".[everything]"])
+def test_a_wrong_command_is_found():
+    raises(lambda: run_command(["keras-gate", "list"]), "no test knows", pytest.fail.Exception)
+    raises(lambda: run_command(["python", "examples/quickstart.py", "--x"]), "--x", AssertionError)
+    for word, message in ((".[everything]", "everything"), ("keras-gated[onnx]", "no registry")):
+        raises(lambda word=word: run_command(["pip", "install", word]), message, AssertionError)
     for words in (["python", "-m", "benchmarks.gpu", "--quick"], ["keras-gated", "bench", "--x"]):
         with pytest.raises(SystemExit):
-            obeyed(words)
+            run_command(words)
+    raises(lambda: assert_ignored(["model.onnx", "README.md"]), "README.md", AssertionError)
+
+
+@pytest.mark.parametrize("page", [*WRITTEN, *OTHER], ids=lambda path: path.name)
+def test_files_that_a_page_names_exist(page):
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py")}
+    for name in re.findall(r"`([\w./]+(?:\.py|/))`", page.read_text(encoding="utf-8")):
+        if name.endswith("/"):
+            assert (ROOT / name).is_dir() or (ROOT / "keras_gated" / name).is_dir(), name
+        else:
+            assert [file for file in files if f"/{file}".endswith(f"/{name}")], name
+
+
+@pytest.mark.parametrize("page", [*WRITTEN, *OTHER], ids=lambda path: path.name)
+def test_no_page_counts_the_presets(page):
+    """Whoever adds one would have to change it; pages of the site have it filled in."""
+    text = page.read_text(encoding="utf-8")
+    numbers = rf"\b({len(kg.presets)}|{inserts.native()})\b"
+    assert not re.search(rf"{numbers}[\w ]* (cells|presets)|(cells|presets).{{,20}}{numbers}", text)
 
 
 # The pages of cells -----------------------------------------------------------------------------
@@ -263,7 +222,9 @@ def test_formulas_on_a_page():
 
 def test_places_on_pages_are_filled_in():
     assert inserts.filled("a <!-- presets --> b") == f"a {len(kg.presets)} b"
-    assert re.findall(r"`(.*?)`", inserts.rooms()) == ROOMS
+    rows = re.findall(r"\| `(.*?)` \| (.*) \|", inserts.rooms())
+    listed = [f"{f}.{m}".removeprefix("keras_gated.") for f, names in rows for m in names.split()]
+    assert listed == modules_in_order(ROOMS)
     raises(lambda: inserts.filled("<!-- nothing such -->"), "nothing such", KeyError)
 
 

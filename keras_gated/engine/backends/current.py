@@ -1,4 +1,4 @@
-"""What differs between TensorFlow, JAX and torch, behind the same names."""
+"""Chooses the module of Keras's backend: the engine imports `backend` from here."""
 
 from importlib import import_module
 
@@ -8,12 +8,15 @@ NAMES = ("tensorflow", "jax", "torch")
 
 
 class UnsupportedBackend:
-    """Stands where Keras runs on what trains nothing, such as NumPy: cells can be told of there."""
+    """Stands for a backend without training, such as NumPy.
+
+    Specifications work there: they can be listed, printed and counted. Running a layer raises.
+    """
 
     def __getattr__(self, name: str):
         raise RuntimeError(
             f"The layers of keras_gated run on Keras's backends {', '.join(NAMES)}. Received: "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND before keras is imported."
+            f"{keras.backend.backend()!r}. Set the variable KERAS_BACKEND before keras is imported."
         )
 
 

@@ -1,17 +1,18 @@
-"""What the engine needs of JAX: a loop over time, a gradient placed by hand, derivatives."""
+"""What the engine needs of JAX: a loop over time, a custom gradient, derivatives."""
 
 import jax
 import jax.numpy as jnp
 
-SLOPES_AHEAD = False  # XLA fuses the slopes into the loop over time
+# Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
+SLOPES_AHEAD = False
 
-# Time steps in one pass of the loop on an accelerator: a step is a few kernels of microseconds, and
-# starting them seems to be most of its time. docs/gpu.md has what a longer pass gains.
+# Time steps in one pass of the loop on an accelerator. A step is a few short kernels, and
+# starting them seems to take most of its time. docs/gpu.md has what a longer pass gains.
 STEPS_TOGETHER = 8
 
 
 def accelerated() -> bool:
-    """Whether it computes on an accelerator, such as a GPU."""
+    """Returns whether it computes on an accelerator, such as a GPU."""
     return jax.default_backend() != "cpu"
 
 
@@ -25,22 +26,22 @@ def with_gradient(forward, backward, tensors):
     """Returns `forward`'s outputs, a list, with `backward` as their gradient.
 
     Args:
-        forward: (*tensors, keep) -> (outputs, kept), two lists of tensors.
-        backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
-        tensors: what is differentiated.
+        forward: (*tensors, keep) -> (outputs, residuals), two lists of tensors.
+        backward: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
+        tensors: what the gradient is taken by.
     """
     function = jax.custom_vjp(lambda *tensors: forward(*tensors, keep=False)[0])
 
-    def residuals(*tensors):
+    def with_residuals(*tensors):
         outputs, residuals = forward(*tensors)
         return outputs, (tensors, residuals)
 
-    function.defvjp(residuals, lambda residuals, upstream: tuple(backward(*residuals, upstream)))
+    function.defvjp(with_residuals, lambda saved, upstream: tuple(backward(*saved, upstream)))
     return function(*tensors)
 
 
 def partials(function, inputs):
-    """Returns, for each output of an elementwise function, its derivative by each input or None."""
+    """Returns the derivative of each output of an elementwise function by each input, or None."""
     outputs, back = jax.vjp(function, *inputs)
     depends = _dependence(function, inputs)
     found = []

@@ -1,12 +1,13 @@
-"""What the engine needs of TensorFlow: a loop over time, a gradient placed by hand, derivatives."""
+"""What the engine needs of TensorFlow: a loop over time, a custom gradient, derivatives."""
 
 import tensorflow as tf
 
-SLOPES_AHEAD = False  # XLA fuses the slopes into the loop over time
+# Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
+SLOPES_AHEAD = False
 
 
 def accelerated() -> bool:
-    """Whether it computes on an accelerator, such as a GPU."""
+    """Returns whether it computes on an accelerator, such as a GPU."""
     return any(x.device_type in ("GPU", "TPU") for x in tf.config.list_logical_devices())
 
 
@@ -31,7 +32,7 @@ def loop(step, carry, xs, reverse: bool = False):
 
 
 def _example(step, carry, xs):
-    """The ys of a step, for their types and shapes; what computes them is pruned."""
+    """The ys of one step, for their types and shapes; the graph drops the operations."""
     return step(list(carry), [x[0] for x in xs])[1]
 
 
@@ -39,10 +40,10 @@ def with_gradient(forward, backward, tensors):
     """Returns `forward`'s outputs, a list, with `backward` as their gradient.
 
     Args:
-        forward: (*tensors) -> (outputs, kept), two lists of tensors. A graph drops what is kept
-            where no gradient is asked for.
-        backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
-        tensors: what is differentiated.
+        forward: (*tensors) -> (outputs, residuals), two lists of tensors. Without a gradient the
+            graph drops the residuals.
+        backward: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
+        tensors: what the gradient is taken by.
     """
 
     @tf.custom_gradient
@@ -54,7 +55,7 @@ def with_gradient(forward, backward, tensors):
 
 
 def partials(function, inputs):
-    """Returns, for each output of an elementwise function, its derivative by each input or None."""
+    """Returns the derivative of each output of an elementwise function by each input, or None."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(inputs)
         outputs = function(*inputs)

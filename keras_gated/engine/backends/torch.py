@@ -1,12 +1,13 @@
-"""What the engine needs of torch: a loop over time, a gradient placed by hand, derivatives."""
+"""What the engine needs of torch: a loop over time, a custom gradient, derivatives."""
 
 import torch
 
-SLOPES_AHEAD = True  # one call for all time steps costs less than one for each
+# Whether slopes are taken for all time steps before the loop back: here one call costs less than T.
+SLOPES_AHEAD = True
 
 
 def accelerated() -> bool:
-    """Whether it computes on an accelerator, such as a GPU."""
+    """Returns whether it computes on an accelerator, such as a GPU."""
     return torch.cuda.is_available()
 
 
@@ -25,26 +26,26 @@ def with_gradient(forward, backward, tensors):
     """Returns `forward`'s outputs, a list, with `backward` as their gradient.
 
     Args:
-        forward: (*tensors, keep) -> (outputs, kept), two lists of tensors.
-        backward: (tensors, kept, gradients of the outputs) -> gradients of the tensors.
-        tensors: what is differentiated.
+        forward: (*tensors, keep) -> (outputs, residuals), two lists of tensors.
+        backward: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
+        tensors: what the gradient is taken by.
     """
     if not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)):
         return forward(*tensors, keep=False)[0]
-    return list(_Placed.apply(forward, backward, *tensors))
+    return list(_CustomGradient.apply(forward, backward, *tensors))
 
 
-class _Placed(torch.autograd.Function):
+class _CustomGradient(torch.autograd.Function):
     @staticmethod
     def forward(context, forward, backward, *tensors):
         outputs, residuals = forward(*tensors)
         context.save_for_backward(*tensors, *residuals)
-        context.of, context.count = backward, len(tensors)
+        context.back, context.count = backward, len(tensors)
         return tuple(outputs)
 
     @staticmethod
     def backward(context, *upstream):
-        if torch.is_grad_enabled():  # create_graph=True: it would be differentiated again
+        if torch.is_grad_enabled():  # create_graph=True: a second derivative is wanted
             raise RuntimeError(
                 "The gradient of a gated layer cannot be differentiated again on torch. Received: "
                 "a call with create_graph=True. Give the layer unroll=True, which runs in Keras's "
@@ -54,11 +55,11 @@ class _Placed(torch.autograd.Function):
             context.saved_tensors[: context.count],
             context.saved_tensors[context.count :],
         )
-        return None, None, *context.of(tensors, residuals, upstream)
+        return None, None, *context.back(tensors, residuals, upstream)
 
 
 def partials(function, inputs):
-    """Returns, for each output of an elementwise function, its derivative by each input or None."""
+    """Returns the derivative of each output of an elementwise function by each input, or None."""
     inputs, outputs = _traced(function, inputs)
     find = torch.autograd.grad
     return [
