@@ -1,4 +1,9 @@
-"""The weights of a cell: made as its specification asks, read and set by meaning."""
+"""The weights of a cell: created as its specification says, read and set by gate.
+
+Blocks of one kind lie side by side in one variable, in Keras's order, so that a step takes one
+product for all of them, and `set_weights(keras_lstm.get_weights())` works. `block_weights` takes
+them apart.
+"""
 
 from collections.abc import Mapping
 from itertools import groupby
@@ -13,13 +18,13 @@ from keras_gated.spec.parts import Config
 
 
 class CellWeights(keras.layers.Layer):
-    """What a `GatedCell` has of weights.
+    """The part of `GatedCell` that has to do with weights.
 
     Attributes:
         form: the cell's normal form.
         formula: its `Formula`.
-        laid_out: its weights, tuple of `Weight`, in order.
-        normalizer: the layer that normalises the input's product, or None.
+        weight_layout: its weights in order, a tuple of `Weight`.
+        normalizer: the BatchNormalization of the input's product, or None.
         units, projection_units: int, and int or None.
     """
 
@@ -35,9 +40,9 @@ class CellWeights(keras.layers.Layer):
         form = self.form
         if input_shape[-1] % form.window:
             raise ValueError(
-                f"Argument `inputs` of {self.name} must have {form.window} x F features, the "
-                f"window of {form.window} time steps side by side. Received: shape={input_shape}. "
-                "Use keras_gated.GatedRNN, which lays the window itself."
+                f"Argument `inputs` of {self.name} must have {form.window} x F features: the last "
+                f"{form.window} inputs side by side. Received: shape={input_shape}. "
+                "Use keras_gated.GatedRNN, which puts them side by side itself."
             )
         self._check_activations()
         inputs = input_shape[-1] // form.window
@@ -58,7 +63,7 @@ class CellWeights(keras.layers.Layer):
         self.built = True
 
     def _check_activations(self) -> None:
-        """Raises a ValueError if an activation has weights, which nobody would train or save."""
+        """Raises a ValueError if an activation has weights: they would not be trained or saved."""
         for function in self.formula.functions:
             if isinstance(function, keras.Layer):
                 if not function.built:
@@ -66,11 +71,11 @@ class CellWeights(keras.layers.Layer):
                 if function.weights:
                     raise ValueError(
                         f"An activation of {self.name} must have no weights of its own. Received: "
-                        f"{type(function).__name__}. Put it behind the layer, or use a function."
+                        f"{type(function).__name__}. Put it after the layer, or use a function."
                     )
 
     def _arguments_of(self, weight: Weight) -> dict:
-        """Initializer, regularizer and constraint of a weight."""
+        """The initializer, regularizer and constraint of a weight."""
         kind = {"recurrent_kernel": "recurrent", "gate_recurrent_kernel": "recurrent"}.get(
             weight.keys[0], weight.keys[0]
         )
@@ -88,7 +93,11 @@ class CellWeights(keras.layers.Layer):
         }
 
     def _initial_bias(self, shape, dtype=None):
-        """The gates' own initial biases, and the cell's for each run of blocks that have none."""
+        """The initial bias of all blocks: a gate's own initializer, or the cell's.
+
+        Neighbouring blocks without an initializer of their own are drawn in one call, as Keras
+        does, so that a seeded initializer gives the same numbers.
+        """
         own = [block.bias_initializer for block in self.form.blocks.values() if block.use_bias]
         if not any(own):
             return self.bias_initializer(shape, dtype=dtype)
@@ -110,7 +119,7 @@ class CellWeights(keras.layers.Layer):
 
     @property
     def tensors(self) -> dict[str, Any]:
-        """The weights by name: what the formula takes. Matrices are in the compute dtype."""
+        """The weights by name, as the formula takes them. Matrices are in the compute dtype."""
         types = {True: self.compute_dtype, False: self.variable_dtype}
         tensors = {
             weight.name: ops.convert_to_tensor(variable, dtype=types[is_matrix(weight)])
@@ -119,16 +128,16 @@ class CellWeights(keras.layers.Layer):
         return tensors | {name: tensors[name] + noise for name, noise in self._noise.items()}
 
     def block_weights(self) -> dict[str, dict[str, Any]]:
-        """Returns the weights by meaning.
+        """Returns the weights by gate.
 
         Returns:
             {"forget": {"kernel": (F, U), "recurrent_kernel": (U, U), "bias": (U,), "peephole":
-            (U,)}, ..., "candidate": {..., "recurrent_bias": (U,)}}: live tensors; diagonal kernels
-            are vectors (U,), "gate_recurrent_kernel" is (3, U, U), from the previous input, forget
-            and output gates. With projection_units "output_projection": {"kernel": (U, P)}, with
-            layer_norm "kernel_gain" and "recurrent_gain" (U,) beside the kernels and "memory":
-            {"gain", "shift"}. Only what exists has a key. The statistics of batch normalisation
-            are in `cell.normalizer`.
+            (U,)}, ..., "candidate": {..., "recurrent_bias": (U,)}}: tensors. Diagonal kernels are
+            vectors (U,). "gate_recurrent_kernel" is (3, U, U), from the previous input, forget and
+            output gates. With projection_units there is "output_projection": {"kernel": (U, P)};
+            with layer_norm each block with a kernel has "kernel_gain" (U,) and "recurrent_gain"
+            (U,), and there is "memory": {"gain", "shift"}. A weight that does not exist has no
+            key. The statistics of batch normalisation are in `cell.normalizer`.
 
         Raises:
             ValueError: if the cell is not built.
@@ -141,7 +150,9 @@ class CellWeights(keras.layers.Layer):
         names = [*self.form.blocks, *(name for w in self.weight_layout for name in w.blocks)]
         blocks: dict[str, dict[str, Any]] = {name: {} for name in names}
         for weight, variable in self._weights_with_variables():
-            tensor = ops.copy(variable.value)  # no variable, also where there is one block alone
+            tensor = ops.copy(
+                variable.value
+            )  # never the variable itself, even if there is one block
             rows = ops.unstack(tensor, axis=0) if len(weight.keys) > 1 else [tensor]
             for key, row in zip(weight.keys, rows, strict=True):
                 for name, part in split(weight.blocks, row).items():
@@ -151,13 +162,13 @@ class CellWeights(keras.layers.Layer):
         return {name: parts for name, parts in blocks.items() if parts}
 
     def set_block_weights(self, blocks: Mapping[str, Mapping[str, Any]]) -> None:
-        """Sets the weights by meaning.
+        """Sets the weights by gate.
 
         Args:
-            blocks: arrays in the structure that `block_weights` returns, complete.
+            blocks: arrays in the structure that `block_weights` returns, all of them.
 
         Raises:
-            ValueError: if a block, a weight or a shape is missing or not of this cell.
+            ValueError: if a block or a weight is missing or unknown, or a shape differs.
         """
         expected, received = _shapes(self.block_weights()), _shapes(blocks)
         if expected != received:
@@ -174,7 +185,7 @@ class CellWeights(keras.layers.Layer):
 
 
 def is_matrix(weight: Weight) -> bool:
-    """Whether a weight is multiplied as a matrix, which mixed precision does in 16 bits."""
+    """Returns whether a weight is a matrix, which mixed precision multiplies in 16 bits."""
     return weight.name.endswith("kernel") and "diagonal" not in weight.name
 
 
@@ -183,6 +194,6 @@ def _shapes(blocks: Mapping) -> dict:
 
 
 def _flat(array):
-    """A block as it lies in its weight, matrices of gate recurrence one under the other."""
+    """A block as it lies in its variable; matrices of gate recurrence are stacked as rows."""
     array = ops.convert_to_tensor(array)
     return ops.reshape(array, (-1, array.shape[-1])) if len(array.shape) == 3 else array

@@ -147,11 +147,11 @@ class GatedRNN(keras.layers.RNN):
             )
 
     def block_weights(self) -> dict[str, dict[str, Any]]:
-        """Returns the weights by meaning; see `GatedCell.block_weights`."""
+        """Returns the weights by gate; see `GatedCell.block_weights`."""
         return self.cell.block_weights()
 
     def set_block_weights(self, blocks) -> None:
-        """Sets the weights by meaning; see `GatedCell.set_block_weights`."""
+        """Sets the weights by gate; see `GatedCell.set_block_weights`."""
         self.cell.set_block_weights(blocks)
 
     # Running over time
