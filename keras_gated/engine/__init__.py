@@ -1,1 +1,13 @@
-"""How a cell is run over time: the formula, the loop, its gradient. It knows no preset."""
+"""How a cell is run over time: the formula, the loop, its gradient. It knows no preset.
+
+In the order in which to read it:
+
+- `formula`: one time step on tensors, and the hooks through which the others see its inside.
+- `run`: chooses how a layer's cell is run over time.
+- `layout`: how a layer's tensors lie in the loop, and how its result is put together.
+- `loop`: the loop over time, forwards and backwards.
+- `backward`: the gradient of one step; opens with an LSTM step worked by hand.
+- `parallel_scan`: all time steps at once, for cells whose memory is linear.
+- `random_masks`, `input_window`: dropout, zoneout and noise; the last k inputs side by side.
+- `backends`: the few lines that differ between TensorFlow, JAX and torch.
+"""
