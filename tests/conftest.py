@@ -4,11 +4,29 @@ Keras is imported by what needs it: pytest-xdist's own process, which runs no te
 """
 
 import os
+import shutil
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest  # noqa: E402 - the backend must be named before
+
+GPU = Path(__file__).parent / "gpu"
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves tests/gpu out, unless there is a GPU, the switch is set or it is an argument."""
+    if collection_path != GPU or has_gpu() or "KERAS_GATED_GPU_TESTS_ON" in os.environ:
+        return None
+    folder = config.invocation_params.dir
+    named = [(folder / argument.partition("::")[0]).resolve() for argument in config.args]
+    return None if any(path.is_relative_to(GPU) for path in named) else True
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU seems to be here; cheap, and no backend is loaded."""
+    return Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
 
 
 @pytest.fixture(autouse=True)

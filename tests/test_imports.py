@@ -13,6 +13,7 @@ import keras_gated
 from tests.rooms import ROOMS, modules_in_order
 
 HOME = Path(keras_gated.__file__).parent
+TESTS = Path(__file__).parent
 NATIVE = ("engine", "onnx", "conformance", "speed")  # these folders may name a backend
 BACKENDS = ("tensorflow", "jax", "torch")
 HEAVY = ("torch", "jax", "onnx", "onnxruntime", "tf2onnx", "matplotlib")
@@ -125,6 +126,12 @@ def test_importing_registers_the_layers_and_loads_no_more_than_keras_does():
     heavy, registered = done.stdout.splitlines()
     assert registered.split() == REGISTERED
     assert heavy.split() == [], f"with backend {keras.backend.backend()}"
+
+
+def test_tests_import_helpers_and_never_other_tests():
+    for file in TESTS.rglob("*.py"):
+        parts = {part for name, _ in imported(file) for part in name.split(".")[:-1]}
+        assert not [p for p in parts if p.startswith("test_")], f"{file.name} imports tests"
 
 
 def test_public_names_are_sorted_and_there():

@@ -133,6 +133,7 @@ def child(tmp_path, text: str, seconds: float = 60.0) -> tuple[str, list]:
     return gpu.run(command, "jax", seconds, lambda *given: put.append(given)), put
 
 
+@pytest.mark.long
 def test_a_part_that_takes_too_long_keeps_what_it_measured(tmp_path):
     """With what it started, which would hold its output open."""
     text = """
@@ -177,6 +178,7 @@ def test_without_a_gpu_nothing_is_measured(capsys, monkeypatch):
     assert told(capsys, "ceilings") == {"parts": {"ceilings": ended}}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND == "torch", reason="torch does not compile by XLA")
 def test_a_part_tried_on_the_cpu(capsys, monkeypatch):
     monkeypatch.setattr(gpu_parts, "GPU_LINEAR", ("min_gru",))

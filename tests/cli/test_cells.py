@@ -160,6 +160,7 @@ def test_what_works_on_models_runs_on_tensorflow():
     assert {keras_gated_cli.backend(name) for name in ("export", "check")} == {"tensorflow"}
 
 
+@pytest.mark.long
 def test_a_layer_on_a_backend_that_trains_nothing_is_an_error():
     pytest.importorskip("jax")  # Keras's NumPy backend needs it
     code = "import keras_gated as kg, numpy as np; kg.GatedLSTM(2)(np.zeros((1, 3, 2), 'float32'))"

@@ -286,6 +286,7 @@ def test_numbers_that_json_lacks():
     assert data == {"outputs": [nothing]}
 
 
+@pytest.mark.long
 def test_the_program(folder):
     """In processes of their own, from a shell in which Keras is set to another backend."""
     saved(noisy("our_layers"))

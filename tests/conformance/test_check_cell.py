@@ -272,6 +272,7 @@ def test_statistics_of_a_normalisation_stay_positive():
 # The example ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @tensorflow_only
 def test_the_example_runs(tmp_path, capsys):
     report = your_own_cell.main(["--smoke", "--out", str(tmp_path)])

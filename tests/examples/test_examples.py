@@ -15,14 +15,10 @@ EXAMPLES = ROOT / "examples"
 long = pytest.mark.long
 
 
+@long
 @pytest.mark.parametrize(
     "script",
-    [
-        "long_memory.py",
-        pytest.param("ablation_study.py", marks=long),
-        pytest.param("polyphonic_music.py", marks=long),
-        pytest.param("speech_waveform.py", marks=long),
-    ],
+    ["long_memory.py", "ablation_study.py", "polyphonic_music.py", "speech_waveform.py"],
 )
 def test_it_runs_and_goes_on_where_it_was_stopped(script, tmp_path):
     if script not in ("long_memory.py", "speech_waveform.py"):

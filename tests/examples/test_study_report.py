@@ -25,6 +25,7 @@ def test_rank_test_and_correction_against_numbers_by_hand():
     assert ranks.ranks_of({"a": [1.0, 5.0], "b": [2.0, 4.0]}) == {"a": [1, 2], "b": [2, 1]}
 
 
+@pytest.mark.long
 def test_a_comparison_from_runs_to_page(tmp_path, monkeypatch, capsys):
     cells = {"elman": "tanh", "gru": "GRU"}
     units = {("tones", cell): 4 for cell in cells}

@@ -14,6 +14,7 @@ from tests.examples.study_runs import RUN, numbers, tones
 pytestmark = pytest.mark.usefixtures("known")
 
 
+@pytest.mark.long
 def test_a_run_is_its_settings_whatever_ran_before():
     first = training.train(RUN)
     others = replace(RUN, seed=4), replace(RUN, learning_rate=1e-3)

@@ -33,7 +33,6 @@ from tests.onnx.helpers import (
 from tests.reference import WITNESSES
 
 pytestmark = on_tensorflow
-layers = keras.layers
 
 GROUPS = {f"typical {k}": TYPICAL[k::4] for k in range(4)}  # several in a model
 FAMILIES = {

@@ -42,6 +42,7 @@ def paths() -> str:
     return os.pathsep.join([str(ROOT), *filter(None, sys.path)])
 
 
+@pytest.mark.long
 @on_tensorflow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_from_another_backend(backend, found, tmp_path, monkeypatch):

@@ -1,10 +1,15 @@
 """What is mended in a graph behind the conversion."""
 
 import keras
+import numpy as np
 import onnx
+import pytest
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 import keras_gated as kg
+from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.graph.cleanup import check_graph, clean_up
 from tests.onnx.helpers import F, U, functional, native_nodes, on_tensorflow, randomized
 
 pytestmark = on_tensorflow
@@ -25,3 +30,59 @@ def test_exact_gelu_in_float64_is_valid(path):
     # onnxruntime has no Erf of float64, so the file is only checked against the standard.
     export_onnx(randomized(keras.Model(x, layer(x))), path, verify=False)
     onnx.checker.check_model(path, full_check=True)
+
+
+# The graph alone --------------------------------------------------------------------------------
+
+
+def converted(*nodes, constants=(), inputs=("x",)):
+    """A model as a converter leaves it."""
+    ports = [make_tensor_value_info(name, 1, [None, None, 2]) for name in (*inputs, "y")]
+    arrays = [onnx.numpy_helper.from_array(array, name) for name, array in constants]
+    graph = make_graph(list(nodes), "converted", ports[:-1], ports[-1:], arrays)
+    return make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8)
+
+
+def cleaned(model, weights=None, **ports):
+    clean_up(
+        model, "m", weights or {}, ports or {"x": ["batch", "time", 2]}, {"y": ["batch"]}, False
+    )
+    return model.graph
+
+
+def test_a_constant_has_the_name_of_the_one_weight_that_it_equals():
+    kernel, other = np.array([1.0, 2.0], "float32"), np.array([3.0, 4.0], "float32")
+    constants = [("m/Const_7", kernel), ("m/Const_8", other), ("m/zeros", 0 * kernel)]
+    add = [make_node("Sum", ["x", *(name for name, _ in constants)], ["y"], name="m/add")]
+    weights = {"dense/kernel": kernel, "a": other, "b": other.copy(), "dense/bias": 0 * kernel}
+    graph = cleaned(converted(*add, constants=constants), weights)
+    # Two weights equal Const_8, and many things are zeros.
+    assert [tensor.name for tensor in graph.initializer] == ["dense/kernel", "Const_8", "zeros"]
+    assert graph.node[0].name == "add" and graph.node[0].input[1] == "dense/kernel"
+
+
+def test_the_models_name_is_left_where_names_would_not_stay_apart():
+    nodes = [make_node("Neg", ["x"], ["m/a"], name="m/n"), make_node("Abs", ["m/a"], ["a"])]
+    graph = cleaned(converted(*nodes, make_node("Add", ["a", "m/a"], ["y"])))
+    assert [list(node.output) for node in graph.node] == [["m/a"], ["a"], ["y"]]
+    assert graph.node[0].name == "n"
+
+
+def test_inputs_are_in_the_wanted_order_with_named_axes():
+    model = converted(make_node("Add", ["a", "b"], ["y"]), inputs=("a", "b"))
+    graph = cleaned(model, b=["batch", "time", 2], a=["batch", "a_time", 2])
+    axes = [[d.dim_param or d.dim_value for d in p.type.tensor_type.shape.dim] for p in graph.input]
+    assert [port.name for port in graph.input] == ["b", "a"]
+    assert axes == [["batch", "time", 2], ["batch", "a_time", 2]]
+
+
+def test_what_is_no_onnx_is_refused_by_name():
+    good = converted(make_node("Neg", ["x"], ["y"]))
+    check_graph(good, ["x"], [])
+    with pytest.raises(ExportError, match="(?s)RFFT.*'fourier'.*tf2onnx: no such thing"):
+        bad = converted(make_node("RFFT", ["x"], ["y"], name="fourier"))
+        check_graph(bad, ["x"], ["no such thing"])
+    with pytest.raises(ExportError, match=r"\['captured'\]"):
+        check_graph(converted(make_node("Neg", ["x"], ["y"]), inputs=("x", "captured")), ["x"], [])
+    with pytest.raises(ExportError, match="not valid ONNX"):
+        check_graph(converted(make_node("Neg", ["nowhere"], ["y"])), ["x"], [])

@@ -5,9 +5,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx.helper import make_graph, make_tensor_value_info
 
 import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.graph.guards import drop_needless_guards
+from keras_gated.onnx.graph.writer import GraphWriter
 from tests.onnx.helpers import F, Leaky, U, functional, on_tensorflow, refused_when_empty
 
 pytestmark = on_tensorflow
@@ -51,3 +54,36 @@ def test_an_empty_batch_of_a_loop_is_an_ordinary_error(shape, path):
         session.run(None, {"x": np.zeros(shape, "float32")})
     (y,) = session.run(None, {"x": np.zeros((2, 4, F), "float32")})
     assert y.shape == (2, 4, U)
+
+
+# The graph alone --------------------------------------------------------------------------------
+
+
+def guarded(*kinds) -> list:
+    """Operators of a graph from x to y, a guard in front of each recurrent one, once cleaned."""
+    ports = [make_tensor_value_info(name, 1, [None, None, F]) for name in "xy"]
+    graph = make_graph([], "graph", ports[:1], ports[1:])
+    write, last = GraphWriter(graph), "x"
+    write.start("g")
+    for kind in kinds:
+        last = write.node(kind, [write.guard(last) if kind == "GRU" else last])
+    graph.node.extend(write.finish({"y": last}))
+    drop_needless_guards(graph)
+    return [node.op_type for node in graph.node]
+
+
+GUARDED = ["Shape", "Max", "Reshape"]
+
+
+@pytest.mark.parametrize("between", [[], ["Squeeze"], ["Transpose", "Identity"]])
+def test_behind_a_guarded_node_none_is_needed(between):
+    assert guarded("GRU", *between, "GRU") == [*GUARDED, "GRU", *between, "GRU"]
+
+
+@pytest.mark.parametrize("between", ["Slice", "Gather", "MatMul"])
+def test_a_guard_stays_behind_what_may_drop_elements(between):
+    assert guarded("GRU", between, "GRU") == [*GUARDED, "GRU", between, *GUARDED, "GRU"]
+
+
+def test_all_of_three_in_a_row_read_the_one_guard():
+    assert guarded("GRU", "GRU", "GRU") == [*GUARDED, "GRU", "GRU", "GRU"]

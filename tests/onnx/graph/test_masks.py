@@ -2,10 +2,20 @@
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
+from onnx.helper import (
+    make_empty_tensor_value_info,
+    make_graph,
+    make_model,
+    make_opsetid,
+    make_tensor_value_info,
+)
 
 import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.graph.masks import MaskNodes
+from keras_gated.onnx.graph.writer import GraphWriter
 from tests.onnx.helpers import (
     MASKS,
     F,
@@ -18,7 +28,6 @@ from tests.onnx.helpers import (
 )
 
 pytestmark = on_tensorflow
-layers = keras.layers
 
 
 class Masked(keras.Layer):
@@ -85,3 +94,36 @@ def test_masks_of_every_kind(initial, path):
     assert_same(model, path, values, MASKS, *given)
     assert_same(model, path, values[:1, :1], MASKS[:1, :1], *[s[:1] for s in given])
     assert_same(model, path, values[3:4, :1], MASKS[3:4, :1], *[s[:1] for s in given])
+
+
+# The nodes alone --------------------------------------------------------------------------------
+
+
+def computed(names: list, nodes: list, write, **arrays) -> list:
+    """What tensors hold after the nodes ran in onnxruntime."""
+    graph = make_graph(
+        nodes,
+        "masks",
+        [
+            make_tensor_value_info(n, 9 if a.dtype == bool else 1, a.shape)
+            for n, a in arrays.items()
+        ],
+        [make_empty_tensor_value_info(name) for name in names],
+        list(write._constants),
+    )
+    made = make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    return session.run(names, arrays)
+
+
+def test_valid_time_steps_are_moved_to_the_front_in_order():
+    graph = make_graph([], "masks", [], [])
+    write = GraphWriter(graph)
+    write.start("m")
+    nodes = MaskNodes(write, "mask")
+    moved = nodes.move_valid_first("x", "x")
+    x = np.random.default_rng(0).standard_normal((*MASKS.shape, F)).astype("float32")
+    found, lengths = computed([moved, nodes.lengths], write.nodes, write, x=x, mask=MASKS)
+    np.testing.assert_array_equal(lengths, MASKS.sum(1))
+    for row, valid in enumerate(MASKS):
+        np.testing.assert_array_equal(found[row, : valid.sum()], x[row, valid])

@@ -1,6 +1,5 @@
 """The body of a Scan."""
 
-import keras
 import numpy as np
 import onnx
 
@@ -9,7 +8,6 @@ from keras_gated.onnx.export import export_onnx
 from tests.onnx.helpers import F, U, functional, on_tensorflow
 
 pytestmark = on_tensorflow
-layers = keras.layers
 
 
 def test_the_body_of_a_scan_has_the_blocks_of_the_cell_alone(path):

@@ -3,9 +3,13 @@
 import keras
 import numpy as np
 import onnx
+import pytest
+from onnx.helper import make_graph, make_node, make_tensor_value_info
 
 import keras_gated as kg
+from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.graph import stubs
 from tests.onnx.helpers import F, U, exported, functional, on_tensorflow, randomized
 
 pytestmark = on_tensorflow
@@ -107,3 +111,39 @@ def test_a_pair_and_a_layer_of_one_name_in_a_model_that_was_never_called(path):
     assert [layer.operator for layer in report.layers] == ["LSTM"] * 3
     names = {t.name for t in onnx.load(path).graph.initializer}
     assert {"rnn/W", "rnn_2/W"} <= names
+
+
+# The graph alone --------------------------------------------------------------------------------
+
+
+def test_nodes_are_independent_unless_one_reads_the_other_directly_or_not():
+    a, b = make_node("Neg", ["x"], ["a"]), make_node("Abs", ["a"], ["b"])
+    c, d = make_node("Neg", ["b"], ["c"]), make_node("Neg", ["x"], ["d"])
+    makers = {node.output[0]: [node] for node in (a, b, c, d)}
+    assert stubs._independent([a, d], makers) and stubs._independent([d, c], makers)
+    assert not stubs._independent([a, b], makers)
+    assert not stubs._independent([c, a], makers)  # through b
+
+
+def test_what_a_branch_reads_counts_too():
+    a = make_node("Neg", ["x"], ["a"])
+    port = make_tensor_value_info("y", 1, None)
+    inner = make_graph([make_node("Abs", ["a"], ["y"])], "inner", [], [port])
+    branch = make_node("If", ["x"], ["z"], then_branch=inner, else_branch=inner)
+    assert not stubs._independent([a, branch], {"a": [a], "z": [branch]})
+
+
+def test_two_that_have_become_one_node_wait_for_each_other():
+    a, b = make_node("Neg", ["x"], ["a"]), make_node("Neg", ["c"], ["b"])
+    c, d = make_node("Neg", ["x"], ["c"]), make_node("Neg", ["a"], ["d"])
+    apart = {node.output[0]: [node] for node in (a, b, c, d)}
+    assert stubs._independent([c, d], apart)
+    together = apart | {"a": [a, b], "b": [a, b]}
+    assert not stubs._independent([c, d], together)  # d needs a, so b, so c
+
+
+def test_nodes_are_put_in_an_order_in_which_each_finds_its_inputs():
+    a, b, c = (make_node("Neg", [i], [o]) for i, o in (("x", "a"), ("a", "b"), ("b", "c")))
+    assert stubs._sort([c, a, b]) == [a, b, c]
+    with pytest.raises(ExportError, match="circle"):
+        stubs._sort([make_node("Add", ["x", "c"], ["a"]), b, c])

@@ -11,7 +11,6 @@ from keras_gated.spec.normal_form import resolve
 from tests.onnx.helpers import F, U, functional, native_nodes, on_tensorflow, randomized
 
 pytestmark = on_tensorflow
-layers = keras.layers
 
 
 def test_float64_leaves_as_a_scan(path):

@@ -6,6 +6,7 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.tracing.layer_calls import replacement_call
 from tests.onnx.helpers import (
     F,
     U,
@@ -103,3 +104,28 @@ def test_a_time_distributed_of_known_time_runs_step_by_step(path):
 def test_dense_on_integers(path):
     x = keras.Input((None, F), dtype="int32", name="x")
     exported(randomized(keras.Model(x, kg.GatedLSTM(U)(layers.Dense(4)(x)))), path, 1)
+
+
+# Without an export ------------------------------------------------------------------------------
+
+
+def test_a_replaced_call_gives_the_numbers_of_the_layers_own():
+    x = RNG.standard_normal((2, 3, 4, F)).astype("float32")
+    mask = RNG.random((2, 3, 4)) < 0.6
+    recurrent = layers.TimeDistributed(kg.GatedGRU(U))
+    for layer, given in ((recurrent, {"mask": mask}), (layers.Dense(4, "softmax"), {})):
+        expected = layer(x, **given)
+        found = replacement_call(layer)(x, **given)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_only_these_layers_are_called_in_another_way():
+    quantized, lora = layers.Dense(4), layers.Dense(4)
+    for layer in (quantized, lora):
+        layer.build((None, 4))
+    quantized.quantize("int8")
+    lora.enable_lora(2)
+    own = type("Own", (layers.Dense,), {})(2)
+    own.build((None, 4))
+    assert [replacement_call(one) for one in (quantized, lora, own, layers.GRU(2))] == [None] * 4
+    assert replacement_call(layers.Dense(4)) is None  # not built yet

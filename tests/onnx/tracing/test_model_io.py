@@ -7,6 +7,13 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.tracing.model_io import (
+    Interface,
+    Port,
+    interface_of,
+    output_axes,
+    output_names,
+)
 from keras_gated.onnx.verify.check import check_onnx
 from tests.onnx.helpers import F, U, assert_same, exported, functional, on_tensorflow, randomized
 
@@ -145,3 +152,51 @@ def test_many_inputs(path):
     inputs = [keras.Input((None, F), name=f"x{k}") for k in range(16)]
     layer = kg.GatedGRU(2)
     exported(randomized(keras.Model(inputs, layers.Add()(list(map(layer, inputs))))), path, 16)
+
+
+# Without an export ------------------------------------------------------------------------------
+
+
+def test_open_axes_have_names_and_the_first_open_time_is_called_time():
+    shapes = {"ids": (None,), "x": (None, None, 3), "z": (2, None), "image": (None, 4, None)}
+    ports = [Port(name, shape, "float32") for name, shape in shapes.items()]
+    interface = Interface(tuple(ports), None)
+    assert {port.name: interface.axes(port) for port in ports} == {
+        "ids": ["batch"],
+        "x": ["batch", "time", 3],
+        "z": [2, "z_time"],
+        "image": ["batch", 4, "image_axis_2"],
+    }
+
+
+def test_inputs_are_named_by_key_or_name_and_never_twice():
+    signature = {"a": [keras.InputSpec(shape=(None, 2)), keras.InputSpec(shape=(3,))]}
+    named = {"a": signature["a"], "b": keras.KerasTensor((None, 1), "int32", name="other")}
+    interface = interface_of(keras.Sequential(), named)
+    assert [(p.name, p.shape, p.dtype) for p in interface.ports] == [
+        ("a", (None, 2), "float32"),
+        ("a_2", (3,), "float32"),
+        ("b", (None, 1), "int32"),
+    ]
+    packed = interface.pack([1, 2, 3])
+    assert packed == {"a": [1, 2], "b": 3}
+
+
+def test_output_axes_follow_the_open_axes_of_inputs():
+    a, b = keras.Input((None, F), name="a"), keras.Input((None, 2), name="b")
+    turned = keras.ops.transpose(b, (1, 0, 2))
+    model = keras.Model([a, b], [a[:, 0], turned, keras.layers.ZeroPadding1D(1)(a)])
+    axes = output_axes(model, interface_of(model))
+    assert axes == [["batch", None], ["b_time", "batch", None], ["batch", None, None]]
+
+
+def test_one_length_for_inputs_that_are_added():
+    a, b = keras.Input((None, F), name="a"), keras.Input((None, F), name="b")
+    model = keras.Model([a, b], keras.layers.Add()([a, b]))
+    assert output_axes(model, interface_of(model)) == [["batch", "time", None]]
+
+
+def test_no_output_has_the_name_of_an_input():
+    x = keras.Input((F,), name="head")
+    model = keras.Model(x, {"head": keras.layers.Dense(2)(x)})
+    assert output_names(model, model.output, interface_of(model)) == ["head_2"]

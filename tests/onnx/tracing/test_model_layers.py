@@ -7,6 +7,12 @@ import pytest
 import keras_gated as kg
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.tracing.model_layers import (
+    UniqueNames,
+    in_float32,
+    places_within,
+    recurrent_names,
+)
 from tests.onnx.helpers import (
     F,
     Leaky,
@@ -63,7 +69,7 @@ def test_every_recurrent_layer_has_a_row(path):
         ("own", "Loop"),
         ("holder/idle", "not traced"),
     ]
-    assert "RNN over Leaky is no setting known" in report.layers[1].reason
+    assert "RNN over Leaky is not a known cell" in report.layers[1].reason
     assert report.layers[1].weights_in_file == U * U
     with pytest.raises(ExportError, match="'own': RNN over Leaky") as error:
         export_onnx(model, path, lowering="native")
@@ -107,3 +113,48 @@ def test_a_place_means_no_layer_elsewhere_of_that_name(path):
     model = functional(inner, kg.GatedGRU(U, name="a"))
     report = export_onnx(model, path, lowering={"a": "scan"})
     assert [(row.name, row.operator) for row in report.layers] == [("a", "Scan"), ("enc/a", "LSTM")]
+
+
+# Without an export ------------------------------------------------------------------------------
+
+
+def test_places_of_layers_in_lists_dictionaries_and_wrappers():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__(name="model")
+            self.parts = {"encoder": [layers.Dense(2, name="dense")]}
+            self.both = layers.Bidirectional(layers.GRU(2, name="gru"), name="both")
+            self.again = self.both
+
+    model = Model()
+    places = list(places_within(model).values())
+    assert places[0] == "model" and places.count("both") == 1
+    assert {"dense", "both", "both/forward_gru", "both/backward_gru"} <= set(places)
+    assert places.index("both") < places.index("both/forward_gru")
+
+
+def test_names_that_the_argument_lowering_may_hold():
+    cells = [layers.GRUCell(2), layers.LSTMCell(2)]
+    inner = keras.Sequential([layers.RNN(cells, name="stack")], name="enc")
+    model = keras.Sequential([inner, layers.Dense(2)])
+    assert recurrent_names(model) == ["enc/stack", "enc/stack/cell_1", "enc/stack/cell_2", "stack"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (["enc", "enc", "enc_2"], ["enc", "enc_2", "enc_2_2"]),
+        (["my layer", "größe", "", "_x", "a/b"], ["my_layer", "gr__e", "tensor", "t_x", "a/b"]),
+    ],
+)
+def test_names_are_valid_and_different(wanted, names):
+    unique = UniqueNames()
+    assert [unique(name) for name in wanted] == names
+
+
+def test_mixed_precision_is_set_aside_and_comes_back():
+    model = keras.Sequential([layers.Dense(2, dtype="mixed_float16"), layers.Dense(2)])
+    with pytest.raises(RuntimeError), in_float32(model):
+        assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+        raise RuntimeError
+    assert [layer.dtype_policy.name for layer in model.layers] == ["mixed_float16", "float32"]

@@ -107,7 +107,7 @@ def test_an_own_activation_with_weights_of_a_layer_of_keras(path):
     (layer,) = report.layers
     assert (layer.operator, layer.reason) == (
         "Loop",
-        "SimpleRNN over SimpleRNNCell is no setting known; as tf2onnx converts it",
+        "SimpleRNN over SimpleRNNCell is not a known cell; tf2onnx converts Keras's loop",
     )
     assert report.largest_difference < 1e-5
 

@@ -12,7 +12,6 @@ from keras_gated.onnx.verify.check import check_onnx
 from tests.onnx.helpers import U, functional, on_tensorflow, randomized, swap
 
 pytestmark = on_tensorflow
-layers = keras.layers
 
 
 def spoilt(path: str, name: str, change) -> str:
