@@ -90,8 +90,10 @@ def _from_zero(forget, written):
     earlier, later = forget[:, 0:pairs:2], forget[:, 1:pairs:2]
     # The second of each pair by recursion, the others from the one before them.
     second = _from_zero(earlier * later, later * written[:, 0:pairs:2] + written[:, 1:pairs:2])
-    rest = forget[:, 2::2] * second[:, : (time - 1) // 2] + written[:, 2::2]
-    first = ops.concatenate([written[:, :1], rest], axis=1)
+    first = written[:, :1]
+    if time > 2:  # on TensorFlow XLA refuses the gradient of an empty slice with a stride
+        rest = forget[:, 2::2] * second[:, : (time - 1) // 2] + written[:, 2::2]
+        first = ops.concatenate([first, rest], axis=1)
     both = ops.stack([first[:, : pairs // 2], second], axis=2)
     shape = (ops.shape(both)[0], pairs, both.shape[-1])
     both = ops.reshape(both, shape)

@@ -76,6 +76,26 @@ def test_runs_under_xla():
     assert_close(tf.function(layer, jit_compile=True)(x), expected, "xla", "qrnn_fo")
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA through TensorFlow's graphs")
+@pytest.mark.parametrize("time", [2, 3, 8, 9])
+def test_its_gradient_runs_under_xla(time):
+    """The recursion ends in another way at each of these lengths."""
+    import tensorflow as tf
+
+    forget, written = (keras.random.normal((B, time, U), seed=seed) for seed in (1, 2))
+
+    def gradients(forget, written):
+        with tf.GradientTape() as tape:
+            tape.watch((forget, written))
+            loss = tf.reduce_sum(parallel._from_zero(forget, written) ** 2)
+        return tape.gradient(loss, (forget, written))
+
+    xla = tf.function(gradients, jit_compile=True)(forget, written)
+    eager = gradients(forget, written)
+    for name, ours, expected in zip(("forget", "written"), xla, eager, strict=True):
+        assert_close(ours, expected, "xla", name)
+
+
 def test_an_unknown_length_runs_in_the_loop():
     inputs = keras.Input((None, F))
     layer = kg.GatedRNN(U, "min_gru", time_parallel=True)
