@@ -1,7 +1,8 @@
-"""Which gated layer a recurrent layer of Keras is, and which of Keras's a gated one.
+"""One recurrent layer of Keras as the gated layer that computes the same, and the other way.
 
-`keras.layers.LSTM`, `GRU` and `SimpleRNN` are settings of the formula, and weights lie in Keras's
-order, so that a conversion is a change of class and nothing else.
+`keras.layers.LSTM`, `GRU` and `SimpleRNN` are settings of the formula. Gated layers hold their
+weights in Keras's order, so that a conversion changes the class and copies all weights as they are.
+The layers made here are not built; keras_models.py copies the weights.
 """
 
 from collections.abc import Callable
@@ -18,165 +19,186 @@ from keras_gated.spec.activations import lookup
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.describe import diff
 from keras_gated.spec.normal_form import NormalForm, resolve
-from keras_gated.spec.options import DRAWN, OPTIONS
+from keras_gated.spec.options import NEED_LAYER, OPTIONS
 from keras_gated.spec.parts import Candidate, Config
 from keras_gated.spec.presets import presets
 
 LAYERS = keras.layers
-# A cell of Keras, and the gated layer that is one.
-FACES: dict[type, Callable[..., GatedRNN]] = {
+# For each cell of Keras: the gated layer that computes the same.
+GATED_LAYERS: dict[type, Callable[..., GatedRNN]] = {
     LAYERS.LSTMCell: GatedLSTM,
     LAYERS.GRUCell: GatedGRU,
     LAYERS.SimpleRNNCell: partial(GatedRNN, spec="elman"),
 }
-# A layer of Keras, its cell and the preset that it is.
-STOCK: dict[type, tuple[type, str]] = {
+# For each layer of Keras: its cell, and the preset that computes the same.
+KERAS_LAYERS: dict[type, tuple[type, str]] = {
     LAYERS.LSTM: (LAYERS.LSTMCell, "lstm"),
     LAYERS.GRU: (LAYERS.GRUCell, "gru"),
     LAYERS.SimpleRNN: (LAYERS.SimpleRNNCell, "elman"),
 }
-# Arguments of a cell beside its specification, which holds the five left out.
+# Arguments of a `GatedCell` that are stored in its specification, and all others.
 IN_SPEC = ("activation", "recurrent_activation", "output_activation", "use_bias", "reset_after")
-BESIDE = tuple(name for name in CELL_ARGUMENTS if name not in IN_SPEC)
+NOT_IN_SPEC = tuple(name for name in CELL_ARGUMENTS if name not in IN_SPEC)
 
 
-def counterpart(cell: Any, **given: Any) -> GatedRNN | None:
-    """Returns an unbuilt gated layer that is set as a cell is, or None if there is none.
+def gated_layer_of_cell(cell: Any, **arguments: Any) -> GatedRNN | None:
+    """Returns an unbuilt gated layer with the settings of a cell, or None if there is none.
 
     Args:
-        cell: any cell; `LSTMCell`, `GRUCell`, `SimpleRNNCell` and `GatedCell` have one unless an
-            activation has weights, or may yet have.
-        **given: arguments of the layer, in place of the cell's or beside them.
+        cell: any cell. `LSTMCell`, `GRUCell`, `SimpleRNNCell` and `GatedCell` have a gated layer,
+            unless an activation is a layer with weights or one that is not built yet.
+        **arguments: arguments of the layer. They replace settings of the cell.
     """
     kind = type(cell)
     if kind is GatedCell:
-        names, make = BESIDE, GatedRNN
-    elif kind in FACES and not _has_weighted_activation(cell):
-        names, make = _parameters(kind), FACES[kind]
+        names, make = NOT_IN_SPEC, GatedRNN
+    elif kind in GATED_LAYERS and not _has_weighted_activation(cell):
+        names, make = _argument_names(kind), GATED_LAYERS[kind]
     else:
         return None
-    own = {name: getattr(cell, name) for name in names}
-    return make(**{**own, "dtype": cell.dtype_policy, **given})
+    settings = {name: getattr(cell, name) for name in names}
+    return make(**{**settings, "dtype": cell.dtype_policy, **arguments})
 
 
 def _has_weighted_activation(cell: Any) -> bool:
+    """Whether an activation is a layer that has weights, or may get some when it is built."""
     functions = (getattr(cell, name, None) for name in ("activation", "recurrent_activation"))
-    layers: list[Any] = [one for one in functions if isinstance(one, keras.Layer)]
-    return any(one.weights or (cell.built and not one.built) for one in layers)
+    layers: list[Any] = [function for function in functions if isinstance(function, keras.Layer)]
+    return any(layer.weights or (cell.built and not layer.built) for layer in layers)
 
 
-def _parameters(kind: type) -> list[str]:
-    """Names of the arguments of a layer or cell of Keras; each is an attribute of it too."""
+def _argument_names(kind: type) -> list[str]:
+    """Names of the arguments of a layer or cell class of Keras. Each is an attribute too."""
     return [name for name in signature(kind).parameters if name not in ("cell", "kwargs")]
 
 
-def base(layer: keras.Layer) -> dict[str, Any]:
-    """Returns the arguments of any layer."""
+def base_arguments(layer: keras.Layer) -> dict[str, Any]:
+    """Returns the arguments that every layer has: name, trainable and dtype."""
     return {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype_policy}
 
 
-def _over_time(layer: keras.layers.RNN) -> dict[str, Any]:
-    """The arguments of any recurrent layer, those of its cell left out."""
-    own = {name: getattr(layer, name) for name in _parameters(LAYERS.RNN)}
-    return {**own, "activity_regularizer": layer.activity_regularizer, **base(layer)}
+def _rnn_arguments(layer: keras.layers.RNN) -> dict[str, Any]:
+    """The arguments of any recurrent layer, without those of its cell."""
+    arguments = {name: getattr(layer, name) for name in _argument_names(LAYERS.RNN)}
+    return {
+        **arguments,
+        "activity_regularizer": layer.activity_regularizer,
+        **base_arguments(layer),
+    }
 
 
-def _stack(layer: Any, make: Callable[[Any], Any]) -> keras.layers.RNN:
-    """A layer over several cells, each of them made anew."""
-    cells = LAYERS.StackedRNNCells([make(cell) for cell in layer.cell.cells], **base(layer.cell))
-    return LAYERS.RNN(cells, **_over_time(layer))
+def _convert_stack(layer: Any, convert_cell: Callable[[Any], Any]) -> keras.layers.RNN:
+    """A layer over several cells, with each cell converted."""
+    cells = [convert_cell(cell) for cell in layer.cell.cells]
+    stack = LAYERS.StackedRNNCells(cells, **base_arguments(layer.cell))
+    return LAYERS.RNN(stack, **_rnn_arguments(layer))
 
 
-# Keras's to gated ones
+# From Keras to gated layers
 
 
-def gated(layer: Any) -> keras.layers.RNN:
-    """Returns the gated layer that a recurrent layer of Keras is, unbuilt."""
+def to_gated_layer(layer: Any) -> keras.layers.RNN:
+    """Returns the unbuilt gated layer that computes what a recurrent layer of Keras computes."""
     kind: Any = type(layer)
     cell: Any = getattr(layer, "cell", None)
     if kind in (GatedRNN, GatedLSTM, GatedGRU):
         return kind.from_config(layer.get_config())
-    if kind not in (LAYERS.RNN, *STOCK):
-        raise refused(layer, "A subclass may compute something else: give the layer that it is.")
+    if kind not in (LAYERS.RNN, *KERAS_LAYERS):
+        raise conversion_error(layer, SUBCLASS)
     if type(cell) is LAYERS.StackedRNNCells:
-        return _stack(layer, partial(_gated_cell, layer))
-    # The numbers are in the types of the cell.
-    given = {**_over_time(layer), "dtype": cell.dtype_policy}
-    twin = counterpart(cell, **given)
-    if twin is None:
-        raise _no_counterpart(layer, cell)
-    twin.cell.trainable = cell.trainable
-    return twin
+        return _convert_stack(layer, partial(_to_gated_cell, layer))
+    # The cell computes, so its dtype policy is the one that counts.
+    gated = gated_layer_of_cell(cell, **{**_rnn_arguments(layer), "dtype": cell.dtype_policy})
+    if gated is None:
+        raise _no_gated_layer(layer, cell)
+    gated.cell.trainable = cell.trainable
+    return gated
 
 
-def _gated_cell(layer: Any, cell: Any) -> GatedCell:
-    twin = counterpart(cell)
-    if twin is None:
-        raise _no_counterpart(layer, cell)
-    if given := twin.cell.options(DRAWN):
-        raise refused(
+def _to_gated_cell(layer: Any, cell: Any) -> GatedCell:
+    """The gated cell for one cell of a stack; `layer` is the layer around the stack."""
+    gated = gated_layer_of_cell(cell)
+    if gated is None:
+        raise _no_gated_layer(layer, cell)
+    if options := gated.cell.options(NEED_LAYER):
+        raise conversion_error(
             layer,
-            f"{type(cell).__name__} {cell.name!r} has {_values(given)}, which a GatedCell has in a "
-            "GatedRNN alone: make a layer of each cell.",
+            f"{type(cell).__name__} {cell.name!r} has {_values(options)}, which a GatedCell can "
+            "have only in a GatedRNN of its own: make one layer for each cell.",
         )
-    return GatedCell(**{name: getattr(twin.cell, name) for name in BESIDE}, **base(cell))
+    settings = {name: getattr(gated.cell, name) for name in NOT_IN_SPEC}
+    return GatedCell(**settings, **base_arguments(cell))
 
 
-def _no_counterpart(layer: Any, cell: Any) -> ValueError:
-    if type(cell) in FACES:
-        return refused(layer, "An activation of it has weights: put that behind the layer.")
-    return refused(
+def _no_gated_layer(layer: Any, cell: Any) -> ValueError:
+    if type(cell) in GATED_LAYERS:
+        return conversion_error(
+            layer, "One of its activations has weights: move that activation behind the layer."
+        )
+    return conversion_error(
         layer,
-        f"Its cell is {type(cell).__name__}: say it as a keras_gated.CellSpec, if the formula can, "
-        "and set the weights with set_block_weights.",
+        f"Its cell is {type(cell).__name__}: write it as a keras_gated.CellSpec, if the formula "
+        "allows, and copy the weights with set_block_weights.",
     )
 
 
-# Gated ones to Keras's
+# From gated layers to Keras
 
 
-def stock(layer: Any) -> keras.layers.RNN:
-    """Returns the layer of Keras that a gated layer is, unbuilt; of one not gated a copy."""
+def to_keras_layer(layer: Any) -> keras.layers.RNN:
+    """Returns the unbuilt layer of Keras that computes what a gated layer computes.
+
+    A layer that is not gated gives a copy.
+    """
     kind, cell = type(layer), getattr(layer, "cell", None)
     if type(cell) is LAYERS.StackedRNNCells and kind is LAYERS.RNN:
-        return _stack(layer, _stock_cell)
+        return _convert_stack(layer, _to_keras_cell)
     if not isinstance(cell, GatedCell):
         return kind.from_config(layer.get_config())
     if type(cell) is not GatedCell or kind not in (LAYERS.RNN, GatedRNN, GatedLSTM, GatedGRU):
-        raise refused(layer, "A subclass may compute something else: give the layer that it is.")
-    make, settings = _stock_of(cell, layer)
-    twin = make(**settings, **{**_over_time(layer), "dtype": cell.dtype_policy})
-    twin.cell.trainable = cell.trainable
-    return twin
+        raise conversion_error(layer, SUBCLASS)
+    make, settings = _keras_layer_of(cell, layer)
+    converted = make(**settings, **{**_rnn_arguments(layer), "dtype": cell.dtype_policy})
+    converted.cell.trainable = cell.trainable
+    return converted
 
 
-def _stock_cell(cell: Any) -> Any:
+def _to_keras_cell(cell: Any) -> Any:
     if not isinstance(cell, GatedCell):
         return type(cell).from_config(cell.get_config())
-    kind, settings = _stock_of(cell, cell)
-    return STOCK[kind][0](**settings, **base(cell))
+    kind, settings = _keras_layer_of(cell, cell)
+    return KERAS_LAYERS[kind][0](**settings, **base_arguments(cell))
 
 
-def _stock_of(cell: GatedCell, layer: Any) -> tuple[type, dict[str, Any]]:
-    """The layer of Keras that a cell is one of, and its arguments; `layer` is whose it is."""
+def _keras_layer_of(cell: GatedCell, layer: Any) -> tuple[type, dict[str, Any]]:
+    """The class of the Keras layer that computes the same as a cell, and its arguments.
+
+    The nearest preset is given the settings that Keras's layer can have. If the cell then still has
+    another normal form, Keras has no such layer.
+
+    Args:
+        cell: a gated cell.
+        layer: the cell, or the layer around it; for error messages.
+    """
     form = cell.form
-    kind = _kind(form)
-    of_cell, preset = STOCK[kind]
-    spec = _set_as(presets[preset].spec, form)
-    if _plain(resolve(spec)) != _plain(form):
-        found = diff(cell.spec, spec)
+    kind = _nearest_keras_layer(form)
+    cell_class, preset = KERAS_LAYERS[kind]
+    spec = _with_keras_settings(presets[preset].spec, form)
+    if _without_initial_biases(resolve(spec)) != _without_initial_biases(form):
+        difference = diff(cell.spec, spec)
         raise ValueError(
-            f"Argument `layer` must be a cell that keras.layers.{kind.__name__} is, to become one. "
-            f"Received: {what(layer)}, which has {_listed(found.only_first)} and lacks "
-            f"{_listed(found.only_second)}. Keep it, or give it that layer's gates."
+            f"Argument `layer` must have a cell that keras.layers.{kind.__name__} can compute. "
+            f"Received: {name_of(layer)}, which cannot become one: it has "
+            f"{_quoted(difference.only_first)}, and it lacks {_quoted(difference.only_second)}. "
+            "Keep the gated layer, or make one with that layer's gates."
         )
-    if more := cell.options(name for name in OPTIONS if name not in _parameters(of_cell)):
+    if more := cell.options(name for name in OPTIONS if name not in _argument_names(cell_class)):
         raise ValueError(
-            "Argument `layer` must have no option that Keras's layers lack, to become one. "
-            f"Received: {what(layer)} with {_values(more)}. Make "
-            "it without."
+            "Argument `layer` must not have options that Keras's layers lack. "
+            f"Received: {name_of(layer)} with {_values(more)}. Make the layer without them."
         )
-    settings = {name: getattr(cell, name) for name in _parameters(of_cell) if name in BESIDE}
+    names = [name for name in _argument_names(cell_class) if name in NOT_IN_SPEC]
+    settings = {name: getattr(cell, name) for name in names}
     settings["activation"] = _function(form.candidate.activation)
     settings["use_bias"] = form.candidate.use_bias
     if kind is not LAYERS.SimpleRNN:
@@ -186,15 +208,14 @@ def _stock_of(cell: GatedCell, layer: Any) -> tuple[type, dict[str, Any]]:
     return kind, settings | _initial_bias(cell, kind, layer)
 
 
-def _kind(form: NormalForm) -> type:
-    """The layer of Keras that a cell is nearest to."""
+def _nearest_keras_layer(form: NormalForm) -> type:
     if form.memory == "cell":
         return LAYERS.LSTM
     return LAYERS.GRU if len(form.blocks) > 1 else LAYERS.SimpleRNN
 
 
-def _set_as(spec: CellSpec, form: NormalForm) -> CellSpec:
-    """`spec` with what its layer in Keras can have otherwise as `form` has it."""
+def _with_keras_settings(spec: CellSpec, form: NormalForm) -> CellSpec:
+    """`spec` with the settings of `form` that the arguments of Keras's layer can express."""
     candidate = form.candidate
     gates = [block for name, block in form.blocks.items() if name != "candidate"]
     return replace(
@@ -205,52 +226,67 @@ def _set_as(spec: CellSpec, form: NormalForm) -> CellSpec:
     )
 
 
-def _plain(form: NormalForm) -> NormalForm:
-    """`form` without its initial biases, which are no part of what a cell computes."""
-    blocks = {name: replace(one, bias_initializer=None) for name, one in form.blocks.items()}
+def _without_initial_biases(form: NormalForm) -> NormalForm:
+    """`form` without bias initializers: they change no equation."""
+    blocks = {n: replace(block, bias_initializer=None) for n, block in form.blocks.items()}
     return replace(form, blocks=blocks)
 
 
 def _initial_bias(cell: GatedCell, kind: type, layer: Any) -> dict[str, bool]:
-    """The argument for the gates' own initial biases; where there is none, weights must be."""
+    """The argument of Keras's layer for the initial biases of the gates.
+
+    Keras's LSTM has `unit_forget_bias`; there are no arguments for other initial biases. They are
+    lost in the conversion, which is harmless if the layer is built: then its weights are copied.
+    """
     blocks = cell.form.blocks.values()
-    own = {block.name: Config.thaw(block.bias_initializer) for block in blocks if block.use_bias}
-    own = {name: keras.initializers.get(given) for name, given in own.items() if given is not None}
-    forget = set(own) == {"forget"} and isinstance(own["forget"], keras.initializers.Ones)
-    sayable = not own or (forget and kind is LAYERS.LSTM)
-    if not sayable and not cell.built:
+    configs = {block.name: block.bias_initializer for block in blocks if block.use_bias}
+    initializers = {
+        name: keras.initializers.get(Config.thaw(config))
+        for name, config in configs.items()
+        if config is not None
+    }
+    ones = isinstance(initializers.get("forget"), keras.initializers.Ones)
+    unit_forget_bias = set(initializers) == {"forget"} and ones
+    expressible = not initializers or (unit_forget_bias and kind is LAYERS.LSTM)
+    if not expressible and not cell.built:
         raise ValueError(
-            f"Argument `layer` must be built where gates start at biases of their own that "
-            f"keras.layers.{kind.__name__} has no argument for. Received: {what(layer)}, not "
-            f"built, with a bias_initializer of: {', '.join(own)}. Build it first, so that its "
+            "Argument `layer` must be built if its gates have a bias_initializer for which "
+            f"keras.layers.{kind.__name__} has no argument. Received: {name_of(layer)}, not built, "
+            f"with a bias_initializer of: {', '.join(initializers)}. Build it first, so that its "
             "weights can be copied."
         )
-    return {"unit_forget_bias": forget} if kind is LAYERS.LSTM else {}
+    return {"unit_forget_bias": unit_forget_bias} if kind is LAYERS.LSTM else {}
 
 
 def _function(identifier: Any) -> Callable:
-    """An activation as Keras itself has it, so that a file can hold it."""
+    """An activation as a function of Keras, which a file can hold."""
     linear = identifier in (None, "linear")
     return keras.activations.linear if linear else lookup(identifier).function
 
 
-def _listed(rows: tuple[str, ...]) -> str:
-    return ", ".join(f"`{row}`" for row in rows) or "nothing more"
+# Error messages
+
+SUBCLASS = "It is a subclass, which may compute something else: pass a layer of the class itself."
+
+
+def conversion_error(layer: Any, advice: str) -> ValueError:
+    """Returns the error for a layer that cannot be converted. `advice` says why and what to do."""
+    return ValueError(
+        "Argument `layer` must be a recurrent layer of Keras or keras_gated over their own cells, "
+        "whose activations have no weights; a Bidirectional or TimeDistributed around such a "
+        "layer; or a Sequential or functional model. "
+        f"Received: {name_of(layer)}. {advice}"
+    )
+
+
+def name_of(layer: Any) -> str:
+    """Returns the class and the name of a layer, for an error message."""
+    return f"{type(layer).__name__} {layer.name!r}"
+
+
+def _quoted(features: tuple[str, ...]) -> str:
+    return ", ".join(f"`{feature}`" for feature in features) or "nothing more"
 
 
 def _values(options: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in options.items())
-
-
-def refused(layer: Any, advice: str) -> ValueError:
-    """Returns the error for what cannot be converted."""
-    return ValueError(
-        "Argument `layer` must be a recurrent layer of Keras or keras_gated over cells of theirs "
-        "whose activations have no weights, a Bidirectional or TimeDistributed around one, or a "
-        f"Sequential or functional model of layers. Received: {what(layer)}. {advice}"
-    )
-
-
-def what(layer: Any) -> str:
-    """Returns how an error calls a layer."""
-    return f"{type(layer).__name__} {layer.name!r}"

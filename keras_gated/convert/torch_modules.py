@@ -1,4 +1,7 @@
-"""Recurrent modules of torch as gated layers: the same weights, block for block."""
+"""`from_torch`: recurrent modules of torch as gated layers, with the weights copied block by block.
+
+torch stacks the blocks of a weight as rows in an order of its own; `BLOCKS` is that order.
+"""
 
 import sys
 from typing import Any
@@ -8,7 +11,7 @@ import numpy as np
 
 from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
 
-# The blocks in the order in which torch stacks their rows.
+# Blocks in the order in which torch stacks them. torch calls the forget gate of a GRU update gate.
 BLOCKS = {
     "RNN": ("candidate",),
     "LSTM": ("input", "forget", "candidate", "output"),
@@ -19,26 +22,35 @@ BLOCKS = {
 def from_torch(module: Any) -> Any:
     """Returns gated layers with the weights of a recurrent module of torch.
 
-    Keras's layers are batch first whatever the module's `batch_first` is: (B, T, F) -> (B, T, U).
-    They give the sequence, torch's first result. Torch's update gate keeps, as Keras's does; where
-    Keras has one bias it is the sum of torch's two.
+    The result takes (B, T, F) and returns the sequence (B, T, U), the first result of the module,
+    whatever the module's `batch_first` is. torch has two biases in every block; if Keras has one,
+    it is their sum.
 
     Args:
         module: a `torch.nn.RNN`, `LSTM` or `GRU` with any number of layers, in one direction or
-            both, with biases or without. Nothing is changed in it.
+            both, with or without biases. It is not changed.
 
     Returns:
-        For one layer a built `GatedRNN`, `GatedLSTM` or `GatedGRU`, or a
-        `keras.layers.Bidirectional` around it; for more a `keras.Sequential` of these, with
-        `keras.layers.Dropout` between them where the module has dropout. The dtype is the module's.
+        For a module of one layer a built `GatedRNN`, `GatedLSTM` or `GatedGRU`, or a
+        `keras.layers.Bidirectional` around it. For several layers a `keras.Sequential` of these,
+        with a `keras.layers.Dropout` between them if the module has dropout. The dtype is that of
+        the module.
 
     Raises:
-        TypeError: if it is no such module, or a subclass of one.
+        TypeError: if `module` is another object, or a subclass of these modules.
 
     Example:
-        >>> layer = kg.from_torch(torch.nn.LSTM(88, 36, batch_first=True))   # a GatedLSTM
+        >>> import torch
+        >>> module = torch.nn.LSTM(8, 4, batch_first=True)
+        >>> layer = kg.from_torch(module)
+        >>> type(layer).__name__
+        'GatedLSTM'
+        >>> x = np.ones((2, 5, 8), "float32")
+        >>> expected = module(torch.from_numpy(x))[0].detach().numpy()
+        >>> float(keras.ops.max(keras.ops.abs(layer(x) - expected))) < 1e-5
+        True
     """
-    name = _name(module)
+    name = _class_name(module)
     levels = [_level(module, name, k) for k in range(module.num_layers)]
     if len(levels) == 1:
         return levels[0]
@@ -51,16 +63,16 @@ def from_torch(module: Any) -> Any:
     return keras.Sequential(layers)
 
 
-def _name(module: Any) -> str:
-    """What a module is: "RNN", "LSTM" or "GRU"."""
-    torch: Any = sys.modules.get("torch")  # loaded, if there is a module of it
+def _class_name(module: Any) -> str:
+    """Returns "RNN", "LSTM" or "GRU"."""
+    torch: Any = sys.modules.get("torch")  # whoever has a module of torch has imported torch
     for name in BLOCKS if torch else ():
         if type(module) is getattr(torch.nn, name):
             return name
     raise TypeError(
-        "Argument `module` must be a torch.nn.RNN, torch.nn.LSTM or torch.nn.GRU, and no subclass, "
-        f"which may compute something else. Received: {type(module).__name__}. Give the module "
-        "inside yours that is one."
+        "Argument `module` must be a torch.nn.RNN, torch.nn.LSTM or torch.nn.GRU, and not a "
+        "subclass, which may compute something else. "
+        f"Received: {type(module).__name__}. Pass the recurrent module inside your module."
     )
 
 
@@ -69,8 +81,8 @@ def _dtype(module: Any) -> str:
 
 
 def _level(module: Any, name: str, level: int) -> Any:
-    """One layer of the module, in one direction or both, with its weights."""
-    layer: Any = _layer(module, name)
+    """The gated layer for one level of the module, in one direction or both, with its weights."""
+    layer: Any = _unbuilt_layer(module, name)
     size = module.proj_size or module.hidden_size
     features = size * (1 + module.bidirectional) if level else module.input_size
     if module.bidirectional:
@@ -84,8 +96,8 @@ def _level(module: Any, name: str, level: int) -> Any:
     return layer
 
 
-def _layer(module: Any, name: str) -> GatedRNN:
-    """A layer set as the module is, without weights; torch's `proj_size` is projection_units."""
+def _unbuilt_layer(module: Any, name: str) -> GatedRNN:
+    """A gated layer with the settings of the module. torch's `proj_size` is projection_units."""
     common = {"use_bias": module.bias, "return_sequences": True, "dtype": _dtype(module)}
     if name == "LSTM":
         return GatedLSTM(module.hidden_size, projection_units=module.proj_size or None, **common)
@@ -95,7 +107,7 @@ def _layer(module: Any, name: str) -> GatedRNN:
 
 
 def _blocks(module: Any, name: str, suffix: str) -> dict[str, dict[str, np.ndarray]]:
-    """The weights of one layer and direction, as `block_weights` nests them."""
+    """The weights of one level and direction, in the form that `set_block_weights` takes."""
 
     def rows(kind: str) -> dict[str, np.ndarray]:
         weight = getattr(module, f"{kind}_{suffix}").detach().cpu().double().numpy()

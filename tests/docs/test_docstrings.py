@@ -10,6 +10,7 @@ import keras_gated as kg
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 RETURNED = ("Error", "Report")  # what a user gets from a function, and does not make
+EXTRAS = {"from_torch": "torch", "plot_gates": "matplotlib", "plot_memory": "matplotlib"}
 USED = [n for n in kg.__all__ if callable(getattr(kg, n)) and not n.endswith(RETURNED)]
 
 
@@ -22,6 +23,8 @@ def examples_of(name: str) -> doctest.DocTest:
 
 @pytest.mark.parametrize("name", USED)
 def test_the_example_runs(name, tmp_path, monkeypatch):
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name])
     monkeypatch.chdir(tmp_path)
     test, said = examples_of(name), []
     assert test.examples, f"{name} has no example"
