@@ -8,7 +8,7 @@ import numpy as np
 import keras_gated as kg
 from benchmarks.others import others
 from benchmarks.sizes import GENERIC, Size
-from keras_gated.speed.adapters import Contender, adapted
+from keras_gated.speed.adapters import Contender, make_contender
 
 AT_ONCE, ON_CUDNN = ", at once", ", cuDNN"  # what a name in `ablations` can end with
 
@@ -65,5 +65,5 @@ def contenders(
     for name, layer in layers(size, ablations).items():
         if only is None or name in only:
             layer.build(x.shape)
-            found[name] = adapted(layer, *given)
+            found[name] = make_contender(layer, *given)
     return found | others(size, x, weights, only)

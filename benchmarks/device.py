@@ -73,7 +73,7 @@ def int8(name: str, units: int, seconds: float, seed: int) -> dict:
 
     import keras_gated as kg
     from benchmarks.measure import medians
-    from keras_gated.onnx.verify.check import session_of
+    from keras_gated.onnx.verify.check import open_session
 
     layer = kg.GatedRNN(units, name, return_sequences=True)
     model = keras.Sequential([keras.Input((None, INPUTS)), layer])
@@ -82,7 +82,7 @@ def int8(name: str, units: int, seconds: float, seed: int) -> dict:
         paths = {kind: f"{folder}/{kind}.onnx" for kind in ("float32", "int8")}
         kg.export_onnx(model, paths["float32"])
         kg.quantize_onnx(model, paths["int8"])
-        sessions = {kind: session_of(path) for kind, path in paths.items()}
+        sessions = {kind: open_session(path) for kind, path in paths.items()}
         runs = {k: lambda s=s: s.run(None, {"input": x}) for k, s in sessions.items()}
         found = medians(runs, 2000, seconds)
         sizes = {f"{kind} bytes": os.path.getsize(path) for kind, path in paths.items()}

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from benchmarks.sizes import IN_16_BITS, TORCH_LOOP, Size
-from keras_gated.speed.adapters import BACKEND, Contender, compiled, on_torch
+from keras_gated.speed.adapters import BACKEND, Contender, compiled, torch_contender
 
 TORCH = "torch LSTM", "torch GRU"
 
@@ -47,7 +47,7 @@ def _torch_layers(size: Size, x, weights, wanted) -> dict[str, Contender]:
         "torch LSTM" + IN_16_BITS: lambda: First(torch.nn.LSTM).bfloat16(),
         "torch GRU" + IN_16_BITS: lambda: First(torch.nn.GRU).bfloat16(),
     }
-    return {name: on_torch(makers[name](), x, weights) for name in makers if name in wanted}
+    return {name: torch_contender(makers[name](), x, weights) for name in makers if name in wanted}
 
 
 def _torch_loop(size: Size, x, weights, wanted) -> dict[str, Contender]:
@@ -71,7 +71,7 @@ def _torch_loop(size: Size, x, weights, wanted) -> dict[str, Contender]:
             return torch.stack(outputs, dim=1)
 
     (name,) = wanted
-    return {name: on_torch(torch.compile(Loop()), x, weights)}
+    return {name: torch_contender(torch.compile(Loop()), x, weights)}
 
 
 def _flax_layers(size: Size, x, weights, wanted) -> dict[str, Contender]:

@@ -4,8 +4,8 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from keras_gated.onnx.report import table
-from keras_gated.onnx.verify.differences import reason_of
+from keras_gated.onnx.report import format_table
+from keras_gated.onnx.verify.differences import short_reason
 
 PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
 
@@ -71,7 +71,7 @@ class CellReport:
             [
                 f"{self.cell}: {verdict} on {self.backend} at tolerance {self.tolerance:.1e}, "
                 f"seed {self.seed}: {counts}",
-                *table(("check", "outcome", "found"), rows),
+                *format_table(("check", "outcome", "found"), rows),
             ]
         )
 
@@ -79,4 +79,4 @@ class CellReport:
 def error_text(error: Exception) -> str:
     """Returns an exception in one line: its type and what it says first, or what is at its root."""
     root = re.findall(r"^Exception encountered: (.+)$", str(error), flags=re.MULTILINE)
-    return textwrap.shorten(f"{type(error).__name__}: {(root or [reason_of(error)])[-1]}", 300)
+    return textwrap.shorten(f"{type(error).__name__}: {(root or [short_reason(error)])[-1]}", 300)

@@ -1,4 +1,8 @@
-"""Files that appear only once they are complete."""
+"""Writes a file so that nobody ever sees half of it.
+
+The content goes to a draft in the same folder. The draft takes the final name only once it is
+complete; if anything fails before that, an older file of that name stays as it was.
+"""
 
 import os
 import stat
@@ -10,14 +14,19 @@ from pathlib import Path
 
 @contextmanager
 def replace_when_complete(path: str | os.PathLike) -> Iterator[Path]:
-    """A draft in the same folder that takes the place of `path` if all goes well.
+    """Yields the path of a draft, which replaces `path` if the block raises nothing.
 
-    Of a link the file that it points to is replaced. An older file's permissions stay.
+    If `path` is a link, the file that it points to is replaced. An older file's permissions stay.
+
+    Args:
+        path: of the final file.
     """
     target = Path(path).resolve()
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    # In the same folder, for a file can be renamed in one step only within a file system.
     draft = target.with_name(f".{uuid.uuid4().hex}.onnx")
-    # The system takes the umask off 0o666; to read it would mean to set it, for every thread.
+    # os.open applies the umask to 0o666. Python can read the umask only by setting it, which every
+    # other thread would see.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
     os.close(os.open(draft, flags, 0o666 if mode is None else 0o600))
     try:
@@ -30,7 +39,7 @@ def replace_when_complete(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_path(path: str | os.PathLike) -> None:
-    """Raises a ValueError unless a file can stand at `path`."""
+    """Raises a ValueError unless a file can be written to `path`."""
     try:
         target = Path(path).resolve()
     except (RuntimeError, OSError) as error:
@@ -40,7 +49,7 @@ def check_path(path: str | os.PathLike) -> None:
         ) from error
     if target.exists() and not target.is_file():
         raise ValueError(
-            "Argument `path` must be of a file. "
+            "Argument `path` must be the path of a file. "
             f"Received: path={os.fspath(path)!r}, which is a folder or a device. Give the name of "
             "a file in a folder, e.g. 'models/model.onnx'."
         )

@@ -1,4 +1,11 @@
-"""A model traced, converted and tidied: the ONNX model in memory, and the report on it."""
+"""Converts a model to an ONNX model in memory, and makes the report on it.
+
+trace        TensorFlow records the model's graph, with a stub for each recurrent layer
+convert      tf2onnx converts the graph to ONNX; the stubs pass through
+replace      each stub becomes an LSTM, GRU, RNN or Scan node
+clean up     readable names, guards against empty inputs, no unread constants
+check        the graph is valid ONNX, and its inputs are the model's
+"""
 
 import math
 import os
@@ -11,9 +18,9 @@ from keras import ops, tree
 from keras_gated.cell import GatedCell
 from keras_gated.engine.run import run_by
 from keras_gated.onnx.errors import require
-from keras_gated.onnx.graph.cleanup import check_graph, count_operators, tidy
-from keras_gated.onnx.graph.stubs import place
-from keras_gated.onnx.graph.tf2onnx import convert
+from keras_gated.onnx.graph.cleanup import check_graph, clean_up, count_operators
+from keras_gated.onnx.graph.stubs import replace_stubs
+from keras_gated.onnx.graph.tf2onnx import convert_function
 from keras_gated.onnx.report import ExportReport, LayerReport
 from keras_gated.onnx.tracing.keras_layers import patched_layers
 from keras_gated.onnx.tracing.model_io import Interface, output_axes, output_names
@@ -22,15 +29,18 @@ from keras_gated.onnx.tracing.tracer import Tracer
 
 
 class ModelCall:
-    """A model as a function from flat tensors to named ones, as the file has it.
+    """A model as a function from a flat list of tensors to a dictionary of tensors.
+
+    An ONNX file has flat, named inputs and outputs; a Keras model may take and return nested
+    structures. This class converts between the two.
 
     Args:
         model: a built model.
-        interface: its inputs.
+        interface: the model's inputs.
 
     Attributes:
-        ports: the inputs of the file.
-        names: of the model's outputs, once it was called.
+        ports: the file's inputs.
+        names: of the model's outputs; empty before the first call.
     """
 
     def __init__(self, model: keras.Model, interface: Interface):
@@ -44,70 +54,86 @@ class ModelCall:
         return dict(zip(self.names, tree.flatten(outputs), strict=True))
 
     def input_axes(self) -> dict[str, list]:
-        """Returns a name or size of each axis of each input, in order."""
+        """Returns, for each input, a name or a size of each axis."""
         return {port.name: self.interface.axes(port) for port in self.interface.ports}
 
     def output_axes(self) -> dict[str, list]:
-        """Returns the same of each output; None for an axis of which nothing is known."""
+        """Returns, for each output, a name or a size of each axis, or None if it is unknown."""
         axes = output_axes(self.model, self.interface)
         return dict(zip(self.names, axes or [[]] * len(self.names), strict=True))
 
 
-def traced(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
-    """Returns a call as a tf.function that has been traced, and its signature."""
+def trace(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
+    """Lets TensorFlow record the graph of a call; returns the tf.function and its signature.
+
+    Args:
+        call: what is traced.
+        tracer: runs the recurrent layers during the trace: it puts a stub in place of each.
+    """
     (tf,) = require("tensorflow")
 
-    def called(*tensors):
+    def call_model(*tensors):
         with run_by(tracer):
             outputs = call(*tensors)
         return {name: tf.identity(tensor, name="y") for name, tensor in outputs.items()}
 
     signature = [tf.TensorSpec(p.shape, p.dtype, name=p.name) for p in call.ports]
-    function = tf.function(called, input_signature=signature, autograph=False)
+    function = tf.function(call_model, input_signature=signature, autograph=False)
     with patched_layers(call.model, tracer):
         function.get_concrete_function()
     return function, signature
 
 
-def _build(call: ModelCall) -> None:
-    """Builds what a model that was never called has not built, so that its layers are known."""
-    if all(layer.built for layer in places_within(call.model)):
-        return
-    tensors = [keras.KerasTensor(port.shape, port.dtype) for port in call.interface.ports]
-    with suppress(Exception):  # the trace will tell what is wrong
-        call.model(call.interface.pack(tensors), training=False)
-
-
 def convert_call(call: ModelCall, tracer: Tracer) -> Any:
-    """Returns a call as an onnx.ModelProto, whole and valid.
+    """Converts a call to an onnx.ModelProto, complete and valid.
 
     Raises:
-        ExportError: if it cannot leave as ONNX.
+        ExportError: if the model cannot be exported.
     """
-    _build(call)
-    function, signature = traced(call, tracer)
-    tracer.check()
-    proto, complaints = convert(function, signature, tracer.opset, tracer.shapes)
-    place(proto.graph, tracer.calls)
+    _build_if_needed(call)
+    function, signature = trace(call, tracer)
+    tracer.check_lowering()
+    proto, errors = convert_function(function, signature, tracer.opset, tracer.shapes)
+    replace_stubs(proto.graph, tracer.calls)
     inputs = call.input_axes()
-    tidy(
+    clean_up(
         proto,
         call.model.name,
-        weights=_weights(call.model),
+        weights=_weights_by_name(call.model),
         inputs=inputs,
         outputs=call.output_axes(),
-        guard=any(left.choice.operator == "Loop" for left in tracer.left.values()),
+        guard=any(record.choice.operator == "Loop" for record in tracer.records.values()),
     )
-    check_graph(proto, list(inputs), complaints)
+    check_graph(proto, list(inputs), errors)
     return proto
 
 
-def report_on(path: str | os.PathLike, proto: Any, call: ModelCall, tracer: Tracer) -> ExportReport:
-    """Returns the report on a converted call that goes to `path`."""
+def _build_if_needed(call: ModelCall) -> None:
+    """Calls a model with symbolic tensors if some of its layers have no weights yet.
+
+    The tracer looks for recurrent layers and their weights before it traces.
+    """
+    if all(layer.built for layer in places_within(call.model)):
+        return
+    tensors = [keras.KerasTensor(port.shape, port.dtype) for port in call.interface.ports]
+    with suppress(Exception):  # whatever is wrong with the model, the trace raises it
+        call.model(call.interface.pack(tensors), training=False)
+
+
+def make_report(
+    path: str | os.PathLike, proto: Any, call: ModelCall, tracer: Tracer
+) -> ExportReport:
+    """Returns the report on a converted call.
+
+    Args:
+        path: of the file.
+        proto: the onnx.ModelProto that was written to it.
+        call, tracer: what it was converted from.
+    """
     return ExportReport(
         path=os.fspath(path),
         opset=tracer.opset,
-        layers=_layers(call.model, tracer),
+        layers=_layer_reports(call.model, tracer),
         operators=count_operators(proto.graph),
         inputs=tuple(port.name for port in proto.graph.input),
         outputs=tuple(port.name for port in proto.graph.output),
@@ -115,39 +141,51 @@ def report_on(path: str | os.PathLike, proto: Any, call: ModelCall, tracer: Trac
     )
 
 
-def _weights(model: keras.Model) -> dict:
-    """The model's weights by readable name, e.g. "dense/kernel", and those of a gate alone."""
-    names, parts = {}, {}
-    for layer, at in places_within(model).items():  # a layer comes after what holds it
-        names |= {id(w): (f"{at}/{w.name}", w) for w in layer.weights}
+def _weights_by_name(model: keras.Model) -> dict:
+    """Returns the model's weights by readable name, e.g. "dense/kernel".
+
+    A Scan may read the weight of one gate, so those have names as well.
+    """
+    names, of_gates = {}, {}
+    # Inner layers come later: a weight gets the name of the innermost layer that holds it.
+    for layer, place in places_within(model).items():
+        names |= {id(w): (f"{place}/{w.name}", w) for w in layer.weights}
         if isinstance(layer, GatedCell) and layer.built:
-            parts |= _parts(layer, at)
-    return parts | {name: ops.convert_to_numpy(weight) for name, weight in names.values()}
+            of_gates |= _gate_weights(layer, place)
+    return of_gates | {name: ops.convert_to_numpy(weight) for name, weight in names.values()}
 
 
-def _parts(cell: GatedCell, at: str) -> dict:
-    """The weights of each gate, e.g. "lstm/lstm_cell/kernel/forget", where there are several."""
+def _gate_weights(cell: GatedCell, place: str) -> dict:
+    """Returns the part of each weight that belongs to one gate.
+
+    A weight of a single block is left out: it has its name already. Names are, for example,
+    "lstm/lstm_cell/kernel/forget".
+    """
     blocks = cell.block_weights()
-    found: dict = {}
+    arrays: dict = {}
     for name, weights in blocks.items():
         for key, weight in weights.items():
             if sum(key in others for others in blocks.values()) > 1:
-                found[f"{at}/{key}/{name}"] = ops.convert_to_numpy(weight)
-    return found
+                arrays[f"{place}/{key}/{name}"] = ops.convert_to_numpy(weight)
+    return arrays
 
 
-def _layers(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
-    """A row for each cell or layer of another kind, in the order of the model's layers."""
-    places = {layer: k for k, layer in enumerate(places_within(model))}
-    rows = [*tracer.left.values(), *tracer.untraced()]
-    rows.sort(key=lambda left: (places.get(left.layer, len(places)), left.name))
+def _layer_reports(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...]:
+    """Returns a report for each recurrent layer or cell of a stack, in the model's order."""
+    order = {layer: k for k, layer in enumerate(places_within(model))}
+    records = [*tracer.records.values(), *tracer.untraced()]
+    records.sort(key=lambda record: (order.get(record.layer, len(order)), record.name))
     return tuple(
         LayerReport(
-            left.name, left.choice.operator, left.choice.reason, left.size, _trainable(left.weights)
+            name=record.name,
+            operator=record.choice.operator,
+            reason=record.choice.reason,
+            weights_in_file=record.size,
+            trainable_weights=_count_trainable(record.weights),
         )
-        for left in rows
+        for record in records
     )
 
 
-def _trainable(layer: keras.Layer) -> int:
+def _count_trainable(layer: keras.Layer) -> int:
     return sum(math.prod(weight.shape) for weight in layer.trainable_weights)

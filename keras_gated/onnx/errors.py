@@ -1,18 +1,21 @@
-"""What the export raises, and how it asks for packages that are not installed."""
+"""The exporter's error class, and a helper that imports optional packages."""
 
 from importlib import import_module
 from types import ModuleType
 
 
 class ExportError(RuntimeError):
-    """Raised where a model cannot leave as ONNX, or where the file does not do what it does."""
+    """Raised if a model cannot be exported, or if its ONNX file computes something else."""
 
 
 def require(*names: str) -> list[ModuleType]:
-    """Returns the modules called `names`, imported.
+    """Imports the packages that the exporter needs, and returns their modules.
+
+    Args:
+        names: dotted names of modules, e.g. "onnx".
 
     Raises:
-        ImportError: if one is missing, with the command that installs it.
+        ImportError: if one is missing. The message holds the command that installs it.
     """
     modules = []
     for name in names:
@@ -21,6 +24,7 @@ def require(*names: str) -> list[ModuleType]:
         except ImportError as error:
             raise ImportError(
                 f"The ONNX export needs the package {name.split('.')[0]!r}, which cannot be "
-                f'imported ({error}). Install it with: pip install "keras-gated[onnx]".'
+                f'imported ({error}). Install the extra "onnx" from a clone of this package: '
+                'pip install ".[onnx]".'
             ) from error
     return modules

@@ -1,4 +1,10 @@
-"""export_onnx: a Keras model with gated layers to a file of native ONNX operators."""
+"""export_onnx: writes a Keras model to an ONNX file and checks it.
+
+The steps are: check the arguments, convert the model (`convert.py`: trace, replace the stubs, clean
+up), write a draft, compare the draft with the model (`verify`), give the draft its final name. On
+Keras's JAX and torch backends, a process on TensorFlow does the conversion
+(`subprocess_export.py`).
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +14,7 @@ from typing import Any
 import keras
 
 from keras_gated.onnx.atomic_file import check_path, replace_when_complete
-from keras_gated.onnx.convert import ModelCall, convert_call, report_on
+from keras_gated.onnx.convert import ModelCall, convert_call, make_report
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.graph.tf2onnx import OPSETS
 from keras_gated.onnx.report import ExportReport
@@ -33,45 +39,54 @@ def export_onnx(
     verify: bool = True,
     modules: Sequence[str] = (),
 ) -> ExportReport:
-    """Writes a Keras model to an ONNX file; recurrent layers leave as one node each.
+    """Writes a Keras model to an ONNX file; each recurrent layer becomes one node.
 
-    Gated layers, and Keras's own LSTM, GRU, SimpleRNN and RNN over gated cells, become an LSTM, GRU
-    or RNN node, or a Scan with only the blocks that the cell has.
+    Gated layers, and Keras's own LSTM, GRU, SimpleRNN and RNN over gated cells, are exported as an
+    LSTM, GRU or RNN node, or as a Scan that holds only the blocks that the cell has.
 
-    Inputs and outputs keep the model's names; batch and time stay open. The model is exported as it
-    runs with training=False, layers of mixed precision in float32. The file appears only once it
-    is complete and checked: a failed export leaves no file, and an older one as it was.
+    Inputs and outputs keep the model's names. Batch and time may have any size. The model is
+    exported as it runs with training=False; layers with mixed precision are exported in float32.
+    The file appears only once it is complete and checked: a failed export writes no file and does
+    not touch an older one.
 
-    On Keras's JAX and torch backends a process of its own, on TensorFlow, writes the file from the
-    saved model; it is compared with the model as it runs here.
+    On Keras's JAX and torch backends the model is saved, and a second process on TensorFlow writes
+    the file. The file is then compared with the model on the backend in use.
 
     Args:
-        model: a Functional, Sequential or subclassed model, built.
-        path: of the file to write.
-        input_signature: for a model that does not know its inputs: these as the model takes them
-            (one, a list or a dictionary), each a keras.KerasTensor, keras.InputSpec or
-            tf.TensorSpec with shape, dtype and, if wanted, name.
+        model: keras.Model, Functional, Sequential or subclassed, built.
+        path: where to write the file.
+        input_signature: describes the inputs of a model that does not know them: one object, a list
+            or a dictionary, as the model takes its inputs. Each is a keras.KerasTensor,
+            keras.InputSpec or tf.TensorSpec with shape, dtype and, optionally, name.
         opset: int in 13..18, version of the ONNX operators.
-        lowering: "auto" (a native operator, or a Scan where there is none or it is faster),
-            "native" (an error where there is none), "scan", or "loop" (Keras's own loop, for
-            comparison); or a dictionary of these by layer name, "auto" for the others.
-        expected_batch: int > 0, the batch that the file will mostly run at: "auto" looks at it.
-        dynamic: bool. Whether batch and time stay open; False fixes the batch at 1.
-        verify: bool. Whether the file is run in onnxruntime beside the model before it counts.
+        lowering: how recurrent layers are exported: "auto" (a native operator, or a Scan if there
+            is none or a Scan is faster), "native" (an error if there is no operator), "scan", or
+            "loop" (Keras's own loop, for comparison). Or a dictionary {layer name: one of these};
+            layers not named get "auto".
+        expected_batch: int > 0, the batch size that the file will mostly run at. "auto" uses it to
+            decide which form is faster.
+        dynamic: bool. True allows any batch and time; False fixes the batch at 1.
+        verify: bool. Whether to run the file in onnxruntime and compare it with the model before
+            it gets its final name.
         modules: on the JAX and torch backends, names of modules that define custom layers and
-            functions of the model. Those that its saved configuration names are found without.
+            functions of the model. Modules that the saved model names are found without this.
 
     Returns:
-        An `ExportReport`: each layer's operator and why; str() is a table.
+        An `ExportReport`: the operator of each layer and why. `str()` is a table.
 
     Raises:
-        ExportError: if the model cannot leave as ONNX, or if the file differs from the model.
-        ValueError: if an argument is not as above.
-        ImportError: if the packages of the extra "onnx" are not installed; TensorFlow is one, on
-            every backend.
+        ExportError: if the model cannot be exported, or if the file differs from the model.
+        ValueError: if an argument has a wrong value.
+        ImportError: if a package of the extra "onnx" is not installed. TensorFlow is one of them,
+            on every backend.
 
     Example:
-        >>> print(kg.export_onnx(model, "model.onnx"))
+        >>> model = keras.Sequential([keras.Input((None, 3)), kg.GatedLSTM(4, name="lstm")])
+        >>> report = kg.export_onnx(model, "model.onnx")
+        >>> [(layer.name, layer.operator) for layer in report.layers]
+        [('lstm', 'LSTM')]
+        >>> print(report)
+        model.onnx: opset 17, ... bytes, differs from Keras by at most ...
     """
     check_arguments(model, path, opset, lowering, expected_batch)
     check_stateless(model)
@@ -79,7 +94,7 @@ def export_onnx(
     options = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
     with replace_when_complete(path) as draft:
         if on_tensorflow():
-            report = _written(model, draft, interface, **options)
+            report = _write(model, draft, interface, **options)
         else:
             options |= {"dynamic": dynamic, "verify": verify}
             report = export_in_subprocess(
@@ -89,22 +104,23 @@ def export_onnx(
         if verify:
             parity = check_onnx(model, draft, input_signature=input_signature)
             if not parity.passed:
-                raise ExportError(_differs(parity))
+                raise ExportError(_failure_message(parity))
             report = replace(report, largest_difference=parity.largest_difference)
     return report
 
 
-def _written(model, path, interface, opset, lowering, expected_batch) -> ExportReport:
+def _write(model, path, interface, opset, lowering, expected_batch) -> ExportReport:
+    """Converts a model in this process and writes the file."""
     with in_float32(model):
         tracer = Tracer(model, opset, lowering, expected_batch)
         call = ModelCall(model, interface)
         proto = convert_call(call, tracer)
     path.write_bytes(proto.SerializeToString())
-    return report_on(path, proto, call, tracer)
+    return make_report(path, proto, call, tracer)
 
 
 def check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expected_batch) -> None:
-    """Raises a ValueError or an ExportError unless a model can be exported with these."""
+    """Raises a ValueError if an argument that both kinds of export share has a wrong value."""
     if not isinstance(model, keras.Model):
         raise ValueError(
             f"Argument `model` must be a keras.Model. Received: {type(model).__name__}. "
@@ -113,8 +129,9 @@ def check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expect
     check_path(path)
     if opset not in OPSETS:
         raise ValueError(
-            f"Argument `opset` must be an integer in {OPSETS[0]}..{OPSETS[-1]}, which masks need "
-            f"and the converter knows. Received: opset={opset!r}. Use the default, 17."
+            f"Argument `opset` must be an integer in {OPSETS[0]}..{OPSETS[-1]}: masks need "
+            f"{OPSETS[0]}, and the converter tf2onnx knows no version above {OPSETS[-1]}. "
+            f"Received: opset={opset!r}. Use the default, 17."
         )
     _check_lowering(model, lowering)
     if not (type(expected_batch) is int and expected_batch > 0):
@@ -126,11 +143,11 @@ def check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expect
 
 def _check_lowering(model: keras.Model, lowering: Any) -> None:
     by_layer = isinstance(lowering, Mapping)
-    asked = list(lowering.values()) if by_layer else [lowering]
-    if not all(isinstance(one, str) and one in LOWERINGS for one in asked):
+    values = list(lowering.values()) if by_layer else [lowering]
+    if not all(isinstance(value, str) and value in LOWERINGS for value in values):
         raise ValueError(
             f"Argument `lowering` must be one of {', '.join(map(repr, LOWERINGS))}, or a "
-            f"dictionary of these by layer name. Received: lowering={lowering!r}."
+            f"dictionary from layer names to these. Received: lowering={lowering!r}."
         )
     known = recurrent_names(model)
     if by_layer and (unknown := [name for name in lowering if name not in known]):
@@ -140,14 +157,14 @@ def _check_lowering(model: keras.Model, lowering: Any) -> None:
         )
 
 
-def _differs(parity: ParityReport) -> str:
+def _failure_message(parity: ParityReport) -> str:
     advice = (
-        "If this is the rounding of an unstable model, whose numbers grow without bound, "
+        "If the model is unstable, so that its numbers grow without bound, this may be rounding: "
         "export with verify=False and check with check_onnx(..., tolerance=...). "
-        "Else please report the model."
+        "Otherwise please report the model."
     )
-    head = "The converted graph does not do what the model does, so no file was written."
+    head = "The converted graph does not compute what the model computes, so no file was written."
     if not parity.outputs and parity.notes:
         head = "The converted graph could not be compared with the model, so no file was written."
-        advice = "Export with verify=False and compare it on inputs that the model takes."
+        advice = "Export with verify=False and compare the file on inputs that the model takes."
     return "\n".join([head, *parity.problems, *(f"Note: {n}" for n in parity.notes), advice])

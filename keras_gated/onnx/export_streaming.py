@@ -1,4 +1,12 @@
-"""export_streaming: a Keras model to an ONNX file whose recurrent states go in and come out."""
+"""export_streaming: writes a Keras model to an ONNX file whose recurrent states go in and come out.
+
+An ONNX file keeps nothing between two runs. In a file for streams, each state of each recurrent
+layer is therefore an input and an output: whoever runs the file passes the states from one run to
+the next.
+
+The model is traced twice. The first trace finds which states there are, their shapes and the names
+that are taken; the second has an input for each of them. The rest is as in `export_onnx`.
+"""
 
 import json
 import os
@@ -9,7 +17,7 @@ from typing import Any
 import keras
 
 from keras_gated.onnx.atomic_file import replace_when_complete
-from keras_gated.onnx.convert import convert_call, report_on, traced
+from keras_gated.onnx.convert import convert_call, make_report, trace
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import check_arguments
 from keras_gated.onnx.report import ExportReport
@@ -20,12 +28,12 @@ from keras_gated.onnx.tracing.model_layers import in_float32, places_within
 from keras_gated.onnx.tracing.streaming import (
     State,
     StreamingCall,
-    is_timed,
+    has_open_time,
     layers_in_stream,
-    named_states,
+    name_states,
 )
 from keras_gated.onnx.tracing.tracer import Tracer
-from keras_gated.onnx.verify.streams import check_stream, plain
+from keras_gated.onnx.verify.streams import check_stream, stateful_and_unroll_off
 
 
 def export_streaming(
@@ -39,52 +47,59 @@ def export_streaming(
     verify: bool = True,
     modules: Sequence[str] = (),
 ) -> ExportReport:
-    """Writes a Keras model to an ONNX file for streams: the states go in and come out.
+    """Writes a Keras model to an ONNX file for streams: its states are inputs and outputs.
 
-    The file is that of `export_onnx` with an input and an output more for each state of each
-    recurrent layer: `lstm_h` and `lstm_c` in, `lstm_h_out` and `lstm_c_out` out, for a layer called
-    "lstm"; the second call of a shared layer has `lstm_2_h`. Fed with the last outputs, chunks of
-    any length give what the whole sequence gives; `StreamingSession` does so. The states stand in
-    the file's metadata under "keras_gated.states", a JSON list of {"input", "output", "shape",
-    "dtype"}, the shape without the batch.
+    The file is that of `export_onnx` with one more input and one more output for each state of each
+    recurrent layer. A layer called "lstm" has the inputs `lstm_h` and `lstm_c` and the outputs
+    `lstm_h_out` and `lstm_c_out`; the second call of a shared layer has `lstm_2_h`. If each run
+    gets the states that the last run returned, chunks of any length give what the whole sequence
+    gives. `StreamingSession` does this. The file's metadata lists the states under
+    "keras_gated.states": a JSON list of {"input", "output", "shape", "dtype"}, the shape without
+    the batch.
 
-    Layers with stateful=True leave in the same way; their own states are not touched. A state that
-    the model itself passes to a layer (initial_state) stays as it is wired: such a layer begins
-    anew with every chunk. A masked time step repeats the output before it, of the last chunk too.
+    Layers with stateful=True are exported in the same way; their own states are not changed. If
+    the model itself passes a state to a layer (initial_state), the layer begins with that state in
+    every chunk, and the file has no input for it. A masked time step repeats the output of the
+    step before it, also if that step was in the last chunk.
 
     Args:
-        model: a Functional, Sequential or subclassed model, built, with an input whose time axis,
-            its second, is open.
-        path: of the file to write.
-        input_signature, opset, lowering, expected_batch, modules: as in `export_onnx`. An
-            input_signature with an open time axis also serves a model built for one length.
-        verify: bool. Whether a random sequence is run in onnxruntime, whole and in chunks, beside
-            the model before the file counts.
+        model: keras.Model, Functional, Sequential or subclassed, built. At least one input must
+            have an open time axis (the second axis).
+        path: where to write the file.
+        input_signature, opset, lowering, expected_batch, modules: as in `export_onnx`. Give an
+            input_signature with an open time axis if the model is built for one length.
+        verify: bool. Whether to run a random sequence in onnxruntime, whole and in chunks, and
+            compare it with the model before the file gets its final name.
 
     Returns:
-        An `ExportReport`; its inputs and outputs include the states.
+        An `ExportReport`. Its inputs and outputs include the states.
 
     Raises:
-        ExportError: if the model has no state to carry, runs backwards, hides a recurrent layer in
-            a condition or loop, cannot leave as ONNX, or does not give in chunks what it gives
-            for the whole sequence.
-        ValueError: if an argument is not as above.
-        ImportError: if the packages of the extra "onnx" are not installed.
+        ExportError: if the model has no state to carry, has a layer that runs backwards, calls a
+            recurrent layer inside a condition or loop, cannot be exported, or does not give in
+            chunks what it gives for the whole sequence.
+        ValueError: if an argument has a wrong value.
+        ImportError: if a package of the extra "onnx" is not installed.
 
     Example:
-        >>> kg.export_streaming(model, "stream.onnx")
+        >>> layer = kg.GatedLSTM(4, return_sequences=True, name="lstm")
+        >>> model = keras.Sequential([keras.Input((None, 3)), layer])
+        >>> report = kg.export_streaming(model, "stream.onnx")
+        >>> report.inputs[1:], report.outputs[1:]
+        (('lstm_h', 'lstm_c'), ('lstm_h_out', 'lstm_c_out'))
         >>> session = kg.StreamingSession("stream.onnx")
-        >>> y = session.step(x_t)   # (B, F) -> (B, U), and the states are kept
+        >>> session.step(np.ones((1, 3), "float32")).shape
+        (1, 4)
     """
     check_arguments(model, path, opset, lowering, expected_batch)
     _check_forward(model)
     interface = interface_of(model, input_signature)
-    _check_open(interface)
+    _check_open_time(interface)
     options: dict = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
-    with in_float32(model), plain(model), replace_when_complete(path) as draft:
-        wired: list[str] = []
+    with in_float32(model), stateful_and_unroll_off(model), replace_when_complete(path) as draft:
+        given_states: list[str] = []
         if on_tensorflow():
-            report, wired = _written(model, draft, interface, **options)
+            report, given_states = _write(model, draft, interface, **options)
         else:
             options |= {"verify": verify}
             report = export_in_subprocess(
@@ -92,24 +107,25 @@ def export_streaming(
             )
         report = replace(report, path=os.fspath(path))
         if verify:
-            largest = check_stream(model, interface, StreamingSession(draft), wired)
+            largest = check_stream(model, interface, StreamingSession(draft), given_states)
             report = report if largest is None else replace(report, largest_difference=largest)
     return report
 
 
-def _written(model, path, interface, opset, lowering, expected_batch) -> tuple:
-    """Writes the file; returns the report and the calls to which the model passes states."""
-    probe = StreamingCall(model, interface)
-    traced(probe, Tracer(model, opset, lowering, expected_batch))
+def _write(model, path, interface, opset, lowering, expected_batch) -> tuple:
+    """Writes the file; returns the report and the calls that get their states from the model."""
+    first = StreamingCall(model, interface)
+    trace(first, Tracer(model, opset, lowering, expected_batch))
     tracer = Tracer(model, opset, lowering, expected_batch)
-    call = StreamingCall(model, interface, named_states(probe))
+    call = StreamingCall(model, interface, name_states(first))
     proto = convert_call(call, tracer)
     _list_states(proto, call.states)
     path.write_bytes(proto.SerializeToString())
-    return report_on(path, proto, call, tracer), probe.wired
+    return make_report(path, proto, call, tracer), first.given_states
 
 
 def _check_forward(model: keras.Model) -> None:
+    """Raises an ExportError if a layer needs the end of the sequence before it can begin."""
     places = places_within(model)
     backwards = [
         places[layer]
@@ -118,14 +134,15 @@ def _check_forward(model: keras.Model) -> None:
     ]
     if backwards:
         raise ExportError(
-            "Argument `model` must hold no layer that runs backwards: a stream has no end to begin "
-            f"at. Received: {backwards}. Build the model with forward layers alone, or export it "
-            "for whole sequences with export_onnx."
+            "Argument `model` must not have a layer that runs backwards: it begins at the end of "
+            f"the sequence, and a stream has no end. Received: {backwards}. Build the model with "
+            "forward layers alone, or export it for whole sequences with export_onnx."
         )
 
 
-def _check_open(interface: Interface) -> None:
-    if not any(map(is_timed, interface.ports)):
+def _check_open_time(interface: Interface) -> None:
+    """Raises an ExportError if every input has a fixed number of time steps."""
+    if not any(map(has_open_time, interface.ports)):
         port = interface.ports[0]
         opened = (port.shape[0], None, *port.shape[2:])
         raise ExportError(
@@ -136,7 +153,7 @@ def _check_open(interface: Interface) -> None:
 
 
 def _list_states(proto: Any, states: Sequence[State]) -> None:
-    """Writes the states into the file's metadata."""
+    """Writes the states into the file's metadata, where `StreamingSession` reads them."""
     (onnx,) = require("onnx")
     listed = [
         {

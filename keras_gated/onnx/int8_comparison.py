@@ -1,4 +1,8 @@
-"""A float32 file and its int8 file run beside each other, and how far their outputs are apart."""
+"""Runs a float32 file and its int8 file on the same inputs and measures the difference.
+
+`quantize_onnx` uses this: int8 rounds, so there is no tolerance that must hold; the report says how
+large the difference is. A file that fails, or gives numbers that are not finite, is an error.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +11,22 @@ from typing import Any
 import numpy as np
 
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.verify.inputs import Feed, at_shapes, describe_shapes
+from keras_gated.onnx.verify.inputs import Feed, describe_shapes, try_shapes
+
+Result = dict[
+    str, tuple[np.ndarray, np.ndarray]
+]  # {output: (of the float32 file, of the int8 file)}
 
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """How far an output is from the float32 file's y: at most, on average; and max |y|."""
+    """How much one output of the int8 file differs from that of the float32 file, y.
+
+    Attributes:
+        output: its name.
+        largest, mean: of |difference|.
+        magnitude: the largest |y|.
+    """
 
     output: str
     largest: float
@@ -20,82 +34,87 @@ class OutputDifference:
     magnitude: float
 
 
-class Pair:
-    """The float32 file and the int8 file, run beside each other."""
+class FilePair:
+    """A float32 file and its int8 file, which run on the same inputs.
 
-    def __init__(self, before: Any, after: Any):
-        self._before, self._after = before, after
+    Args:
+        float32, int8: an onnxruntime session of each.
+    """
+
+    def __init__(self, float32: Any, int8: Any):
+        self._float32, self._int8 = float32, int8
         (onnxruntime,) = require("onnxruntime")
-        self._quiet = onnxruntime.RunOptions()
-        self._quiet.log_severity_level = 4  # failures raise; they need not be printed too
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = 4  # a failure raises; it need not be printed too
 
-    def at_random(self, feed: Callable[[int, int], Feed]) -> tuple[list, list[str]]:
-        """Results at the shapes that the float32 file takes, and notes on those that it refuses.
+    def run_on_random(self, make_feed: Callable[[int, int], Feed]) -> tuple[list[Result], list]:
+        """Runs both files at several shapes; returns the results, and notes on shapes left out.
+
+        A shape is left out if the float32 file itself does not take it.
 
         Args:
-            feed: gives inputs at a batch and a time length.
+            make_feed: (batch, time) -> inputs.
         """
         results, notes = [], []
 
         def run(batch: int, time: int) -> bool:
             try:
-                results.append(self._run(feed(batch, time)))
-            except _Refused as refusal:
+                results.append(self._run(make_feed(batch, time)))
+            except _InputRefused as refusal:
                 notes.append(f"the float32 file itself refuses {refusal}")
                 return False
             return True
 
-        at_shapes(run)
+        try_shapes(run)
         return results, notes
 
-    def on_samples(self, feeds: list[Feed]) -> list:
-        """Results on samples.
+    def run_on_samples(self, feeds: list[Feed]) -> list[Result]:
+        """Runs both files on the user's samples.
 
         Raises:
-            ValueError: if the float32 file does not take one.
+            ValueError: if the float32 file does not take one of them.
         """
         try:
             return [self._run(feed) for feed in feeds]
-        except _Refused as refusal:
+        except _InputRefused as refusal:
             raise ValueError(
                 "Argument `samples` must be inputs that the float32 model takes. "
                 f"Received: {refusal}."
             ) from refusal
 
-    def _run(self, feed: Feed) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """By output: what the float32 file gives, and what the int8 file gives."""
+    def _run(self, feed: Feed) -> Result:
         try:
-            expected = self._before.run(None, feed, self._quiet)
-        except Exception as error:  # noqa: BLE001 - onnxruntime has many
-            raise _Refused(f"{describe_shapes(feed)}: {str(error).splitlines()[0]}") from error
+            expected = self._float32.run(None, feed, self._run_options)
+        except Exception as error:  # noqa: BLE001 - onnxruntime has many classes of errors
+            raise _InputRefused(f"{describe_shapes(feed)}: {str(error).splitlines()[0]}") from error
         if not all(np.size(y) for y in expected):
-            raise _Refused(f"{describe_shapes(feed)}: an output would be empty")
+            raise _InputRefused(f"{describe_shapes(feed)}: an output would be empty")
         try:
-            found = self._after.run(None, feed, self._quiet)
+            actual = self._int8.run(None, feed, self._run_options)
         except Exception as error:  # noqa: BLE001 - as above
             raise ExportError(f"The int8 file fails at {describe_shapes(feed)}: {error}") from error
-        names = [port.name for port in self._before.get_outputs()]
-        for name, y, other in zip(names, expected, found, strict=True):
+        names = [port.name for port in self._float32.get_outputs()]
+        for name, y, other in zip(names, expected, actual, strict=True):
             if np.isfinite(y).all() and not np.isfinite(other).all():
                 raise ExportError(
                     f"Output {name!r} of the int8 file is not finite at {describe_shapes(feed)}, "
                     "and the float32 file's is."
                 )
-        return dict(zip(names, zip(expected, found, strict=True), strict=True))
+        return dict(zip(names, zip(expected, actual, strict=True), strict=True))
 
 
-class _Refused(Exception):
-    """Raised where the float32 file does not take an input."""
+class _InputRefused(Exception):
+    """Raised if the float32 file does not take an input. The message says which shape and why."""
 
 
-def differences(results: list[dict]) -> tuple[OutputDifference, ...]:
-    """Returns the difference of each output over all results of a `Pair`."""
+def output_differences(results: list[Result]) -> tuple[OutputDifference, ...]:
+    """Returns the difference of each output, over all results of a `FilePair` together."""
     rows = []
     for name in results[0] if results else ():
         pairs = [result[name] for result in results]
         y = np.concatenate([np.ravel(a) for a, _ in pairs]).astype(np.float64)
-        found = np.concatenate([np.ravel(b) for _, b in pairs]).astype(np.float64)
-        difference = np.abs(y - found)
+        actual = np.concatenate([np.ravel(b) for _, b in pairs]).astype(np.float64)
+        difference = np.abs(y - actual)
         rows.append(
             OutputDifference(
                 name,

@@ -1,8 +1,12 @@
-"""quantize_onnx: a model as an ONNX file that multiplies in int8, and what that costs."""
+"""quantize_onnx: writes an ONNX file that multiplies in int8, and measures what that costs.
+
+The steps are: export the Keras model in float32 (unless a file is given), rewrite its graph
+(`int8.py`), run both files on the same inputs (`int8_comparison.py`), report.
+"""
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,31 +20,31 @@ from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.graph.cleanup import count_operators
 from keras_gated.onnx.int8 import NodeReport
-from keras_gated.onnx.int8_comparison import OutputDifference, Pair, differences
-from keras_gated.onnx.report import counted, table
-from keras_gated.onnx.tracing.keras_layers import gated_cell
+from keras_gated.onnx.int8_comparison import FilePair, OutputDifference, output_differences
+from keras_gated.onnx.report import format_counts, format_table
+from keras_gated.onnx.tracing.keras_layers import to_gated_cell
 from keras_gated.onnx.tracing.model_layers import places_within
-from keras_gated.onnx.verify.check import session_of
-from keras_gated.onnx.verify.inputs import ports_of, random_feeds, sampled_feeds
+from keras_gated.onnx.verify.check import open_session
+from keras_gated.onnx.verify.inputs import feeds_from_samples, input_ports, random_feed_maker
 from keras_gated.spec.normal_form import NormalForm
 from keras_gated.spec.onnx_operator import lower
 
-OLDEST_OPSET = 11  # DynamicQuantizeLinear
+OLDEST_OPSET = 11  # the first with DynamicQuantizeLinear
 
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What `quantize_onnx` wrote. Prints as a table.
+    """What `quantize_onnx` wrote. `str()` is a table.
 
     Attributes:
-        path: of the file.
+        path: where the file is.
         nodes: a `NodeReport` for each recurrent node, each product and each node that holds a
-            matrix: whether it computes in int8, and by what or why not.
+            matrix: whether it computes in int8, and why or why not.
         outputs: an `OutputDifference` from the float32 file for each output.
-        compared_on: what the differences were found on.
-        size_before, size_after: of the float32 file and of this one, in bytes.
-        operators: number of nodes for each operator.
-        notes: what else is to be known, e.g. shapes that the float32 file itself refuses.
+        compared_on: which inputs the differences were measured on.
+        size_before, size_after: of the float32 file and of this file, in bytes.
+        operators: how many nodes the file has of each operator.
+        notes: further remarks, e.g. shapes that the float32 file itself refuses.
     """
 
     path: str
@@ -71,10 +75,12 @@ class QuantizationReport:
             [
                 f"{self.path}: {self.size_after:,} bytes, {share:.2f} of {self.size_before:,}; "
                 f"{len(self.nodes) - len(self.left_in_float32)} of {len(self.nodes)} nodes in int8",
-                f"nodes: {counted(self.operators)}",
-                *table(("node", "operator", "within", "computes in", "by or why not"), nodes),
+                f"nodes: {format_counts(self.operators)}",
+                *format_table(
+                    ("node", "operator", "within", "computes in", "by or why not"), nodes
+                ),
                 f"difference from the float32 file on {self.compared_on}:",
-                *table(("output", "largest", "mean", "max |y|"), outputs, right=(1, 2, 3)),
+                *format_table(("output", "largest", "mean", "max |y|"), outputs, right=(1, 2, 3)),
                 *(f"note: {note}" for note in self.notes),
             ]
         )
@@ -96,77 +102,97 @@ def quantize_onnx(
 ) -> QuantizationReport:
     """Writes an ONNX file whose LSTMs and products with weights compute in int8.
 
-    Dynamic quantisation: weights are stored as int8 with scales, the input of each product is
-    brought to 8 bits between its least and greatest value at each run, over the whole batch: what
-    comes out for a row depends a little on the rows beside it. It needs no calibration. An LSTM
-    becomes onnxruntime's DynamicQuantizeLSTM; a product, in a Scan too, the standard MatMulInteger.
+    This is dynamic quantisation. Weights are stored as int8 with scales. At each run, the input of
+    each product is brought to 8 bits between its smallest and its largest value over the whole
+    batch, so the result of a row depends a little on the other rows. No calibration is needed. An
+    LSTM becomes onnxruntime's DynamicQuantizeLSTM; a product, also inside a Scan, becomes the
+    standard MatMulInteger.
 
-    onnxruntime has no int8 GRU or RNN. From a Keras model such layers leave as a Scan, whose
-    products are quantised; in a file they stay in float32, and the report says so, as of anything
-    else that stays.
+    onnxruntime has no int8 GRU or RNN. From a Keras model, layers that would be such a node are
+    exported as a Scan, and its products are quantised. In an ONNX file, such nodes stay in
+    float32; the report lists them, and everything else that stays in float32.
 
-    Such a Scan is smaller, and at large batches faster, than the float32 node; at batch 1 it is
-    many times slower. To keep the node, export with lowering="native" and quantise the file.
+    Such a Scan is smaller than the float32 node, and faster at large batches. At batch 1 it is many
+    times slower. To keep the node, export with lowering="native" and quantise the file.
 
     Args:
-        model: a Keras model, or the path of an ONNX file.
-        path: of the file to write.
-        samples: what to measure the difference on: inputs as the model takes them (an array, list
-            or dictionary, (B, T, F) each), or a list of such. None takes random numbers, which
-            tell little about the accuracy on a task.
+        model: keras.Model, or the path of an ONNX file.
+        path: where to write the file.
+        samples: inputs to measure the difference on, as the model takes them (an array, list or
+            dictionary, (B, T, F) each), or a list of such inputs. None means random numbers, which
+            say little about the accuracy on a task.
         input_signature: as in `export_onnx`, for a Keras model that does not know its inputs.
-        per_channel: bool. A scale for each unit of a weight, instead of one for the whole.
-        reduce_range: bool. Weights in 7 bits. On x86 processors without VNNI instructions products
-            of 8 bits overflow, without a word: an output was off by 0.4 of its greatest value.
-            False keeps the eighth bit, for other processors alone.
+        per_channel: bool. One scale for each unit of a weight, instead of one for the whole weight.
+        reduce_range: bool. Weights in 7 bits. On x86 processors without VNNI instructions, products
+            of 8 bits overflow and no error is raised: one output was wrong by 0.4 of its largest
+            value. Set False only for other processors, to use the eighth bit.
         opset, expected_batch, modules: as in `export_onnx`, for a Keras model.
-        verify: bool. Whether the float32 file of a Keras model is first compared with it, as in
-            `export_onnx`. The int8 file is compared with the float32 file in any case.
+        verify: bool. Whether to compare the float32 file of a Keras model with the model first, as
+            `export_onnx` does. The int8 file is always compared with the float32 file.
         seed: int, of random inputs.
 
     Returns:
-        A `QuantizationReport`; str() is a table.
+        A `QuantizationReport`. `str()` is a table.
 
     Raises:
-        ExportError: if the model cannot leave as ONNX, or the int8 file does not run.
-        ValueError: if an argument is not as above.
-        ImportError: if the packages of the extra "onnx" are not installed.
+        ExportError: if the model cannot be exported, or if the int8 file does not run.
+        ValueError: if an argument has a wrong value.
+        ImportError: if a package of the extra "onnx" is not installed.
 
     Example:
-        >>> print(kg.quantize_onnx(model, "model.int8.onnx", samples=x_validation[:64]))
+        >>> model = keras.Sequential([keras.Input((None, 3)), kg.GatedLSTM(32, name="lstm")])
+        >>> x = np.random.default_rng(0).normal(size=(8, 20, 3)).astype("float32")
+        >>> report = kg.quantize_onnx(model, "model.int8.onnx", samples=x)
+        >>> [(node.operator, node.quantized) for node in report.nodes]
+        [('LSTM', True)]
+        >>> float(report.outputs[0].largest) < 0.05
+        True
     """
     _check_arguments(model, path)
-    known = model if isinstance(model, keras.Model) else None
+    if not isinstance(model, keras.Model):
+        source = Path(os.fspath(model))
+        return _quantize_file(source, path, None, samples, seed, per_channel, reduce_range)
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "float32.onnx" if known else Path(os.fspath(model))
-        if known:
-            how: dict = {"opset": opset, "expected_batch": expected_batch, "modules": modules}
-            how |= {"input_signature": input_signature, "verify": verify}
-            export_onnx(known, source, lowering=int8_lowering(known), **how)
-        return _quantized(known, source, path, samples, seed, per_channel, reduce_range)
+        source = Path(folder) / "float32.onnx"
+        options: dict = {"opset": opset, "expected_batch": expected_batch, "modules": modules}
+        options |= {"input_signature": input_signature, "verify": verify}
+        export_onnx(model, source, lowering=int8_lowering(model), **options)
+        return _quantize_file(source, path, model, samples, seed, per_channel, reduce_range)
 
 
-def _quantized(
-    known, source: Path, path, samples, seed: int, per_channel: bool, reduce_range: bool
+def _quantize_file(
+    source: Path,
+    path: str | os.PathLike,
+    model: keras.Model | None,
+    samples: Any,
+    seed: int,
+    per_channel: bool,
+    reduce_range: bool,
 ) -> QuantizationReport:
-    """Writes the int8 form of a float32 file beside it; `known` is its model, if there is one."""
+    """Writes the int8 form of a float32 file, and compares the two.
+
+    Args:
+        source: the float32 file.
+        model: what it was exported from, if that is known. It tells which random inputs make sense.
+        path, samples, seed, per_channel, reduce_range: as in `quantize_onnx`.
+    """
     (onnx,) = require("onnx")
     proto = onnx.load(source)
     _check_opset(proto)
-    size, ports = proto.ByteSize(), ports_of(proto.graph)
-    feeds = None if samples is None else sampled_feeds(samples, ports)
+    size, ports = proto.ByteSize(), input_ports(proto.graph)
+    feeds = None if samples is None else feeds_from_samples(samples, ports)
     nodes = int8.quantize(proto, per_channel, reduce_range)
     with replace_when_complete(path) as draft:
         draft.write_bytes(proto.SerializeToString())
-        pair = Pair(session_of(os.fspath(source)), _session(draft))
-        results, notes = _beside(pair, feeds, random_feeds(known, ports, seed))
+        pair = FilePair(open_session(os.fspath(source)), _open_int8(draft))
+        results, notes = _run_both(pair, feeds, random_feed_maker(model, ports, seed))
     if not any(node.quantized for node in nodes):
         notes.append("nothing in the model could be quantised")
     return QuantizationReport(
         path=os.fspath(path),
         nodes=tuple(nodes),
-        outputs=differences(results),
-        compared_on=_compared_on(feeds, seed),
+        outputs=output_differences(results),
+        compared_on=_describe_inputs(feeds, seed),
         size_before=size,
         size_after=proto.ByteSize(),
         operators=count_operators(proto.graph),
@@ -174,51 +200,58 @@ def _quantized(
     )
 
 
-def _beside(pair: Pair, feeds: list | None, random: Any) -> tuple:
-    """What the two files gave, and notes. Random inputs are run in any case, for their shapes."""
-    results, notes = pair.at_random(random)
-    results = results if feeds is None else pair.on_samples(feeds)
+def _run_both(pair: FilePair, feeds: list | None, make_feed: Callable) -> tuple[list, list]:
+    """Returns the results of both files, and notes.
+
+    Random inputs run even if there are samples: they have other batches and time lengths, at which
+    the int8 file must not fail either.
+    """
+    results, notes = pair.run_on_random(make_feed)
+    results = results if feeds is None else pair.run_on_samples(feeds)
     if not results:
         raise ExportError(
             "The float32 file refuses every random input, so the int8 file could not be "
-            f"checked: {'; '.join(notes)}. Give inputs that it takes as `samples`."
+            f"checked: {'; '.join(notes)}. Pass inputs that it takes as `samples`."
         )
     return results, notes
 
 
-def _compared_on(feeds: list | None, seed: int) -> str:
+def _describe_inputs(feeds: list | None, seed: int) -> str:
     if feeds is None:
         return f"random inputs (seed {seed}), which say little about a task"
     return f"the given samples ({len(feeds)} call{'s' if len(feeds) > 1 else ''})"
 
 
 def int8_lowering(model: keras.Model) -> dict[str, str]:
-    """Returns the lowering that int8 needs: "scan" by name of each layer that would be a GRU or RNN
-    node, which has no int8 form."""
-    chosen = {}
+    """Returns the `lowering` argument with which all of a model can compute in int8.
+
+    It is {name: "scan"} for each layer, or cell of a stack, that would be a GRU or RNN node:
+    onnxruntime has no int8 form of these.
+    """
+    lowering = {}
     for layer, place in places_within(model).items():
         if isinstance(layer, keras.layers.RNN):
-            for name, form in _forms(layer, place):
+            for name, form in _normal_forms(layer, place):
                 if lower(form).operator in ("GRU", "RNN"):
-                    chosen[name] = "scan"
-    return chosen
+                    lowering[name] = "scan"
+    return lowering
 
 
-def _forms(layer: keras.layers.RNN, place: str) -> list[tuple[str, NormalForm]]:
-    """A name and the normal form of each cell of a layer that has one."""
+def _normal_forms(layer: keras.layers.RNN, place: str) -> list[tuple[str, NormalForm]]:
+    """Returns (name, normal form) of each cell of a layer; none for cells of another kind."""
     if isinstance(layer, GatedRNN):
         return [(place, layer.cell.form)]
     stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
     cells = layer.cell.cells if stacked else [layer.cell]
     names = [f"{place}/cell_{k + 1}" for k in range(len(cells))] if stacked else [place]
-    pairs = zip(names, map(gated_cell, cells), strict=True)
+    pairs = zip(names, map(to_gated_cell, cells), strict=True)
     return [(name, cell.form) for name, cell in pairs if cell]
 
 
-def _session(draft: Path) -> Any:
+def _open_int8(draft: Path) -> Any:
     try:
-        return session_of(os.fspath(draft))
-    except Exception as error:  # noqa: BLE001 - onnxruntime has many
+        return open_session(os.fspath(draft))
+    except Exception as error:  # noqa: BLE001 - onnxruntime has many classes of errors
         raise ExportError(f"onnxruntime cannot load the int8 file: {error}") from error
 
 
@@ -239,7 +272,7 @@ def _check_arguments(model: Any, path: str | os.PathLike) -> None:
     if Path(path).exists() and Path(path).samefile(model):
         raise ValueError(
             "Argument `path` must not be the file that is quantised: its float32 weights would be "
-            f"lost. Received: path={os.fspath(path)!r}. Give another, e.g. 'model.int8.onnx'."
+            f"lost. Received: path={os.fspath(path)!r}. Give another path, e.g. 'model.int8.onnx'."
         )
 
 

@@ -1,4 +1,4 @@
-"""What an export tells: each layer's operator and why, and what the file holds."""
+"""The report of an export, and helpers that print reports as tables or JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LayerReport:
-    """How one layer left.
+    """How one recurrent layer, or one cell of a stack, is exported.
 
     Attributes:
-        name: where the layer stands in the model.
-        operator: "LSTM", "GRU", "RNN", "Scan"; "Loop" for Keras's own loop, in which the converter
-            may recognise an LSTM (`ExportReport.operators` counts what is in the file); or "not
-            traced" where no call was seen.
-        reason: why.
-        weights_in_file: int, numbers stored for it, or None if not known.
-        trainable_weights: int, numbers that training changes.
+        name: the layer's place in the model, e.g. "encoder/lstm".
+        operator: "LSTM", "GRU", "RNN" or "Scan"; "Loop" for Keras's own loop, in which tf2onnx may
+            recognise an LSTM (`ExportReport.operators` counts what is in the file); "not traced" if
+            the model never called the layer.
+        reason: why the layer is exported as this operator.
+        weights_in_file: int, how many numbers the file stores for it, or None if not known.
+        trainable_weights: int, how many numbers training changes.
     """
 
     name: str
@@ -29,16 +29,17 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What `export_onnx` wrote. Prints as a table.
+    """What `export_onnx` or `export_streaming` wrote. `str()` is a table.
 
     Attributes:
-        path: of the file.
+        path: where the file is.
         opset: version of the ONNX operators.
-        layers: a `LayerReport` for each gated layer.
-        operators: number of nodes for each ONNX operator.
-        inputs, outputs: names, in order.
+        layers: a `LayerReport` for each recurrent layer.
+        operators: how many nodes the file has of each ONNX operator.
+        inputs, outputs: names, in the file's order.
         size: of the file, in bytes.
-        largest_difference: from Keras, relative to max(1, |y|); None if not verified.
+        largest_difference: the largest difference from Keras, relative to max(1, |y|); None if the
+            file was not verified.
     """
 
     path: str
@@ -69,37 +70,45 @@ class ExportReport:
             [
                 f"{self.path}: opset {self.opset}, {self.size:,} bytes, {verified}",
                 f"inputs: {', '.join(self.inputs)}; outputs: {', '.join(self.outputs)}",
-                f"nodes: {counted(self.operators)}",
-                *(table(head, rows, right=(2, 3)) if rows else []),
+                f"nodes: {format_counts(self.operators)}",
+                *(format_table(head, rows, right=(2, 3)) if rows else []),
             ]
         )
 
 
-def as_json(thing: Any) -> Any:
-    """Returns a report, or what stands in one, in the kinds that JSON has.
+def as_json(value: Any) -> Any:
+    """Converts a report, or a part of one, to dictionaries, lists, strings and numbers.
 
-    A number that is not finite becomes None: JSON has none of these.
+    Properties are included. A number that is not finite becomes None, for JSON has no such numbers.
     """
-    if is_dataclass(thing):
-        names = [f.name for f in fields(thing)]
-        names += [n for n, value in vars(type(thing)).items() if isinstance(value, property)]
-        return {name: as_json(getattr(thing, name)) for name in names}
-    if isinstance(thing, Mapping):
-        return {str(key): as_json(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [as_json(value) for value in thing]
-    if isinstance(thing, float):  # NumPy's too
-        return float(thing) if math.isfinite(thing) else None
-    return thing
+    if is_dataclass(value):
+        names = [f.name for f in fields(value)]
+        names += [n for n, v in vars(type(value)).items() if isinstance(v, property)]
+        return {name: as_json(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, float):  # np.float64 is one too
+        return float(value) if math.isfinite(value) else None
+    return value
 
 
-def counted(operators: Mapping[str, int]) -> str:
-    """Returns a histogram in one line."""
+def format_counts(operators: Mapping[str, int]) -> str:
+    """Formats the number of nodes of each operator as one line, e.g. "2 LSTM, 1 MatMul"."""
     return ", ".join(f"{count} {name}" for name, count in operators.items())
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list:
-    """Returns the lines of a table; the columns `right` are flush right."""
+def format_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
+) -> list[str]:
+    """Returns the lines of a table.
+
+    Args:
+        head: title of each column.
+        rows: the cells, one sequence per row.
+        right: indices of the columns that are aligned to the right.
+    """
     widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
 
     def line(row: Sequence[str]) -> str:

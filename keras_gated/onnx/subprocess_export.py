@@ -1,6 +1,12 @@
-"""Export from the JAX and torch backends: the model goes to a process that runs on TensorFlow.
+"""Exports from Keras's JAX and torch backends, with the help of a process on TensorFlow.
 
-It travels in its `.keras` file; request and answer are JSON files beside it.
+Only TensorFlow can record a graph that tf2onnx converts, and Keras cannot change its backend in a
+running process. So this process saves the model to a folder, starts a second one whose Keras runs
+on TensorFlow, and reads its answer:
+
+    model.keras    the model
+    request.json   which export function to call, with which arguments
+    answer.json    the report, or the error
 """
 
 import json
@@ -18,20 +24,21 @@ import keras
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.report import ExportReport, LayerReport, as_json
 
-# TensorFlow without its log, and on the CPU: the graphics card's memory is the caller's.
+# No log of TensorFlow, and no GPU: the calling process uses the GPU's memory.
 ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "CUDA_VISIBLE_DEVICES": "-1",
 }
-_RAISED = {kind.__name__: kind for kind in (ExportError, ValueError, ImportError)}
+# Errors that the second process passes on under their own class.
+_ERRORS = {kind.__name__: kind for kind in (ExportError, ValueError, ImportError)}
 
 
-# Here -------------------------------------------------------------------------------------------
+# In the calling process ---------------------------------------------------------------------------
 
 
 def on_tensorflow() -> bool:
-    """Whether this process can trace a model for the export itself."""
+    """Whether Keras runs on TensorFlow here, so that no second process is needed."""
     return keras.backend.backend() == "tensorflow"
 
 
@@ -41,25 +48,27 @@ def export_in_subprocess(
     """Calls `export(model, path, ...)` in a process whose Keras runs on TensorFlow.
 
     Args:
-        export: a function at the top of a module, which takes a model and a path.
+        export: a function at the top level of a module, with the arguments `model` and `path`.
         model: a Keras model that can be saved.
-        path: of the file to write.
+        path: where to write the file.
         input_signature: as in `export_onnx`.
-        modules: names of modules that define the model's custom layers and functions, beside those
-            that the saved model names.
-        arguments: further ones of `export`, of kinds that JSON has.
+        modules: names of modules that define the model's custom layers and functions, in addition
+            to those that the saved model names.
+        arguments: further arguments of `export`, which JSON can hold.
 
     Returns:
-        The report. The file was compared with the model as TensorFlow runs it, if at all.
+        The report. If `arguments` say verify=True, the file was compared with the model as it runs
+        on TensorFlow.
 
     Raises:
-        ExportError: if the model cannot be saved or loaded, or cannot leave as ONNX.
+        ExportError: if the model cannot be saved, loaded or exported.
         ImportError: if TensorFlow or another package of the extra "onnx" is not installed.
     """
-    require("tensorflow")  # Keras imports it anyway when it saves the model
+    # Raises here rather than in the second process. Keras imports it anyway to save the model.
+    require("tensorflow")
     with TemporaryDirectory(prefix="keras_gated_") as name:
         folder = Path(name)
-        classes = _saved(model, folder / "model.keras")
+        classes = _save_model(model, folder / "model.keras")
         request = {
             "export": [export.__module__, export.__name__],
             "path": os.fspath(Path(path).absolute()),
@@ -69,41 +78,46 @@ def export_in_subprocess(
             "arguments": as_json(arguments),
         }
         (folder / "request.json").write_text(json.dumps(request))
-        answer = _asked(folder)
+        answer = _run_request(folder)
     if "error" in answer:
         kind, message = answer["error"]
-        raise _RAISED.get(kind, ExportError)(message)
+        raise _ERRORS.get(kind, ExportError)(message)
     return _report_from_json(answer["report"])
 
 
-def _saved(model: keras.Model, file: Path) -> list:
-    """Saves the model; returns the (module, name) of the classes and functions it is made of."""
+def _save_model(model: keras.Model, file: Path) -> list:
+    """Saves a model; returns (module, name) of the custom classes and functions in it.
+
+    The second process must import these modules, or Keras cannot load the model there.
+    """
     try:
         model.save(file)
-        made_of = set(_defined_within(keras.saving.serialize_keras_object(model)))
+        objects = set(_classes_within(keras.saving.serialize_keras_object(model)))
     except Exception as error:
         raise ExportError(
-            f"On Keras's {keras.backend.backend()} backend the export hands the model to a process "
-            f"on TensorFlow in its .keras file, but model {model.name!r} cannot be saved: {error}"
+            f"On Keras's {keras.backend.backend()} backend, the export saves the model as a .keras "
+            "file, which a process on TensorFlow loads. "
+            f"Model {model.name!r} cannot be saved: {error}"
         ) from error
-    ours = ("builtins", "keras", "keras_gated")
-    found = sorted(pair for pair in made_of if pair[0].partition(".")[0] not in ours)
-    if lost := [name for module, name in found if module == "__main__"]:
+    known = ("builtins", "keras", "keras_gated")
+    custom = sorted(pair for pair in objects if pair[0].partition(".")[0] not in known)
+    if in_main := [name for module, name in custom if module == "__main__"]:
         raise ExportError(
-            f"On Keras's {keras.backend.backend()} backend the model is exported in a process of "
-            "its own, which must import what the model is made of. Received: "
-            f"{', '.join(lost)}, defined in the script or notebook that runs (__main__). Move "
-            "it to a module, e.g. my_layers.py, and import it from there; or export in a process "
-            "that is started with KERAS_BACKEND=tensorflow."
+            f"On Keras's {keras.backend.backend()} backend, a second process exports the model. It "
+            "must be able to import the model's classes and functions. "
+            f"Received: {', '.join(in_main)}, defined in the script or notebook that runs "
+            "(__main__). Move it to a module, e.g. my_layers.py, and import it from there. Or run "
+            "the export in a process that is started with KERAS_BACKEND=tensorflow."
         )
-    return found
+    return custom
 
 
-def _defined_within(config: Any) -> Iterator[tuple[str, str]]:
-    """(module, name) of each class and function in a serialized object, of registered ones twice.
+def _classes_within(config: Any) -> Iterator[tuple[str, str]]:
+    """Yields (module, name) of the classes and functions in a serialized object.
 
-    A class that is not registered stands there with its module, a registered one may do so too; a
-    registered function may stand as no more than the name it is registered by.
+    Keras writes the module of a class that is not registered. Of a registered class it may write
+    the module as well, so it may appear twice. Of a registered function it may write nothing but
+    the name that it is registered under, as a string.
     """
     if isinstance(config, str):
         registered = keras.saving.get_registered_object(config)
@@ -111,17 +125,18 @@ def _defined_within(config: Any) -> Iterator[tuple[str, str]]:
             yield registered.__module__, registered.__name__
     elif isinstance(config, list | tuple):
         for part in config:
-            yield from _defined_within(part)
+            yield from _classes_within(part)
     elif isinstance(config, dict):
         if config.get("module"):
             name = config["class_name"]
             yield config["module"], config["config"] if name == "function" else name
         for part in config.values():
-            yield from _defined_within(part)
+            yield from _classes_within(part)
 
 
-def _asked(folder: Path) -> dict:
-    """Runs the process that answers the request in a folder."""
+def _run_request(folder: Path) -> dict:
+    """Starts the second process, waits for it and returns its answer."""
+    # The same sys.path, so that modules in the current folder are found.
     paths = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     done = subprocess.run(
         [sys.executable, "-m", __name__, str(folder)],
@@ -134,10 +149,10 @@ def _asked(folder: Path) -> dict:
     file = folder / "answer.json"
     if file.exists():
         return json.loads(file.read_text())
-    last = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
+    last_line = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
     raise ExportError(
         "The process on TensorFlow that exports the model ended with status "
-        f"{done.returncode} and no answer: {last}"
+        f"{done.returncode} and no answer: {last_line}"
     )
 
 
@@ -163,33 +178,35 @@ def _signature_to_json(signature: Any) -> Any:
     }
 
 
-# There ------------------------------------------------------------------------------------------
+# In the process on TensorFlow ---------------------------------------------------------------------
 
 
-def answer(folder: Path) -> None:
-    """Does what the request in a folder asks for, and leaves the answer beside it."""
+def answer_request(folder: Path) -> None:
+    """Runs the request in a folder and writes the answer, a report or an error, to the folder."""
     request = json.loads((folder / "request.json").read_text())
     try:
-        result = {"report": as_json(_exported(folder / "model.keras", request))}
-    except tuple(_RAISED.values()) as error:
-        kind = next(name for name, kind in _RAISED.items() if isinstance(error, kind))
+        result = {"report": as_json(_run_export(folder / "model.keras", request))}
+    except tuple(_ERRORS.values()) as error:
+        kind = next(name for name, kind in _ERRORS.items() if isinstance(error, kind))
         result = {"error": [kind, str(error)]}
     except Exception as error:  # noqa: BLE001 - a layer may raise anything
         reason = (
-            "The model must also run on Keras's TensorFlow backend, which exports it; its layers "
-            f"do if they use keras.ops only. Received there: {type(error).__name__}: {error}"
+            "The model must also run on Keras's TensorFlow backend, which exports it; layers that "
+            f"use only keras.ops do. Received there: {type(error).__name__}: {error}"
         )
         result = {"error": ["ExportError", reason]}
+    # Renamed once complete: if the process dies, there is no half answer.
     draft = folder / "answer.part"
     draft.write_text(json.dumps(result))
     draft.replace(folder / "answer.json")
 
 
-def _exported(model_file: Path, request: dict) -> ExportReport:
+def _run_export(model_file: Path, request: dict) -> ExportReport:
     import_modules([*(module for module, _ in request["classes"]), *request["modules"]])
-    found = {name: getattr(sys.modules[m], name, None) for m, name in request["classes"]}
-    # The file comes from this user's own process, so code in it (a Lambda) is theirs.
-    model = load_model(model_file, {k: v for k, v in found.items() if v}, safe_mode=False)
+    classes = {name: getattr(sys.modules[m], name, None) for m, name in request["classes"]}
+    # safe_mode=False: the calling process of the same user wrote this file, with any code in it
+    # (e.g. a Lambda layer).
+    model = load_model(model_file, {k: v for k, v in classes.items() if v}, safe_mode=False)
     module, name = request["export"]
     return getattr(import_module(module), name)(
         model,
@@ -211,7 +228,7 @@ def import_modules(names: Sequence[str]) -> None:
         except Exception as error:
             raise ExportError(
                 f"The module {name!r}, which defines custom layers, cannot be imported: {error}. "
-                "Put its folder on PYTHONPATH, or name the module as an import statement does."
+                "Add its folder to PYTHONPATH, or give the name that an import statement would use."
             ) from error
 
 
@@ -220,8 +237,8 @@ def load_model(file: Path, classes: dict | None = None, safe_mode: bool = True) 
 
     Args:
         file: its path.
-        classes: custom classes by name, beside the registered ones.
-        safe_mode: bool. Whether a file that holds code is refused.
+        classes: {name: class}, custom classes in addition to the registered ones.
+        safe_mode: bool. Whether to refuse a file that holds Python code.
 
     Raises:
         ExportError: if it cannot be loaded.
@@ -233,9 +250,9 @@ def load_model(file: Path, classes: dict | None = None, safe_mode: bool = True) 
         return model
     except Exception as error:
         raise ExportError(
-            f"Keras cannot load the model: {error}\nClasses and functions of your own must stand "
-            "at the top of a module, be registered there with "
-            "keras.saving.register_keras_serializable, and the module be named: modules=[...] "
+            f"Keras cannot load the model: {error}\nDefine your own classes and functions at the "
+            "top level of a module, register them there with "
+            "keras.saving.register_keras_serializable, and name the module: modules=[...] "
             "in Python, --module on the command line."
         ) from error
 
@@ -251,4 +268,4 @@ def _signature_from_json(data: Any) -> Any:
 
 
 if __name__ == "__main__":
-    answer(Path(sys.argv[1]))
+    answer_request(Path(sys.argv[1]))

@@ -1,1 +1,1 @@
-"""How long layers take: training steps, inference, ONNX files."""
+"""Measures how long layers take: training steps, inference, and their ONNX files."""

@@ -1,6 +1,7 @@
-"""A layer as functions without arguments: a training step, an inference, compilation.
+"""Makes functions without arguments from a layer, so that it can be timed on any backend.
 
-A training step is the gradient of a weighted sum of all outputs by all weights.
+There are three: a training step (the gradients of a weighted sum of all outputs with respect to all
+weights), inference, and compilation. Each waits until the device has finished.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,13 @@ BACKEND = keras.backend.backend()
 
 
 class Contender(NamedTuple):
-    """One of those compared; `compile` returns the training step compiled anew, where XLA does."""
+    """A layer that is compared with others, as functions without arguments.
+
+    Attributes:
+        train: runs a training step.
+        infer: runs inference.
+        compile: compiles the training step anew with XLA; None if there is nothing to compile.
+    """
 
     train: Callable[[], None]
     infer: Callable[[], None]
@@ -20,7 +27,10 @@ class Contender(NamedTuple):
 
 
 def compiled(function: Callable, *tensors) -> Callable[[], Any]:
-    """Returns a call of `function` on tensors, compiled by XLA, that waits for the result."""
+    """Returns a function without arguments: `function(*tensors)`, compiled by XLA.
+
+    It returns when the device has finished. For TensorFlow and JAX.
+    """
     if BACKEND == "jax":
         import jax
 
@@ -28,11 +38,11 @@ def compiled(function: Callable, *tensors) -> Callable[[], Any]:
         return lambda: jax.block_until_ready(fast(*tensors))
     import tensorflow as tf
 
-    return _awaited(tf.function(function, jit_compile=True), *tensors)
+    return _waiting(tf.function(function, jit_compile=True), *tensors)
 
 
-def _awaited(function, *tensors) -> Callable[[], Any]:
-    """The same of a function of TensorFlow, whose results a GPU still computes on return."""
+def _waiting(function, *tensors) -> Callable[[], Any]:
+    """Returns `function(*tensors)` as a function that waits until the GPU has finished."""
     import tensorflow as tf
 
     def run():
@@ -43,11 +53,11 @@ def _awaited(function, *tensors) -> Callable[[], Any]:
     return run
 
 
-def on_tensorflow(layer, x, weights) -> Contender:
-    """As `adapted`, on TensorFlow."""
+def tensorflow_contender(layer, x, weights) -> Contender:
+    """Returns a layer as a contender on TensorFlow; arguments as in `make_contender`."""
     import tensorflow as tf
 
-    # Keras's layers say no where they run on cuDNN.
+    # On cuDNN XLA cannot compile Keras's layers; then their supports_jit is False.
     @tf.function(jit_compile=layer.supports_jit)
     def train(x, weights):
         with tf.GradientTape() as tape:
@@ -57,14 +67,14 @@ def on_tensorflow(layer, x, weights) -> Contender:
 
     infer = tf.function(lambda x: layer(x), jit_compile=layer.supports_jit)
     return Contender(
-        _awaited(train, x, weights),
-        _awaited(infer, x),
+        _waiting(train, x, weights),
+        _waiting(infer, x),
         lambda: train.experimental_get_compiler_ir(x, weights)(stage="optimized_hlo"),
     )
 
 
-def on_jax(layer, x, weights) -> Contender:
-    """As `adapted`, on JAX."""
+def jax_contender(layer, x, weights) -> Contender:
+    """Returns a layer as a contender on JAX; arguments as in `make_contender`."""
     import jax
 
     trained = [v.value for v in layer.trainable_variables]
@@ -73,7 +83,7 @@ def on_jax(layer, x, weights) -> Contender:
     def outputs(trained, x):
         return layer.stateless_call(trained, others, x)[0]
 
-    # Data are arguments: what a function closes over would be a constant of the program.
+    # x and weights are arguments: in a closure they would be constants of the compiled program.
     train = jax.jit(jax.grad(lambda trained, x, weights: (outputs(trained, x) * weights).sum()))
     return Contender(
         lambda: jax.block_until_ready(train(trained, x, weights)),
@@ -82,8 +92,11 @@ def on_jax(layer, x, weights) -> Contender:
     )
 
 
-def on_torch(layer, x, weights) -> Contender:
-    """As `adapted`, of a layer of Keras on torch or a module of torch itself."""
+def torch_contender(layer, x, weights) -> Contender:
+    """Returns a layer of Keras on torch, or a module of torch, as a contender.
+
+    Arguments are as in `make_contender`.
+    """
     import torch
 
     dtype = next(layer.parameters()).dtype
@@ -104,21 +117,25 @@ def on_torch(layer, x, weights) -> Contender:
     return Contender(train, infer)
 
 
-def adapted(layer: Any, x: Any, weights: Any) -> Contender:
-    """Returns a layer as a contender, compiled by XLA where the backend and the layer have it.
+def make_contender(layer: Any, x: Any, weights: Any) -> Contender:
+    """Returns a layer as a contender, compiled by XLA if the backend and the layer support it.
 
     Args:
-        layer: a built recurrent layer that returns sequences.
+        layer: a built recurrent layer with return_sequences=True.
         x: tensor (B, T, F), the input.
-        weights: tensor (B, T, U), those of the outputs in the sum.
+        weights: tensor (B, T, U), the weights of the outputs in the sum.
 
     Raises:
-        ValueError: if Keras runs on a backend that trains nothing.
+        ValueError: if Keras runs on a backend that cannot train.
     """
-    by = {"tensorflow": on_tensorflow, "jax": on_jax, "torch": on_torch}
-    if BACKEND not in by:
+    makers = {
+        "tensorflow": tensorflow_contender,
+        "jax": jax_contender,
+        "torch": torch_contender,
+    }
+    if BACKEND not in makers:
         raise ValueError(
-            f"Layers are measured on Keras's backends {', '.join(by)}. Received: {BACKEND!r}. "
+            f"Layers are measured on Keras's backends {', '.join(makers)}. Received: {BACKEND!r}. "
             "Set KERAS_BACKEND before keras is imported."
         )
-    return by[BACKEND](layer, x, weights)
+    return makers[BACKEND](layer, x, weights)

@@ -1,4 +1,8 @@
-"""Medians over repeated runs, interleaved in one process, so that a busy machine hits all alike."""
+"""Times functions in turns: a, b, c, a, b, c, ... and returns medians.
+
+If the machine is busy for a while, all functions are slow for that while, and their ratios stay
+right.
+"""
 
 import statistics
 import time
@@ -10,7 +14,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def seconds(run: Callable[[], Any]) -> float:
-    """Returns the time of one run."""
+    """Returns how long one call takes, in seconds."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -19,13 +23,13 @@ def seconds(run: Callable[[], Any]) -> float:
 def interleaved(
     runs: Mapping[Name, Callable[[], Any]], repeats: int, budget: float, least: int = 3
 ) -> Iterator[dict[Name, float]]:
-    """Runs all in turns; yields the medians in seconds after each turn.
+    """Times all functions in turns; yields the medians so far, in seconds, after each turn.
 
     Args:
         runs: {name: function}.
-        repeats: number of turns at most.
-        budget: seconds after which no further turn begins.
-        least: number of turns that are taken even so.
+        repeats: int, the largest number of turns.
+        budget: float, seconds after which no further turn begins.
+        least: int, the smallest number of turns, whatever the budget.
     """
     times: dict[Name, list[float]] = {name: [] for name in runs}
     start = time.perf_counter()
@@ -40,5 +44,5 @@ def interleaved(
 def medians(
     runs: Mapping[Name, Callable[[], Any]], repeats: int, budget: float, least: int = 3
 ) -> dict[Name, float]:
-    """Returns the medians in seconds after the last turn of `interleaved`."""
+    """Returns the medians in seconds after the last turn; arguments as in `interleaved`."""
     return deque(interleaved(runs, repeats, budget, least), maxlen=1).pop()

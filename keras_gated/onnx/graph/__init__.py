@@ -1,1 +1,1 @@
-"""What is written into the ONNX graph: recurrent operators, masks, scans; and its cleanup."""
+"""Stage 2 of an export: the TensorFlow graph becomes ONNX; nodes and weights replace stubs."""

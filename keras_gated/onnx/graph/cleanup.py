@@ -1,4 +1,4 @@
-"""What a converted graph still needs: no stray pieces, readable names, and a hard look at it."""
+"""Finishes a converted graph (guards, readable names, order) and checks that it is valid."""
 
 import re
 from collections import Counter
@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.graph.guards import drop_needless, guard_inputs
-from keras_gated.onnx.graph.writer import drop_unread, nodes_in, rename
+from keras_gated.onnx.graph.guards import drop_needless_guards, guard_inputs
+from keras_gated.onnx.graph.writer import all_nodes, drop_unread_constants, rename_tensors
 
 
 def count_operators(graph: Any) -> dict[str, int]:
-    """Returns how many nodes there are of each operator, those of inner graphs included."""
-    counts = Counter(node.op_type for node in nodes_in(graph))
+    """Returns how many nodes a graph has of each operator, graphs inside included."""
+    counts = Counter(node.op_type for node in all_nodes(graph))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def tidy(
+def clean_up(
     model: Any,
     name: str,
     weights: Mapping[str, np.ndarray],
@@ -26,73 +26,71 @@ def tidy(
     outputs: Mapping,
     guard: bool,
 ) -> None:
-    """Puts names and order right, in place.
+    """Gives a converted model its guards, names and order, in place.
 
     Args:
         model: an onnx.ModelProto.
-        name: of the Keras model, under which the converter names everything.
-        weights: the model's weights by readable name; an equal constant gets that name.
-        inputs: for each input, in order, a name or size of each axis.
+        name: of the Keras model. The converter puts it in front of all names.
+        weights: {readable name: array}, the model's weights.
+        inputs: {input: a name or size of each axis}, in the wanted order.
         outputs: the same for each output; None for an axis of which nothing is known.
-        guard: whether an empty input has to be made an error, as it is where there is a Loop.
+        guard: whether to guard the inputs against empty ones. They are guarded anyway if there is
+            a Loop.
     """
     graph = model.graph
-    if guard or any(node.op_type == "Loop" for node in nodes_in(graph)):
+    if guard or any(node.op_type == "Loop" for node in all_nodes(graph)):
         guard_inputs(graph)
-    drop_needless(graph)
-    drop_unread(graph)
+    drop_needless_guards(graph)
+    drop_unread_constants(graph)
     _name_weights(graph, weights)
-    _strip_scope(graph, name)
-    for ports, axes in ((graph.input, inputs), (graph.output, outputs)):
-        kept = {port.name: port for port in ports}
-        ordered = [kept[name] for name in axes if name in kept]
-        rest = [port for name, port in kept.items() if name not in axes]
-        for port in ordered:
-            _name_axes(port, axes[port.name])
-        ordered = [type(port).FromString(port.SerializeToString()) for port in ordered + rest]
-        del ports[:]
-        ports.extend(ordered)
+    _strip_model_name(graph, name)
+    _order_ports(graph.input, inputs)
+    _order_ports(graph.output, outputs)
     graph.name = name
     model.producer_name = "keras_gated"
 
 
-def check_graph(model: Any, inputs: Sequence[str], complaints: Sequence[str]) -> None:
-    """Raises an ExportError unless the file is valid ONNX and takes the model's inputs only.
+def check_graph(model: Any, inputs: Sequence[str], errors: Sequence[str]) -> None:
+    """Raises an ExportError unless a model is valid ONNX and has the Keras model's inputs only.
 
     Args:
         model: an onnx.ModelProto.
         inputs: names of the inputs that it should have.
-        complaints: what the converter logged, to be told with a failure.
+        errors: what tf2onnx logged as errors. They are part of the message if the check fails.
     """
     (onnx,) = require("onnx")
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     unknown = sorted(
         {
             f"{node.op_type} (node {node.name!r})"
-            for node in nodes_in(model.graph)
-            if not _defined(onnx, node, opset)
+            for node in all_nodes(model.graph)
+            if not _is_defined(onnx, node, opset)
         }
     )
-    said = "".join(f"\n  tf2onnx: {text}" for text in complaints)
+    log = "".join(f"\n  tf2onnx: {text}" for text in errors)
     if unknown:
         raise ExportError(
-            f"The model does operations that have no ONNX form: {', '.join(unknown)}. "
-            f"Replace them in the model, or move them behind the exported part.{said}"
+            f"The model uses operations that have no ONNX form: {', '.join(unknown)}. "
+            f"Replace them in the model, or move them behind the exported part.{log}"
         )
     extra = [port.name for port in model.graph.input if port.name not in inputs]
     if extra:
         raise ExportError(
-            f"The traced graph has inputs that are not the model's: {extra}. A tensor made outside "
-            "the model (e.g. a tf.constant) is used inside: make it in call(), or hold it as a "
-            "NumPy array or a weight."
+            f"The traced graph has inputs that are not the model's: {extra}. The model uses a "
+            "tensor that was made outside of it (e.g. a tf.constant). Make it inside call(), or "
+            "hold it as a NumPy array or as a weight."
         )
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"The converted graph is not valid ONNX: {error}{said}") from error
+        raise ExportError(f"The converted graph is not valid ONNX: {error}{log}") from error
 
 
-def _defined(onnx: Any, node: Any, opset: int) -> bool:
+def _is_defined(onnx: Any, node: Any, opset: int) -> bool:
+    """Whether the ONNX standard defines a node's operator.
+
+    It does not if tf2onnx could not convert the operation: then TensorFlow's is in the graph.
+    """
     domain = "" if node.domain == "ai.onnx" else node.domain
     if domain not in ("", "ai.onnx.ml"):
         return False
@@ -105,38 +103,55 @@ def _defined(onnx: Any, node: Any, opset: int) -> bool:
 
 
 def _name_weights(graph: Any, weights: Mapping[str, np.ndarray]) -> None:
-    """Gives a constant that equals exactly one weight of the model the weight's name."""
+    """Gives a constant that equals exactly one weight of the model the name of this weight.
+
+    tf2onnx names constants after operations of the graph and does not know which weight one was.
+    Only the numbers are left to recognise it by.
+    """
     (onnx,) = require("onnx")
     taken = {tensor.name for tensor in graph.initializer}
     names: dict[str, str] = {}
     for tensor in graph.initializer:
         array = onnx.numpy_helper.to_array(tensor)
         if array.size < 2 or (array == array.flat[0]).all():
-            continue  # so plain a constant may stand for anything
+            continue  # a single number, or all the same: many things may have these values
         equal = [n for n, w in weights.items() if w.shape == array.shape and (w == array).all()]
         if len(equal) == 1 and equal[0] not in taken:
             taken.add(equal[0])
             names[tensor.name] = equal[0]
-    rename(graph, names)
+    rename_tensors(graph, names)
 
 
-def _strip_scope(graph: Any, name: str) -> None:
-    """Takes the model's own name off the names that begin with it, where they stay unique."""
-    scope = re.compile(rf"^{re.escape(name)}(_\d+)*/(?=.)")
-    taken = {tensor for node in nodes_in(graph) for tensor in (*node.input, *node.output)}
+def _strip_model_name(graph: Any, name: str) -> None:
+    """Removes the model's name from the beginning of names, if they stay unique."""
+    prefix = re.compile(rf"^{re.escape(name)}(_\d+)*/(?=.)")
+    taken = {tensor for node in all_nodes(graph) for tensor in (*node.input, *node.output)}
     ports = {port.name for port in (*graph.input, *graph.output)}
     names: dict[str, str] = {}
     for tensor in sorted(taken - ports):
-        short = scope.sub("", tensor)
+        short = prefix.sub("", tensor)
         if short not in taken:
             names[tensor] = short
             taken.add(short)
-    rename(graph, names)
-    called = {node.name for node in nodes_in(graph)}
-    for node in nodes_in(graph):
-        if (short := scope.sub("", node.name)) not in called:
-            called.add(short)
+    rename_tensors(graph, names)
+    node_names = {node.name for node in all_nodes(graph)}
+    for node in all_nodes(graph):
+        if (short := prefix.sub("", node.name)) not in node_names:
+            node_names.add(short)
             node.name = short
+
+
+def _order_ports(ports: Any, axes: Mapping) -> None:
+    """Puts inputs or outputs in the order of `axes`, and names their axes."""
+    by_name = {port.name: port for port in ports}
+    ordered = [by_name[name] for name in axes if name in by_name]
+    others = [port for name, port in by_name.items() if name not in axes]
+    for port in ordered:
+        _name_axes(port, axes[port.name])
+    # Copies, for protobuf may invalidate messages that are deleted from a field.
+    copies = [type(port).FromString(port.SerializeToString()) for port in ordered + others]
+    del ports[:]
+    ports.extend(copies)
 
 
 def _name_axes(port: Any, axes: Sequence[str | int | None]) -> None:

@@ -1,7 +1,8 @@
-"""A layer as an ONNX Scan: its own step, traced once, with only the blocks that the cell has.
+"""Exports a layer as an ONNX Scan whose body is one time step of the cell.
 
-The body is what the formula does for one time step, converted as any other graph is; so nothing of
-a cell is written down here. Weights stay outside the body and are shared by all calls.
+No formula is written down here: TensorFlow records the engine's own step, which multiplies only the
+blocks that the cell has, and tf2onnx converts the recorded graph. Weights stay outside of the body;
+all calls of a layer share them.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,16 +11,17 @@ from typing import Any
 
 from keras_gated.onnx.errors import require
 from keras_gated.onnx.graph.tf2onnx import convert_graph
-from keras_gated.onnx.graph.writer import GraphWriter, nodes_in, rename
-from keras_gated.spec.onnx_operator import Refused
+from keras_gated.onnx.graph.writer import GraphWriter, all_nodes, rename_tensors
+from keras_gated.spec.onnx_operator import NoOperator
 
 
 @dataclass(frozen=True)
-class Scan:
-    """One call of a layer that is a Scan, of which the traced graph holds a stub.
+class ScanCall:
+    """One call of a layer that is exported as a Scan. A stub stands for it.
 
-    The stub's inputs are the carried tensors, the series, and what the step reads of the graph
-    around it; its outputs the last carried tensors and the series that come out.
+    The stub's inputs are the carried tensors, the series (the inputs of all time steps), and the
+    tensors around the loop that the step reads, e.g. weights. Its outputs are the last carried
+    tensors and the series that the step makes.
 
     Attributes:
         name: of the call, readable.
@@ -27,7 +29,7 @@ class Scan:
         inputs, outputs: names of the step's tensors in that graph, in the stub's order.
         carried: number of tensors carried from step to step.
         series: number of series (T, B, ...) that go in.
-        opset: int, of the ONNX standard.
+        opset: int, version of the ONNX operators.
     """
 
     name: str
@@ -39,15 +41,19 @@ class Scan:
     opset: int
 
     def nodes(self, stub: Any, write: GraphWriter) -> list:
-        """Returns the nodes in place of the stub."""
-        inside = self.carried + self.series
+        """Returns the Scan node in place of the stub.
+
+        ONNX's Scan takes the carried tensors and the series as inputs. Its body reads everything
+        else from the graph around it by name.
+        """
+        own = self.carried + self.series  # inputs of the Scan; the stub's others are read by name
         wanted = [k for k, name in enumerate(stub.output) if k < self.carried or name in write.read]
         body = convert_graph(self.step, self.inputs, [self.outputs[k] for k in wanted], self.opset)
-        self._name_inside(body, self.inputs[inside:], stub.input[inside:])
+        self._rename_body(body, self.inputs[own:], stub.input[own:])
         onnx, *_ = require("onnx")
         node = onnx.helper.make_node(
             "Scan",
-            stub.input[:inside],
+            stub.input[:own],
             [stub.output[k] for k in wanted],
             name=f"{self.name}/Scan",
             body=body,
@@ -55,50 +61,67 @@ class Scan:
         )
         return [node]
 
-    def _name_inside(self, body: Any, read: Sequence[str], around: Sequence[str]) -> None:
-        """Gives the body's tensors names of their own; what it reads is called as around it."""
-        given = dict(zip(read, around, strict=True))
-        own = {name for node in nodes_in(body) for name in (*node.input, *node.output) if name}
+    def _rename_body(self, body: Any, read: Sequence[str], outer: Sequence[str]) -> None:
+        """Renames the body's tensors so that they are unique in the file.
+
+        Args:
+            body: the onnx.GraphProto, as converted on its own.
+            read: tensors of the body that are tensors of the graph around it,
+            outer: and their names there.
+        """
+        outer_names = dict(zip(read, outer, strict=True))
+        own = {name for node in all_nodes(body) for name in (*node.input, *node.output) if name}
         own |= {t.name for ts in (body.input, body.output, body.initializer) for t in ts}
-        rename(body, {name: given.get(name, f"{self.name}/{name}") for name in own})
-        for node in nodes_in(body):
+        rename_tensors(body, {n: outer_names.get(n, f"{self.name}/{n}") for n in own})
+        for node in all_nodes(body):
             node.name = f"{self.name}/{node.name}"
         del body.value_info[:]
         for ports in (body.input, body.output):
-            kept = [port for port in ports if port.name not in around]
-            kept = [type(port).FromString(port.SerializeToString()) for port in kept]
+            # What is read from the graph around it is no input of the body any more. Copies, for
+            # protobuf may invalidate messages that are deleted from a field.
+            remaining = [port for port in ports if port.name not in outer]
+            copies = [type(port).FromString(port.SerializeToString()) for port in remaining]
             del ports[:]
-            ports.extend(kept)
+            ports.extend(copies)
         body.name = self.name
 
 
-def scan(name: str, opset: int, leave: Callable) -> Callable:
-    """Returns a loop for `keras_gated.engine.run.run_fused` that leaves a stub.
+def scan_loop(name: str, opset: int, add_stub: Callable) -> Callable:
+    """Returns a loop for `keras_gated.engine.run.run_fused` that adds a stub instead of looping.
 
     Args:
         name: of the call.
-        opset: int, of the ONNX standard.
-        leave: (call, tensors, dtypes and shapes of the outputs) -> outputs.
+        opset: int, version of the ONNX operators.
+        add_stub: (call, tensors, [(dtype, shape) of each output]) -> outputs.
     """
 
     def loop(step: Callable, carry: list, xs: list) -> tuple[list, list]:
-        traced = _traced(step, carry, xs)
-        names = tuple(t.name for t in traced.inputs)
-        call = Scan(
-            name, traced.graph, names, tuple(t.name for t in traced.outputs),
-            len(carry), len(xs), opset,
-        )  # fmt: skip
+        traced = _trace_step(step, carry, xs)
+        call = ScanCall(
+            name=name,
+            step=traced.graph,
+            inputs=tuple(t.name for t in traced.inputs),
+            outputs=tuple(t.name for t in traced.outputs),
+            carried=len(carry),
+            series=len(xs),
+            opset=opset,
+        )
         time = xs[0].shape[:1]
         shapes = [(y.dtype, y.shape) for y in traced.outputs[: len(carry)]]
         shapes += [(y.dtype, time + y.shape) for y in traced.outputs[len(carry) :]]
-        outputs = leave(call, [*carry, *xs, *traced.captured_inputs], shapes)
+        outputs = add_stub(call, [*carry, *xs, *traced.captured_inputs], shapes)
         return outputs[: len(carry)], outputs[len(carry) :]
 
     return loop
 
 
-def _traced(step: Callable, carry: list, xs: list) -> Any:
-    """One step as a function of TensorFlow, of the carried tensors and of one of each series."""
+def _trace_step(step: Callable, carry: list, xs: list) -> Any:
+    """Returns one step as a recorded function of the carried tensors and of one of each series.
+
+    Raises:
+        NoOperator: if the step reads a variable. Its value would have to be read in the body, and
+            ONNX has no variables.
+    """
     (tf,) = require("tensorflow")
 
     def function(*tensors):
@@ -109,5 +132,5 @@ def _traced(step: Callable, carry: list, xs: list) -> Any:
     signature += [tf.TensorSpec(x.shape[1:], x.dtype) for x in xs]
     traced = tf.function(function, autograph=False).get_concrete_function(*signature)
     if any(tensor.dtype == tf.resource for tensor in traced.captured_inputs):
-        raise Refused("an activation reads a variable, which a Scan cannot hold")
+        raise NoOperator("an activation reads a variable, which a Scan cannot hold")
     return traced

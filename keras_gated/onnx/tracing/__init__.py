@@ -1,1 +1,1 @@
-"""From a Keras model to a TensorFlow graph in which each recurrent layer is one marked node."""
+"""Stage 1 of an export: a Keras model becomes a TensorFlow graph with stubs for its layers."""

@@ -1,4 +1,4 @@
-"""The inputs and outputs of a model as an ONNX file shows them: names, shapes, structure."""
+"""The inputs and outputs of a model as an ONNX file has them: flat, named, with named axes."""
 
 from dataclasses import dataclass
 from itertools import count
@@ -8,14 +8,20 @@ import keras
 from keras import tree
 
 from keras_gated.onnx.errors import ExportError
-from keras_gated.onnx.tracing.model_layers import Names, layers_within
+from keras_gated.onnx.tracing.model_layers import UniqueNames, layers_within
 
-UNNAMED = ("keras_tensor", "input_layer")  # as Keras names inputs that were given no name
+DEFAULT_NAMES = ("keras_tensor", "input_layer")  # how Keras's names of unnamed inputs begin
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input: its name, its shape with None for every dimension left open, its dtype."""
+    """An input of a model or a file.
+
+    Attributes:
+        name: its name.
+        shape: sizes, None for an open axis.
+        dtype: e.g. "float32".
+    """
 
     name: str
     shape: tuple[int | None, ...]
@@ -24,11 +30,11 @@ class Port:
 
 @dataclass(frozen=True)
 class Interface:
-    """How a model is called with flat tensors.
+    """The inputs of a model, flat, and the structure in which the model takes them.
 
     Attributes:
         ports: the inputs, flat, in order.
-        structure: the nested structure in which the model takes them.
+        structure: the nested structure (one tensor, a list, a dictionary) that the model takes.
     """
 
     ports: tuple[Port, ...]
@@ -39,7 +45,11 @@ class Interface:
         return tree.pack_sequence_as(self.structure, list(tensors))
 
     def axes(self, port: Port) -> list[str | int]:
-        """Returns a name for each open dimension of an input, the number for the others."""
+        """Returns, for each axis of an input, its size, or a name if it is open.
+
+        Open axes are "batch", "time" for the first input that has open time, "<input>_time" for
+        the others, and "<input>_axis_<k>".
+        """
         timed = [p.name for p in self.ports if len(p.shape) > 1 and p.shape[1] is None]
         time = "time" if timed[:1] == [port.name] else f"{port.name}_time"
         names = ["batch", time] + [f"{port.name}_axis_{k}" for k in range(2, len(port.shape))]
@@ -51,28 +61,32 @@ def interface_of(model: keras.Model, input_signature=None, dynamic: bool = True)
 
     Args:
         model: a Keras model.
-        input_signature: None for a model that knows its inputs; else its inputs as it takes them
+        input_signature: None if the model knows its inputs. Otherwise its inputs as it takes them
             (one, a list or a dictionary), each with `.shape` and `.dtype`: keras.KerasTensor,
-            keras.InputSpec or tf.TensorSpec. A list of one stands for the one.
-        dynamic: bool. False takes batch 1 where the batch is open, and nothing else may be.
+            keras.InputSpec or tf.TensorSpec. A list of one means the one.
+        dynamic: bool. False sets an open batch to 1; then no other axis may be open.
 
     Raises:
-        ValueError: if the inputs are unknown, or open with `dynamic=False`.
+        ValueError: if the inputs are unknown, or if an axis is open with `dynamic=False`.
     """
-    structure = _structure(model, input_signature)
+    structure = _input_structure(model, input_signature)
     leaves, keys = tree.flatten(structure), _keys(structure)
-    unique = Names()
+    unique = UniqueNames()
     ports = []
     for key, leaf in zip(keys, leaves, strict=True):
-        shape = _fixed(tuple(leaf.shape), leaf, dynamic)
+        shape = tuple(leaf.shape) if dynamic else _with_batch_1(leaf)
         ports.append(Port(unique(_input_name(key, leaf)), shape, _dtype(leaf)))
     return Interface(tuple(ports), structure)
 
 
-def output_names(model: keras.Model, outputs: Any, taken: Interface) -> list[str]:
-    """Returns a readable name for each of a model's outputs, flat: keys, or its layers' names."""
-    unique = Names()
-    for port in taken.ports:
+def output_names(model: keras.Model, outputs: Any, interface: Interface) -> list[str]:
+    """Returns a name for each of a model's outputs, flat.
+
+    A name is the output's key if the model returns a dictionary, else the name of the layer that
+    makes it. No output has the name of an input.
+    """
+    unique = UniqueNames()
+    for port in interface.ports:
         unique(port.name)
     keys = _keys(outputs)
     layers = getattr(model, "output_names", None)
@@ -84,29 +98,33 @@ def output_names(model: keras.Model, outputs: Any, taken: Interface) -> list[str
 
 
 def output_axes(model: keras.Model, interface: Interface) -> list[list[str | None]] | None:
-    """Returns which open axis of an input each axis of each output follows, or None if unknown.
+    """Returns, for each axis of each output, the name of the input's open axis that it follows.
 
-    Keras says what shape comes out for a shape that goes in: large sizes, each another, are put in
-    for the open axes.
-    Where that does not go, the inputs' times may have to be equal.
+    An axis that follows none is None; if nothing is known, the result is None.
+
+    Keras can compute the output's shape for a given input's shape. So each open axis gets an
+    unusual size of its own, and this size is looked for in the output's shape. If the model
+    refuses, it may need several inputs of the same length: then all time axes get the same size.
     """
     axes = [interface.axes(port) for port in interface.ports]
-    opened = dict.fromkeys(name for port in axes for name in port if isinstance(name, str))
-    sizes = dict(zip(opened, count(1009, 101)))  # noqa: B905 - as many as there are axes
-    for one in (sizes, sizes | {n: 907 for n in sizes if n.endswith("time")}):
-        names = {size: name for name, size in reversed(one.items())}
-        shapes = [tuple(one[n] if isinstance(n, str) else n for n in port) for port in axes]
+    open_axes = dict.fromkeys(name for port in axes for name in port if isinstance(name, str))
+    different = dict(zip(open_axes, count(1009, 101)))  # noqa: B905 - count() has no end
+    same_time = different | {n: 907 for n in different if n.endswith("time")}
+    for sizes in (different, same_time):
+        names = {size: name for name, size in reversed(sizes.items())}
+        shapes = [tuple(sizes[n] if isinstance(n, str) else n for n in port) for port in axes]
         pairs = zip(shapes, interface.ports, strict=True)
         tensors = [keras.KerasTensor(shape, port.dtype) for shape, port in pairs]
         try:
             outputs = model.compute_output_spec(interface.pack(tensors))
-        except Exception:  # noqa: BLE001 - any layer may refuse; the file is only less telling then
+        except Exception:  # noqa: BLE001 - any layer may refuse; then the file has fewer names
             continue
         return [[names.get(size) for size in t.shape] for t in tree.flatten(outputs)]
     return None
 
 
-def _structure(model: keras.Model, signature: Any) -> Any:
+def _input_structure(model: keras.Model, signature: Any) -> Any:
+    """Returns the model's inputs in their nested structure, from the signature or the model."""
     if signature is not None:
         one = isinstance(signature, list | tuple) and len(signature) == 1
         structure = signature[0] if one else signature
@@ -130,7 +148,7 @@ def _structure(model: keras.Model, signature: Any) -> Any:
 
 
 def _keys(structure: Any) -> list[str]:
-    """The key under which each leaf stands in a dictionary; "" where it stands in none."""
+    """Returns the dictionary key of each leaf of a structure; "" for a leaf without one."""
     return [
         ".".join(str(part) for part in path if isinstance(part, str))
         for path, _ in tree.flatten_with_path(structure)
@@ -139,7 +157,7 @@ def _keys(structure: Any) -> list[str]:
 
 def _input_name(key: str, leaf: Any) -> str:
     name = getattr(leaf, "name", None) or ""
-    return key or ("input" if not name or name.startswith(UNNAMED) else name.split(":")[0])
+    return key or ("input" if not name or name.startswith(DEFAULT_NAMES) else name.split(":")[0])
 
 
 def _dtype(leaf: Any) -> str:
@@ -147,28 +165,33 @@ def _dtype(leaf: Any) -> str:
     return getattr(dtype, "name", None) or str(dtype)
 
 
-def _fixed(shape: tuple, leaf: Any, dynamic: bool) -> tuple:
-    if dynamic:
-        return shape
-    shape = (shape[0] or 1, *shape[1:])
+def _with_batch_1(leaf: Any) -> tuple:
+    """Returns the shape of an input with batch 1 if the batch is open."""
+    shape = (leaf.shape[0] or 1, *leaf.shape[1:])
     if None in shape:
         raise ValueError(
-            "Argument `dynamic` must be True where the model leaves a dimension other than the "
-            f"batch open. Received: dynamic=False with an input of shape {tuple(leaf.shape)}. "
-            "Give every size with input_signature, or leave dynamic=True."
+            "Argument `dynamic` must be True if an axis of an input other than the batch is "
+            f"open. Received: dynamic=False with an input of shape {tuple(leaf.shape)}. "
+            "Give every size with input_signature, or use dynamic=True."
         )
     return shape
 
 
 def random_inputs(model: keras.Model, interface: Interface, batch: int, time: int, rng) -> list:
-    """Returns random arrays for a model's inputs at a batch and a time length.
+    """Returns random arrays for a model's inputs.
 
-    Integers stay below the smallest vocabulary of an Embedding in the model; where a Masking layer
-    stands, some time steps hold what it masks.
+    Integers stay below the smallest vocabulary of the model's Embedding layers. If the model has a
+    Masking layer, some time steps hold the value that it masks.
+
+    Args:
+        model: gives the vocabularies and mask values.
+        interface: its inputs.
+        batch, time: sizes for the first and second axis if they are open.
+        rng: np.random.Generator.
     """
     layers = layers_within(model)
     sizes = [layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)]
-    masked = [layer.mask_value for layer in layers if isinstance(layer, keras.layers.Masking)]
+    mask_values = [layer.mask_value for layer in layers if isinstance(layer, keras.layers.Masking)]
     arrays = []
     for port in interface.ports:
         open_sizes = [batch, time] + [3] * len(port.shape)
@@ -179,12 +202,12 @@ def random_inputs(model: keras.Model, interface: Interface, batch: int, time: in
             array = rng.random(shape) < 0.7
         elif "float" in port.dtype:
             array = rng.standard_normal(shape)
-            if masked and len(shape) == 3:
-                array[rng.random(shape[:2]) < 0.3] = masked[0]
+            if mask_values and len(shape) == 3:
+                array[rng.random(shape[:2]) < 0.3] = mask_values[0]
         else:
             raise ExportError(
-                f"Input {port.name!r} must be of floats, integers or booleans to be checked with "
-                f"random values. Received: dtype={port.dtype}. Export with verify=False."
+                f"Input {port.name!r} must have a float, integer or boolean dtype to be checked "
+                f"with random values. Received: dtype={port.dtype}. Export with verify=False."
             )
         arrays.append(array.astype(port.dtype))
     return arrays

@@ -1,4 +1,4 @@
-"""The layers within a model, found through its attributes, and names for them."""
+"""Finds the layers within a model and gives them names."""
 
 import re
 from collections import deque
@@ -8,48 +8,50 @@ from typing import Any
 
 import keras
 
-from keras_gated.layers import GatedRNN
 from keras_gated.onnx.errors import ExportError
 
 
 def places_within(model: keras.Layer) -> dict[keras.Layer, str]:
-    """Returns where each layer in a model stands, e.g. "bidirectional/forward_lstm".
+    """Returns the place of each layer in a model, e.g. "bidirectional/forward_lstm".
 
-    The model comes first, under its name; a layer held in several places has the first. Unlike
-    `layer.path`, which tells how a layer was built, a place is the same after saving and loading.
+    Layers are found through the attributes of the model and of its layers, also in lists and
+    dictionaries. The model itself comes first, under its name; an outer layer comes before those
+    that it holds. A layer that is held in several places has the first one.
+
+    Unlike `layer.path`, which depends on how a layer was built, a place is the same after saving
+    and loading.
     """
-    found: dict[keras.Layer, str] = {}
+    places: dict[keras.Layer, str] = {}
     waiting: deque[tuple[Any, str]] = deque([(model, "")])
     seen: set[int] = set()
     while waiting:
-        thing, around = waiting.popleft()
+        thing, prefix = waiting.popleft()
         if id(thing) in seen:
             continue
         seen.add(id(thing))
         if isinstance(thing, keras.Layer):
-            found[thing] = around + thing.name
-            around = "" if thing is model else f"{found[thing]}/"
+            places[thing] = prefix + thing.name
+            prefix = "" if thing is model else f"{places[thing]}/"
             held: Any = vars(thing).values()
         elif isinstance(thing, dict):
             held = thing.values()
         else:
             held = thing if isinstance(thing, list | tuple | set) else ()
-        waiting.extend((part, around) for part in held)
-    return found
+        waiting.extend((part, prefix) for part in held)
+    return places
 
 
 def layers_within(model: keras.Layer) -> list[keras.Layer]:
-    """Returns the model and every layer in it, however deep, each once."""
+    """Returns the model and every layer in it, at any depth, each once."""
     return list(places_within(model))
 
 
-def gated_layers(model: keras.Layer) -> list[GatedRNN]:
-    """Returns the gated layers within a model."""
-    return [layer for layer in layers_within(model) if isinstance(layer, GatedRNN)]
-
-
 def recurrent_names(model: keras.Layer) -> list[str]:
-    """Returns the names by which recurrent layers of a model, or cells of a stack, may be meant."""
+    """Returns the names that the argument `lowering` may hold for a model.
+
+    For each recurrent layer these are its name and its place; for each cell of a stack,
+    "<place of the layer>/cell_1" and so on.
+    """
     names: set[str] = set()
     for layer, place in places_within(model).items():
         if isinstance(layer, keras.layers.RNN):
@@ -59,24 +61,26 @@ def recurrent_names(model: keras.Layer) -> list[str]:
 
 
 def check_stateless(model: keras.Layer) -> None:
-    """Raises an ExportError if a layer carries its state from one batch to the next."""
+    """Raises an ExportError if a layer has stateful=True."""
     names = [layer.name for layer in layers_within(model) if getattr(layer, "stateful", False)]
     if names:
         raise ExportError(
             "Argument `model` must not hold layers with stateful=True: an ONNX file keeps nothing "
             f"between two runs, so their states would be lost silently. Received: {names}. Rebuild "
-            "them with stateful=False; where a stream is to go on, use "
-            "keras_gated.export_streaming(model, path), whose file takes the states in and gives "
-            "them out, or pass them yourself (initial_state, return_state=True)."
+            "them with stateful=False. For a stream, use keras_gated.export_streaming(model, "
+            "path), whose file takes the states in and gives them out; or pass the states yourself "
+            "(initial_state, return_state=True)."
         )
 
 
 @contextmanager
 def in_float32(model: keras.Layer) -> Iterator[None]:
-    """Inside, layers of mixed precision compute in float32: the twin that is exported and checked.
+    """Makes layers of mixed precision compute in float32 for as long as the context is open.
+
+    A file is exported, and compared with the model, in this precision.
 
     Raises:
-        ExportError: if a layer keeps its weights in a 16 bit format.
+        ExportError: if a layer has weights in a 16 bit format.
     """
     layers = layers_within(model)
     for layer in layers:
@@ -98,8 +102,11 @@ def in_float32(model: keras.Layer) -> Iterator[None]:
             layer.dtype_policy = policy
 
 
-class Names:
-    """Gives names that ONNX and TensorFlow take, each once: the second "enc" is "enc_2"."""
+class UniqueNames:
+    """Makes names valid for ONNX and TensorFlow, and different from each other.
+
+    The first "enc" stays "enc", the second becomes "enc_2".
+    """
 
     def __init__(self):
         self._taken: set[str] = set()

@@ -1,4 +1,12 @@
-"""A model as a call whose recurrent states come in and go out."""
+"""A model as a call whose recurrent states are further inputs and outputs.
+
+During a trace, the loop over time of every recurrent layer (`inner_loop`) is wrapped. The wrapper
+replaces the layer's default initial states with inputs of the file, and collects the states that
+come out:
+
+    without states:   x ----------------> lstm -> y         (states begin with zeros)
+    for a stream:     x, lstm_h, lstm_c -> lstm -> y, lstm_h_out, lstm_c_out
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,48 +19,52 @@ from keras import ops, tree
 from keras_gated.onnx.convert import ModelCall
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.tracing.model_io import Interface, Port
-from keras_gated.onnx.tracing.model_layers import Names, layers_within, places_within
-from keras_gated.onnx.tracing.tracer import is_zeros
+from keras_gated.onnx.tracing.model_layers import UniqueNames, layers_within, places_within
+from keras_gated.onnx.tracing.operator_inputs import is_known_zero
 
 
 @dataclass(frozen=True)
 class State:
-    """A state of one call of a layer: the input that it comes in by, the name it leaves under."""
+    """A state of one call of a layer: the input that brings it in, the output that takes it out."""
 
     port: Port
     output: str
 
 
 class StreamingCall(ModelCall):
-    """A model whose recurrent layers begin where the last chunk ended.
+    """A model whose recurrent layers begin with given states and return the last ones.
+
+    A first trace, with no `states`, finds which states there are. `name_states` names them, and a
+    second trace has an input and an output for each.
 
     Args:
         model, interface: as in `ModelCall`.
-        states: those that a call without states found, named.
+        states: the states, named.
 
     Attributes:
-        found: (name, shape, dtype) of each state that a layer begins with by default, in order.
-        wired: names of the calls of layers to which the model itself passes the states.
-        inside: names of recurrent layers that are called in a graph within the model's.
+        default_states: (name, shape, dtype) of each state that begins with the layer's default.
+        given_states: names of the calls of layers that get their initial states from the model.
+        in_inner_graphs: names of recurrent layers that are called inside a condition, a loop or a
+            tf.function: a state cannot come from there to the outputs.
     """
 
     def __init__(self, model: keras.Model, interface: Interface, states: Sequence[State] = ()):
         super().__init__(model, interface)
         self.states = tuple(states)
         self.ports = (*interface.ports, *(state.port for state in states))
-        self.found: list[tuple] = []
-        self.wired: list[str] = []
-        self.inside: list[str] = []
+        self.default_states: list[tuple] = []
+        self.given_states: list[str] = []
+        self.in_inner_graphs: list[str] = []
 
     def __call__(self, *tensors) -> dict:
         count = len(self.interface.ports)
-        self._outermost, self._unique = _graph(), Names()
+        self._graph, self._unique = _current_graph(), UniqueNames()
         self._places = places_within(self.model)
-        self._given, self._last = iter(tensors[count:]), []
-        with self._joined():
+        self._initial, self._last = iter(tensors[count:]), []
+        with self._wrapped_loops():
             outputs = super().__call__(*tensors[:count])
-        ends = zip([s.output for s in self.states], self._last, strict=bool(self.states))
-        return outputs | dict(ends)
+        states = zip([s.output for s in self.states], self._last, strict=bool(self.states))
+        return outputs | dict(states)
 
     def input_axes(self) -> dict[str, list]:
         return super().input_axes() | {s.port.name: _axes(s.port) for s in self.states}
@@ -61,13 +73,14 @@ class StreamingCall(ModelCall):
         return super().output_axes() | {s.output: _axes(s.port) for s in self.states}
 
     @contextmanager
-    def _joined(self) -> Iterator[None]:
-        """Inside, every recurrent layer's loop over time begins and ends here."""
+    def _wrapped_loops(self) -> Iterator[None]:
+        """Wraps the loop of every recurrent layer for as long as the context is open."""
         within = layers_in_stream(self.model)
         layers: list[Any] = [layer for layer in within if isinstance(layer, keras.layers.RNN)]
+        # `patched_layers` may have set one already: that one is wrapped, and restored.
         before = [vars(layer).get("inner_loop") for layer in layers]
         for layer in layers:
-            vars(layer)["inner_loop"] = self._loop(layer, layer.inner_loop)
+            vars(layer)["inner_loop"] = self._wrap(layer, layer.inner_loop)
         try:
             yield
         finally:
@@ -76,39 +89,45 @@ class StreamingCall(ModelCall):
                 if own is not None:
                     vars(layer)["inner_loop"] = own
 
-    def _loop(self, layer: keras.layers.RNN, inner: Callable) -> Callable:
+    def _wrap(self, layer: keras.layers.RNN, loop: Callable) -> Callable:
         def inner_loop(sequences, initial_state, mask, training=False):
-            states = self._begun(layer, initial_state)
-            last, outputs, after = inner(sequences, states, mask, training)
+            states = self._initial_states(layer, initial_state)
+            last, outputs, after = loop(sequences, states, mask, training)
             if states is not initial_state:
                 self._last += tree.flatten(after)
-                last, outputs = _repeated(layer, states, mask, last, outputs)
+                last, outputs = _repeat_previous_output(layer, states, mask, last, outputs)
             return last, outputs, after
 
         return inner_loop
 
-    def _begun(self, layer: keras.layers.RNN, initial: Any) -> Any:
-        """The states in place of a layer's default ones; those that the model passes, as they are.
+    def _initial_states(self, layer: keras.layers.RNN, initial: Any) -> Any:
+        """Returns the states that a layer begins with.
 
-        In the first trace there are none yet to be put in place.
+        States that the model passes stay as they are. Default states are recorded, and replaced
+        with inputs of the file; the first trace has no such inputs and keeps the default ones.
         """
         name = self._places[layer]
-        if _graph() is not self._outermost:
-            self.inside.append(name)
+        if _current_graph() is not self._graph:
+            self.in_inner_graphs.append(name)
             return initial
         name = self._unique(name.replace("/", "_"))
         flat = tree.flatten(initial)
-        if not all(map(is_zeros, flat)):
-            self.wired.append(name)
+        if not all(map(is_known_zero, flat)):
+            self.given_states.append(name)
             return initial
         for state, tensor in zip(_state_names(layer, initial), flat, strict=True):
             dtype = keras.backend.standardize_dtype(tensor.dtype)
-            self.found.append((f"{name}_{state}", tuple(tensor.shape), dtype))
-        return tree.pack_sequence_as(initial, [next(self._given, tensor) for tensor in flat])
+            self.default_states.append((f"{name}_{state}", tuple(tensor.shape), dtype))
+        return tree.pack_sequence_as(initial, [next(self._initial, tensor) for tensor in flat])
 
 
-def _repeated(layer, states, mask, last, outputs) -> tuple:
-    """Masked steps before a chunk's first valid one repeat the output before the chunk, h."""
+def _repeat_previous_output(layer, states, mask, last, outputs) -> tuple:
+    """Replaces the outputs of masked steps at the beginning of a chunk with the previous output.
+
+    A masked step repeats the output of the step before it. At the beginning of a whole sequence
+    there is no such step, and Keras's output is zero. At the beginning of a chunk, the step before
+    is in the last chunk; its output is the state h that the chunk begins with.
+    """
     mask = mask[0] if isinstance(mask, list | tuple) else mask
     if mask is None or layer.zero_output_for_mask:
         return last, outputs
@@ -116,26 +135,27 @@ def _repeated(layer, states, mask, last, outputs) -> tuple:
     if h.shape[1:] != last.shape[1:]:
         raise ExportError(
             "Argument `model` must not mask a layer whose output is not its first state: a masked "
-            "step repeats the output before it, which no state holds. "
-            f"Received: layer {layer.name!r} over {type(layer.cell).__name__}. Leave out the mask, "
+            "step repeats the previous output, and no state holds it. "
+            f"Received: layer {layer.name!r} over {type(layer.cell).__name__}. Remove the mask, "
             "or build the layer with zero_output_for_mask=True."
         )
     mask = mask[..., 0] if len(mask.shape) == 3 else mask
-    seen: Any = ops.cumsum(ops.cast(mask, "int32"), axis=1)
-    seen = seen > 0
+    valid_so_far: Any = ops.cumsum(ops.cast(mask, "int32"), axis=1)
+    begun = valid_so_far > 0
     for _ in h.shape[1:]:
-        seen = seen[..., None]
-    return ops.where(seen[:, -1], last, h), ops.where(seen, outputs, h[:, None])
+        begun = begun[..., None]
+    return ops.where(begun[:, -1], last, h), ops.where(begun, outputs, h[:, None])
 
 
 def layers_in_stream(model: keras.Model) -> list[keras.Layer]:
-    """Returns the layers within a model that may see time; not those in a TimeDistributed.
+    """Returns the layers within a model that run along the stream's time axis.
 
-    There a layer has a sequence of its own in each time step, and begins anew with each.
+    Layers inside a TimeDistributed do not: each time step of the stream is a whole sequence for
+    them, and they begin anew in each.
     """
     layers = layers_within(model)
-    apart = [layer for layer in layers if isinstance(layer, keras.layers.TimeDistributed)]
-    inside = {id(inner) for layer in apart for inner in layers_within(layer)}
+    wrappers = [layer for layer in layers if isinstance(layer, keras.layers.TimeDistributed)]
+    inside = {id(inner) for layer in wrappers for inner in layers_within(layer)}
     return [layer for layer in layers if id(layer) not in inside]
 
 
@@ -144,23 +164,23 @@ def _stacked(layer: keras.layers.RNN) -> bool:
 
 
 def _state_names(layer: keras.layers.RNN, initial: Any) -> list[str]:
-    """A name for each state of a layer, flat."""
+    """Returns a name for each state of a layer, flat, e.g. "h" or "cell_2_c"."""
     if not _stacked(layer):
-        return _names_of(layer.cell, initial)
+        return _names_of_cell(layer.cell, initial)
     cells = enumerate(zip(layer.cell.cells, initial, strict=True), 1)
-    return [f"cell_{k}_{name}" for k, (cell, part) in cells for name in _names_of(cell, part)]
+    return [f"cell_{k}_{name}" for k, (cell, part) in cells for name in _names_of_cell(cell, part)]
 
 
-def _names_of(cell: Any, initial: Any) -> list[str]:
-    """h and c, and x for the inputs before the first."""
+def _names_of_cell(cell: Any, initial: Any) -> list[str]:
+    """Returns "h" and "c", and "x" for the last inputs that an input window needs."""
     count = len(tree.flatten(initial))
     form = getattr(cell, "form", None)
     known = ["h", "c"] if form is None else [*form.states, "x"]
     return known[:count] if count <= len(known) else [f"state_{k + 1}" for k in range(count)]
 
 
-def is_timed(port: Port) -> bool:
-    """Whether an input's second axis is open: time."""
+def has_open_time(port: Port) -> bool:
+    """Whether an input's second axis, which is time, is open."""
     return len(port.shape) > 1 and port.shape[1] is None
 
 
@@ -168,41 +188,43 @@ def _axes(port: Port) -> list:
     return ["batch" if port.shape[0] is None else port.shape[0], *port.shape[1:]]
 
 
-def named_states(probe: StreamingCall) -> list[State]:
-    """The states that a first trace found, with names that nothing else in the file has.
+def name_states(first: StreamingCall) -> list[State]:
+    """Returns the states that a first trace found, with names that nothing else in the file has.
 
     Raises:
-        ExportError: if there are none, or a layer's are out of reach.
+        ExportError: if there are none, or if a state cannot be an input and an output.
     """
-    if probe.inside:
+    if first.in_inner_graphs:
         raise ExportError(
-            "Argument `model` must call its recurrent layers directly: the states of a layer in a "
-            "condition, a loop or a tf.function of its own cannot leave the graph. "
-            f"Received: layers {sorted(set(probe.inside))}. Call them outside of these."
+            "Argument `model` must call its recurrent layers directly: a state cannot become an "
+            "input and output of the file if its layer is called in a condition, a loop or a "
+            f"tf.function. Received: layers {sorted(set(first.in_inner_graphs))}. Call them "
+            "outside of these."
         )
-    if not probe.found:
-        wired = f" but those that it passes on itself, {probe.wired}" if probe.wired else ""
+    if not first.default_states:
+        given = first.given_states
+        only = f" except those that the model passes itself, to {given}" if given else ""
         raise ExportError(
-            "Argument `model` must hold a recurrent layer that begins with its default state. "
-            f"Received: model {probe.model.name!r} with no states{wired}. "
+            "Argument `model` must have a recurrent layer that begins with its default state. "
+            f"Received: model {first.model.name!r} with no states{only}. "
             "Export it with export_onnx: there is nothing to keep between two chunks."
         )
-    if unknown := [name for name, shape, _ in probe.found if None in shape[1:]]:
+    if unknown := [name for name, shape, _ in first.default_states if None in shape[1:]]:
         raise ExportError(
             "Argument `model` must have states of known size. "
             f"Received: {unknown} with open axes. Give every input axis but batch and time a size."
         )
-    unique = Names()
-    for name in (*(port.name for port in probe.ports), *probe.names):
+    unique = UniqueNames()
+    for name in (*(port.name for port in first.ports), *first.names):
         unique(name)
     states = []
-    for wanted, shape, dtype in probe.found:
+    for wanted, shape, dtype in first.default_states:
         name = unique(wanted)
         states.append(State(Port(name, shape, dtype), unique(f"{name}_out")))
     return states
 
 
-def _graph() -> Any:
-    """The graph that is being traced."""
+def _current_graph() -> Any:
+    """Returns the TensorFlow graph that is being recorded."""
     (tf,) = require("tensorflow")
     return tf.compat.v1.get_default_graph()

@@ -1,7 +1,18 @@
-"""While a model is traced: every gated layer leaves a stub in its place.
+"""Runs recurrent layers while a model is traced: it puts a stub in place of each.
 
-The stub names the call. What only sees the input and has no place in the operator is computed here,
-for all time steps at once.
+Why stubs: TensorFlow records a recurrent layer as a while loop of many small operations. tf2onnx
+recognises an LSTM or a GRU in such a loop in some cases only, and other cells not at all. So the
+loop is never recorded. Instead, the tracer adds a single operation that means nothing to
+TensorFlow, and remembers which call it stands for:
+
+    recorded without a tracer    x -> While(cond, body: MatMul, Split, Sigmoid, ...) -> y, h, c
+    recorded with a tracer       x -> PyFuncStateless(token="keras_gated/0") -> y, last output, h, c
+
+PyFuncStateless takes any tensors, returns tensors of the types that one declares, and holds a
+string, the token. It is never run. tf2onnx passes it through, and `graph/stubs.py` replaces it.
+
+What reads only the input and has no place in the operator is computed before the stub, for all time
+steps at once (`operator_inputs.py`).
 """
 
 from collections.abc import Mapping
@@ -13,33 +24,35 @@ from keras import ops
 from keras_gated.cell import GatedCell
 from keras_gated.engine.run import run_fused
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.graph.recurrent import Call
-from keras_gated.onnx.graph.scan import Scan, scan
+from keras_gated.onnx.graph.recurrent import OperatorCall
+from keras_gated.onnx.graph.scan import ScanCall, scan_loop
 from keras_gated.onnx.tracing.choice import Choice, choose
-from keras_gated.onnx.tracing.model_layers import Names, places_within
-from keras_gated.onnx.tracing.operator_inputs import is_zeros, operator_input
-from keras_gated.onnx.tracing.weights import Arrays, block_arrays, pack
-from keras_gated.spec.onnx_operator import Lowering, Refused
+from keras_gated.onnx.tracing.model_layers import UniqueNames, places_within
+from keras_gated.onnx.tracing.operator_inputs import compute_operator_input, is_known_zero
+from keras_gated.onnx.tracing.weights import Arrays, pack, read_block_weights
+from keras_gated.spec.onnx_operator import Lowering, NoOperator
 from keras_gated.spec.options import IN_NATIVE_OPERATOR
 
-UNSEEN = Choice(
+NOT_TRACED = Choice(
     "not traced",
-    "no call was seen: the model does not use it, hides it in a tf.function, or its own call does",
+    "no call was seen: the model does not use the layer, calls it in a tf.function, or the layer "
+    "has a call() of its own",
 )
 
 
 @dataclass(frozen=True)
-class Left:
-    """How a cell left, or a layer of another kind.
+class CellRecord:
+    """How a recurrent layer, or one cell of a stack, is exported.
 
     Attributes:
-        name: where its layer stands in the model.
-        wanted: what was asked for, one of `LOWERINGS`.
-        choice: what it became, and why.
+        name: the layer's place in the model, for a cell of a stack with "/cell_k".
+        wanted: what the caller asked for, one of `LOWERINGS`.
+        choice: what it is exported as, and why.
         layer: the recurrent layer.
-        cell: its cell, or one made for the trace, whose variables the trace needs alive.
-        weights: the layer or cell whose weights these are.
-        size: int, how many numbers the file holds for it; None if not known.
+        cell: its cell, or the `GatedCell` that was made from it. The recorded graph reads its
+            variables, so it must not be deleted before the end of the export.
+        weights: the layer or cell that the weights belong to.
+        size: int, how many numbers the file stores for it; None if not known.
     """
 
     name: str
@@ -53,173 +66,195 @@ class Left:
 
 @dataclass
 class Tracer:
-    """A runner for `keras_gated.engine.run.run_by`.
+    """Runs gated layers during a trace; pass it to `keras_gated.engine.run.run_by`.
 
     Args:
         model: the model that is traced.
-        opset: int, of the ONNX standard.
-        lowering: one of `LOWERINGS`, or a dictionary of these by layer name, "auto" for the others.
-        expected_batch: int > 0, the batch that the file will mostly run at.
+        opset: int, version of the ONNX operators.
+        lowering: one of `LOWERINGS`, or a dictionary {layer name: one of these}; layers not named
+            get "auto".
+        expected_batch: int > 0, the batch size that the file will mostly run at.
 
     Attributes:
-        calls: what each stub stands for, by token.
-        shapes: of each stub's outputs, by token, -1 for an open dimension.
-        left: how each cell that was called left, by its layer's id and its place.
+        calls: {token: the call that the stub stands for}.
+        shapes: {token: shapes of the stub's outputs}, -1 for an open axis.
+        records: {(id of the layer, name): how a cell is exported}, for each cell that was called.
     """
 
     model: keras.Model
     opset: int
     lowering: str | Mapping[str, str] = "auto"
     expected_batch: int = 1
-    calls: dict[str, Call | Scan] = field(default_factory=dict)
+    calls: dict[str, OperatorCall | ScanCall] = field(default_factory=dict)
     shapes: dict[str, list] = field(default_factory=dict)
-    left: dict[tuple[int, str], Left] = field(default_factory=dict)
+    records: dict[tuple[int, str], CellRecord] = field(default_factory=dict)
 
     def __post_init__(self):
-        self._call_name, self._layer_name = Names(), Names()
+        self._unique_call, self._unique_weights = UniqueNames(), UniqueNames()
         self._places = places_within(self.model)
         self._taken = set(self._places.values())
-        self._packed: dict[int, tuple[str, Arrays]] = {}  # by cell: paths may be the same
+        # {id of the cell: name and arrays of its weights}. By id, for two cells may have one path.
+        self._packed: dict[int, tuple[str, Arrays]] = {}
 
-    def __call__(self, layer, sequences, states: list, mask, drawn):
-        """Runs `layer`: a `GatedRNN`, or a `foreign.Run`, which has the same attributes."""
+    def __call__(self, layer, sequences, states: list, mask, drawn) -> tuple | None:
+        """Runs a layer over time: adds its stub and returns the stub's outputs.
+
+        Args:
+            layer: a `GatedRNN`, or a `CellInLayer`, which has the same attributes.
+            sequences, states, mask, drawn: see `keras_gated.engine.run.run_by`.
+
+        Returns:
+            The last output, the sequence and the states; None if Keras's own loop must run it.
+        """
         choice = self._choose(layer, sequences, states)
         result = None
         if choice.operator == "Scan":
             try:
-                result = self._as_scan(layer, sequences, states, mask, drawn)
-            except Refused as refusal:
-                choice = self._refused(layer, refusal)
+                result = self._add_scan(layer, sequences, states, mask, drawn)
+            except NoOperator as reason:
+                choice = self._fall_back_to_loop(layer, reason)
         elif choice.lowering:
-            result = self._as_operator(layer, choice.lowering, sequences, states, mask)
-        self._note(layer, choice)
+            result = self._add_operator(layer, choice.lowering, sequences, states, mask)
+        self._record(layer, choice)
         return result
 
-    def _refused(self, layer, refusal: Refused) -> Choice:
-        """Keras's loop for what shows only in the trace that it is no Scan."""
-        if in_time_order(layer):
-            raise ExportError(
-                f"Layer {self._names(layer)[0]!r}, the backward one of a Bidirectional, cannot be "
-                f"a Scan: {refusal}. Export with lowering='loop'."
-            )
-        return Choice("Loop", str(refusal))
+    # The choice
 
-    def refusal(self, layer) -> str | None:
-        """Returns why a layer leaves as Keras's loop, or None if it leaves a stub."""
+    def loop_reason(self, layer) -> str | None:
+        """Returns why Keras's own loop must run a layer, or None if the layer gets a stub."""
         cell, wanted = layer.cell, self._wanted(self._names(layer))
         choice = choose(cell.form, cell.units, wanted, stepwise_option=cell.stepwise_option)
         return choice.reason if choice.operator == "Loop" else None
 
-    def leave(self, cell, layer, names: tuple[str, ...], reason: str) -> None:
-        """Notes that Keras's own loop runs a cell."""
-        choice = Choice("Loop", reason)
-        size = cell.count_params()
-        self.left[id(layer), names[0]] = Left(
-            names[0], self._wanted(names), choice, layer, cell, cell, size
-        )
-
     def _choose(self, layer, sequences, states: list) -> Choice:
         cell, wanted = layer.cell, self._wanted(self._names(layer))
         choice = choose(cell.form, cell.units, wanted, self.expected_batch, cell.stepwise_option)
-        if choice.lowering and (reason := _not_native(cell, sequences, states)):
+        if choice.lowering is None:
+            return choice
+        if reason := _reason_against_operator(cell, sequences, states):
             return replace(choose(cell.form, cell.units, "scan"), reason=reason)
-        more = (
-            [IN_NATIVE_OPERATOR[name] for name in cell.options(IN_NATIVE_OPERATOR)]
-            if choice.lowering
-            else []
-        )
-        return replace(choice, reason="; ".join([choice.reason, *more]))
+        options = [IN_NATIVE_OPERATOR[name] for name in cell.options(IN_NATIVE_OPERATOR)]
+        return replace(choice, reason="; ".join([choice.reason, *options]))
+
+    def _fall_back_to_loop(self, layer, reason: NoOperator) -> Choice:
+        """Chooses Keras's loop for a cell of which only the trace shows that it can be no Scan."""
+        if in_time_order(layer):  # too late: its Bidirectional does not reverse any more
+            raise ExportError(
+                f"Layer {self._names(layer)[0]!r}, the backward one of a Bidirectional, cannot be "
+                f"a Scan: {reason}. Export with lowering='loop'."
+            )
+        return Choice("Loop", str(reason))
 
     def _names(self, layer) -> tuple[str, ...]:
-        """Names by which a layer or a `foreign.Run` may be meant, its place in the model first."""
+        """Returns the names that mean a layer or a `CellInLayer`, its place in the model first."""
         if isinstance(layer, keras.Layer):
             place = self._places[layer] if layer in self._places else layer.name
             return place, layer.name
         return layer.names
 
     def _wanted(self, names: tuple[str, ...]) -> str:
+        """Returns the lowering that the caller asked for by one of these names."""
         if isinstance(self.lowering, str):
             return self.lowering
         *places, name = names
-        meant = places if name in self._taken else names  # what is one's place means no other
-        return next((self.lowering[name] for name in meant if name in self.lowering), "auto")
+        # If the name is the place of some layer, it means that layer and no other of this name.
+        valid = places if name in self._taken else names
+        return next((self.lowering[name] for name in valid if name in self.lowering), "auto")
 
-    def _note(self, layer, choice: Choice) -> None:
-        stored = self._packed.get(id(layer.cell)) if choice.lowering else None
-        size = sum(array.size for array in stored[1].values()) if stored else None
-        weights = getattr(layer, "weights_from", layer)
-        size = weights.count_params() if size is None else size
-        names, held_by = self._names(layer), getattr(layer, "layer", layer)
-        self.left[id(held_by), names[0]] = Left(
-            names[0], self._wanted(names), choice, held_by, layer.cell, weights, size
+    # The records
+
+    def record_keras_loop(self, cell, layer, names: tuple[str, ...], reason: str) -> None:
+        """Records that Keras's own loop runs a cell."""
+        self.records[id(layer), names[0]] = CellRecord(
+            name=names[0],
+            wanted=self._wanted(names),
+            choice=Choice("Loop", reason),
+            layer=layer,
+            cell=cell,
+            weights=cell,
+            size=cell.count_params(),
         )
 
-    def untraced(self) -> list[Left]:
-        """Returns the recurrent layers of which no call was seen."""
-        seen = {id(left.layer) for left in self.left.values()}
-        found = []
+    def _record(self, layer, choice: Choice) -> None:
+        packed = self._packed.get(id(layer.cell)) if choice.lowering else None
+        weights = getattr(layer, "weights_from", layer)
+        names, keras_layer = self._names(layer), getattr(layer, "layer", layer)
+        self.records[id(keras_layer), names[0]] = CellRecord(
+            name=names[0],
+            wanted=self._wanted(names),
+            choice=choice,
+            layer=keras_layer,
+            cell=layer.cell,
+            weights=weights,
+            size=sum(a.size for a in packed[1].values()) if packed else weights.count_params(),
+        )
+
+    def untraced(self) -> list[CellRecord]:
+        """Returns a record for each recurrent layer that was never called."""
+        seen = {id(record.layer) for record in self.records.values()}
+        records = []
         for layer, place in self._places.items():
             if isinstance(layer, keras.layers.RNN) and id(layer) not in seen:
                 wanted = self._wanted((place, layer.name))
-                found.append(Left(place, wanted, UNSEEN, layer, layer.cell, layer, None))
-        return found
+                records.append(
+                    CellRecord(place, wanted, NOT_TRACED, layer, layer.cell, layer, None)
+                )
+        return records
 
-    def check(self) -> None:
-        """Raises an ExportError if a layer was to be native and is not."""
-        refused = [
-            f"layer {left.name!r}: {left.choice.reason}"
-            for left in self._held_to_account()
-            if left.wanted == "native" and left.choice.lowering is None
+    def check_lowering(self) -> None:
+        """Raises an ExportError if "native" was asked for and a layer is something else."""
+        # A layer that the model never calls is an error only if the caller named it.
+        named = [] if isinstance(self.lowering, str) else self.untraced()
+        failed = [
+            f"layer {record.name!r}: {record.choice.reason}"
+            for record in [*self.records.values(), *named]
+            if record.wanted == "native" and record.choice.lowering is None
         ]
-        if refused:
+        if failed:
             raise ExportError(
                 "Argument lowering='native' needs the layer to be one ONNX operator. Received: "
-                f"{'; '.join(refused)}. Use lowering='auto', with which such layers leave as a "
-                "Scan or a Loop."
+                f"{'; '.join(failed)}. Use lowering='auto', which exports such layers as a Scan "
+                "or a Loop."
             )
 
-    def _held_to_account(self) -> list[Left]:
-        """The layers that must be what was asked for; those not traced if they were named."""
-        named = [] if isinstance(self.lowering, str) else self.untraced()
-        return [*self.left.values(), *named]
+    # The stubs
 
-    # What a layer leaves
-
-    def _as_operator(self, layer, lowering: Lowering, sequences, states: list, mask) -> tuple:
-        x, output_gate = operator_input(layer, lowering, sequences)
+    def _add_operator(self, layer, lowering: Lowering, sequences, states: list, mask) -> tuple:
+        """Adds the stub of a native operator; returns the last output, sequence and states."""
+        x, output_gate = compute_operator_input(layer, lowering, sequences)
         tensors = {"x": x, "output_gate": output_gate, "mask": mask}
-        if not all(map(is_zeros, states)):
+        if not all(map(is_known_zero, states)):  # an operator begins with zeros by default
             tensors |= dict(zip(layer.cell.form.states, states, strict=True))
         tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-        call = self._call(layer, lowering, x.shape[-1], tuple(tensors))
+        call = self._operator_call(layer, lowering, x.shape[-1], tuple(tensors))
         batch, time, _ = x.shape
         shapes = [(batch, time, call.units)] + [(batch, call.units)] * (1 + len(call.states))
-        sequence, last, *states = self._stub(
-            call, list(tensors.values()), [(x.dtype, shape) for shape in shapes]
-        )
+        outputs = [(x.dtype, shape) for shape in shapes]
+        sequence, last, *states = self._add_stub(call, list(tensors.values()), outputs)
         if layer.cell.projection_units:
             kernel = layer.cell.tensors["output_projection_kernel"]
             sequence, last, states[0] = (ops.matmul(h, kernel) for h in (sequence, last, states[0]))
         return last, sequence, states
 
-    def _as_scan(self, layer, sequences, states: list, mask, drawn) -> tuple:
-        name = self._call_name(self._names(layer)[0])
+    def _add_scan(self, layer, sequences, states: list, mask, drawn) -> tuple:
+        """Adds the stub of a Scan; returns the last output, sequence and states."""
+        name = self._unique_call(self._names(layer)[0])
         last, outputs, states = run_fused(
-            layer, sequences, states, mask, drawn, scan(name, self.opset, self._stub)
+            layer, sequences, states, mask, drawn, scan_loop(name, self.opset, self._add_stub)
         )
         return last, ops.flip(outputs, axis=1) if in_time_order(layer) else outputs, states
 
-    def _call(self, layer, lowering: Lowering, width: int, inputs: tuple) -> Call:
+    def _operator_call(self, layer, lowering: Lowering, width: int, inputs: tuple) -> OperatorCall:
+        """Returns the description of one call; packs the cell's weights if it is the first one."""
         name, cell = self._names(layer)[0], layer.cell
         if id(cell) not in self._packed:
-            blocks = block_arrays(cell)
-            fed = cell.units if "candidate" in lowering.outside else 0
-            size = (width - fed) // max(1, len(lowering.feeds))
-            arrays = pack(lowering, blocks, size, cell.units)
-            self._packed[id(cell)] = (self._layer_name(name), arrays)
+            candidate = cell.units if "candidate" in lowering.outside else 0
+            input_dim = (width - candidate) // max(1, len(lowering.input_functions))
+            arrays = pack(lowering, read_block_weights(cell), input_dim, cell.units)
+            self._packed[id(cell)] = (self._unique_weights(name), arrays)
         weights_name, arrays = self._packed[id(cell)]
-        return Call(
-            name=self._call_name(name),
+        return OperatorCall(
+            name=self._unique_call(name),
             weights_name=weights_name,
             lowering=lowering,
             arrays=arrays,
@@ -231,11 +266,17 @@ class Tracer:
             in_time_order=in_time_order(layer),
         )
 
-    def _stub(self, call: Call | Scan, tensors: list, outputs: list) -> list:
-        """Leaves a stub; `outputs` are dtypes and shapes, None for an open dimension."""
+    def _add_stub(self, call: OperatorCall | ScanCall, tensors: list, outputs: list) -> list:
+        """Adds a stub to the graph; returns its outputs.
+
+        Args:
+            call: what the stub stands for.
+            tensors: its inputs.
+            outputs: (dtype, shape) of each output, None for an open axis.
+        """
         (tf,) = require("tensorflow")
         token = f"keras_gated/{len(self.calls)}"
-        found = tf.raw_ops.PyFuncStateless(
+        results = tf.raw_ops.PyFuncStateless(
             input=tensors,
             token=token,
             Tout=[dtype for dtype, _ in outputs],
@@ -244,19 +285,20 @@ class Tracer:
         shapes = [list(tf.TensorShape(shape)) for _, shape in outputs]
         self.calls[token] = call
         self.shapes[token] = [[-1 if s is None else s for s in shape] for shape in shapes]
-        return [tf.ensure_shape(o, shape) for o, shape in zip(found, shapes, strict=True)]
+        return [tf.ensure_shape(y, shape) for y, shape in zip(results, shapes, strict=True)]
 
 
 def in_time_order(layer) -> bool:
-    """Whether a layer's sequence is wanted in the order of its input; see `patched_layers`."""
+    """Whether a backward layer must return its outputs in time order; see `patched_layers`."""
     return getattr(layer, "in_time_order", False)
 
 
-def _not_native(cell: GatedCell, sequences, states: list) -> str | None:
-    """Why a cell that is an operator is none where it is called so."""
+def _reason_against_operator(cell: GatedCell, sequences, states: list) -> str | None:
+    """Returns why a cell that can be an operator cannot be one in this call, or None."""
     dtype = keras.backend.standardize_dtype(sequences.dtype)
     if dtype != "float32":
         return f"{dtype}: onnxruntime's operators take float32"
-    if cell.projection_units and not all(map(is_zeros, states)):
-        return "no operator takes an initial state from behind projection_units"
+    if cell.projection_units and not all(map(is_known_zero, states)):
+        # The operator's state is h before the projection, and only h after it is known.
+        return "with projection_units, no operator takes an initial state"
     return None

@@ -1,1 +1,1 @@
-"""Does the file do what the model does? Run in onnxruntime and compared."""
+"""Stage 3 of an export: an ONNX file runs in onnxruntime and is compared with the Keras model."""

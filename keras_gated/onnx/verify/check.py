@@ -1,4 +1,7 @@
-"""Does an ONNX file do what the Keras model does? Asked of onnxruntime, at several shapes."""
+"""check_onnx: compares an ONNX file with the Keras model, in onnxruntime, at several shapes.
+
+A file of `export_streaming` is compared over a whole sequence and in chunks, see `streams.py`.
+"""
 
 import os
 from collections.abc import Sequence
@@ -21,8 +24,14 @@ from keras_gated.onnx.tracing.model_io import (
     random_inputs,
 )
 from keras_gated.onnx.tracing.model_layers import in_float32
-from keras_gated.onnx.verify.differences import TOLERANCE, Findings, ParityReport, on_cpu, reason_of
-from keras_gated.onnx.verify.inputs import at_shapes, describe_shapes
+from keras_gated.onnx.verify.differences import (
+    TOLERANCE,
+    Findings,
+    ParityReport,
+    on_cpu,
+    short_reason,
+)
+from keras_gated.onnx.verify.inputs import describe_shapes, try_shapes
 from keras_gated.onnx.verify.streams import compare_stream
 
 
@@ -35,53 +44,62 @@ def check_onnx(
     seed: int = 0,
     raise_on_failure: bool = False,
 ) -> ParityReport:
-    """Runs an ONNX file in onnxruntime beside the Keras model and compares.
+    """Compares an ONNX file with the Keras model that it was exported from.
 
-    The file is checked in full against the ONNX standard. Both get random inputs at several batch
-    sizes and time lengths, one time step included; longer ones where the model needs them. A file
-    of `export_streaming` is run over the whole sequence and in chunks. Layers of mixed precision
-    compute in float32 meanwhile, as in the file, and Keras on the CPU (but on the torch backend).
+    The file is checked against the ONNX standard, then runs in onnxruntime. The file and the model
+    get the same random inputs, at several batches and time lengths, one time step included. Longer
+    sequences are tried if the model refuses the short ones. A file of `export_streaming` runs over
+    a whole sequence and in chunks. Layers with mixed precision compute in float32, as in the file.
+    Keras computes on the CPU, except on the torch backend.
 
     Args:
-        model: the Keras model that the file was exported from.
+        model: the Keras model.
         path: of the file.
         input_signature: as in `export_onnx`, for a model that does not know its inputs.
-        tolerance: float > 0, on |difference| / max(1, |y|).
+        tolerance: float > 0, the largest |difference| / max(1, |y|) allowed.
         seed: int, of the random inputs.
-        raise_on_failure: bool. Whether a file that differs raises.
+        raise_on_failure: bool. Whether to raise an error if the file differs.
 
     Returns:
-        A `ParityReport`; its `passed` tells, its str() explains.
+        A `ParityReport`. `passed` says whether the file agrees; `str()` is a table.
 
     Raises:
-        ExportError: with `raise_on_failure`, if the file differs: names the output and the shape.
+        ExportError: with `raise_on_failure`, if the file differs. It says which output, at which
+            shape.
         ValueError: if there is no such file.
         ImportError: if onnx or onnxruntime is not installed.
 
     Example:
-        >>> print(kg.check_onnx(model, "model.onnx"))
+        >>> model = keras.Sequential([keras.Input((None, 3)), kg.GatedLSTM(4, name="lstm")])
+        >>> report = kg.export_onnx(model, "model.onnx", verify=False)
+        >>> kg.check_onnx(model, "model.onnx").passed
+        True
+        >>> model.set_weights([w + 0.1 for w in model.get_weights()])
+        >>> kg.check_onnx(model, "model.onnx").problems[0]
+        "Output 'lstm' differs at ..."
     """
     onnx, _ = require("onnx", "onnxruntime")
     interface, path = interface_of(model, input_signature), os.fspath(path)
     if not Path(path).is_file():
         raise ValueError(
-            f"Argument `path` must be of an ONNX file that exists. Received: path={path!r}. "
-            "Write it with export_onnx or export_streaming first."
+            "Argument `path` must be the path of an ONNX file that exists. "
+            f"Received: path={path!r}. Write it with export_onnx or export_streaming first."
         )
     findings = Findings()
     proto = _read(onnx, path, findings)
     if not findings.problems:
-        streaming = any(entry.key == STATES for entry in proto.metadata_props)
+        is_stream = any(entry.key == STATES for entry in proto.metadata_props)
+        compare = _compare_stream_file if is_stream else _compare_file
         with in_float32(model):
-            (_as_stream if streaming else _whole)(model, interface, path, seed, findings)
+            compare(model, interface, path, seed, findings)
     report = findings.report(path, tolerance, count_operators(proto.graph))
     if raise_on_failure and not report.passed:
-        raise ExportError(f"The ONNX file does not do what the model does.\n{report}")
+        raise ExportError(f"The ONNX file does not compute what the model computes.\n{report}")
     return report
 
 
-def session_of(path: str) -> Any:
-    """Returns an onnxruntime session on one thread of the CPU, whose results repeat."""
+def open_session(path: str) -> Any:
+    """Returns an onnxruntime session on one CPU thread, so that its results can be repeated."""
     (onnxruntime,) = require("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -90,10 +108,10 @@ def session_of(path: str) -> Any:
 
 
 def _read(onnx: Any, path: str, findings: Findings) -> Any:
-    """The file as an onnx.ModelProto, empty if it is none."""
+    """Returns the file as an onnx.ModelProto; an empty one if it cannot be read."""
     try:
         proto = onnx.load(path)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it is the finding
+    except Exception as error:  # noqa: BLE001 - any error here is a finding
         findings.problems.append(f"The file cannot be read as ONNX: {error}")
         return onnx.ModelProto()
     try:
@@ -103,50 +121,60 @@ def _read(onnx: Any, path: str, findings: Findings) -> Any:
     return proto
 
 
-# A file of export_onnx --------------------------------------------------------------------------
+# A file of export_onnx ----------------------------------------------------------------------------
 
 
-def _whole(model, interface: Interface, path: str, seed: int, findings: Findings) -> None:
-    session = _loaded(session_of, path, findings)
+def _compare_file(model, interface: Interface, path: str, seed: int, findings: Findings) -> None:
+    session = _load(open_session, path, findings)
     if session is None:
         return
-    given = session.get_inputs()
-    findings.problems += _misnamed(interface, [port.name for port in given])
-    findings.problems += [] if findings.problems else _unlike(interface.ports, given)
+    ports = session.get_inputs()
+    findings.problems += _name_problems(interface, [port.name for port in ports])
+    findings.problems += [] if findings.problems else _shape_problems(interface.ports, ports)
     if not findings.problems:
-        interface = _as_fixed(interface, session)
-        at_shapes(_Beside(model, interface, session, findings, seed).at)
+        interface = _with_fixed_sizes(interface, session)
+        try_shapes(_Comparison(model, interface, session, findings, seed).compare_at)
 
 
-class _Beside:
-    """A model and its file, run beside each other on random inputs."""
+class _Comparison:
+    """Compares a model and its file on random inputs.
+
+    Args:
+        model, interface: the model and its inputs.
+        session: an onnxruntime session of the file.
+        findings: where results go.
+        seed: of the random inputs.
+    """
 
     def __init__(self, model, interface: Interface, session: Any, findings: Findings, seed: int):
         self._model, self._interface, self._session = model, interface, session
         self._findings, self._rng = findings, np.random.default_rng(seed)
-        self._done: dict[str, bool] = {}
+        self._done: dict[str, bool] = {}  # {shapes as text: whether Keras takes them}
 
-    def at(self, batch: int, time: int) -> bool:
-        """Compares at one shape, unless that was done; returns whether Keras takes it."""
+    def compare_at(self, batch: int, time: int) -> bool:
+        """Compares at one batch and time; returns whether Keras takes this shape.
+
+        Different batches and times may give the same shapes, if the model fixes them.
+        """
         arrays = random_inputs(self._model, self._interface, batch, time, self._rng)
         feed = dict(zip([port.name for port in self._interface.ports], arrays, strict=True))
         shape = describe_shapes(feed)
         if shape not in self._done:
-            expected = self._expected(arrays, shape)
+            expected = self._run_model(arrays, shape)
             self._done[shape] = expected is not None
             if expected is not None:
                 self._compare(feed, shape, expected)
         return self._done[shape]
 
-    def _expected(self, arrays: list, shape: str) -> dict[str, np.ndarray] | None:
-        """What the model gives, by name; None where it takes no such shape."""
+    def _run_model(self, arrays: list, shape: str) -> dict[str, np.ndarray] | None:
+        """Returns the model's outputs by name; None if it refuses the shape."""
         try:
             with on_cpu():
                 tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
                 outputs = self._model(self._interface.pack(tensors), training=False)
             flat = [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
-        except Exception as error:  # noqa: BLE001 - the model may need a longer sequence, say
-            self._findings.notes.append(f"Keras refuses {shape}: {reason_of(error)}")
+        except Exception as error:  # noqa: BLE001 - e.g. a model that needs a longer sequence
+            self._findings.notes.append(f"Keras refuses {shape}: {short_reason(error)}")
             return None
         if not any(y.size for y in flat):
             self._findings.notes.append(f"Keras gives an empty output at {shape}")
@@ -158,39 +186,42 @@ class _Beside:
         problems = self._findings.problems
         try:
             arrays = self._session.run(None, feed)
-        except Exception as error:  # noqa: BLE001 - the finding
+        except Exception as error:  # noqa: BLE001 - any error here is a finding
             problems.append(f"onnxruntime fails at {shape}: {error}")
             return
-        found = dict(zip([p.name for p in self._session.get_outputs()], arrays, strict=True))
-        if list(found) != list(expected):
-            problems.append(f"The file's outputs are {list(found)}. The model's: {list(expected)}.")
+        actual = dict(zip([p.name for p in self._session.get_outputs()], arrays, strict=True))
+        if list(actual) != list(expected):
+            problems.append(
+                f"The file's outputs are {list(actual)}. The model's: {list(expected)}."
+            )
             return
         for name, y in expected.items():
-            self._findings.compare(name, shape, y, found[name])
+            self._findings.compare(name, shape, y, actual[name])
 
 
-def _loaded(session: Any, path: str, findings: Findings) -> Any:
-    """A session of the file, or None if it cannot be loaded."""
+def _load(open_file: Any, path: str, findings: Findings) -> Any:
+    """Returns a session of the file, or None if onnxruntime cannot load it."""
     try:
-        return session(path)
-    except Exception as error:  # noqa: BLE001 - the finding
+        return open_file(path)
+    except Exception as error:  # noqa: BLE001 - any error here is a finding
         findings.problems.append(f"onnxruntime cannot load the file: {error}")
         return None
 
 
-def _misnamed(interface: Interface, names: Sequence[str]) -> list[str]:
+def _name_problems(interface: Interface, names: Sequence[str]) -> list[str]:
+    """Returns a problem if the file's inputs have other names than the model's."""
     expected = [port.name for port in interface.ports]
     if list(names) == expected:
         return []
     return [f"The file's inputs are {list(names)}. The model's are {expected}."]
 
 
-def _unlike(ports: Sequence[Port], given: Sequence[Any]) -> list[str]:
-    """The file's inputs of another rank, or of another size where both fix it."""
+def _shape_problems(ports: Sequence[Port], file_ports: Sequence[Any]) -> list[str]:
+    """Returns a problem for each input of another rank, or of another size if both fix it."""
     return [
         f"Input {ours.name!r} of the file has shape {tuple(theirs.shape)}. "
         f"The model's has {ours.shape}."
-        for ours, theirs in zip(ports, given, strict=True)
+        for ours, theirs in zip(ports, file_ports, strict=True)
         if len(ours.shape) != len(theirs.shape)
         or any(
             type(a) is type(b) is int and a != b
@@ -199,24 +230,26 @@ def _unlike(ports: Sequence[Port], given: Sequence[Any]) -> list[str]:
     ]
 
 
-def _as_fixed(interface: Interface, session: Any) -> Interface:
-    """The interface with the sizes that the file fixes."""
+def _with_fixed_sizes(interface: Interface, session: Any) -> Interface:
+    """Returns the model's inputs with the sizes that the file fixes."""
     ports = []
-    for port, given in zip(interface.ports, session.get_inputs(), strict=True):
-        pairs = zip(port.shape, given.shape, strict=True)
+    for port, file_port in zip(interface.ports, session.get_inputs(), strict=True):
+        pairs = zip(port.shape, file_port.shape, strict=True)
         shape = tuple(theirs if isinstance(theirs, int) else ours for ours, theirs in pairs)
         ports.append(replace(port, shape=shape))
     return replace(interface, ports=tuple(ports))
 
 
-# A file of export_streaming ---------------------------------------------------------------------
+# A file of export_streaming -----------------------------------------------------------------------
 
 
-def _as_stream(model, interface: Interface, path: str, seed: int, findings: Findings) -> None:
-    session = _loaded(StreamingSession, path, findings)
+def _compare_stream_file(
+    model, interface: Interface, path: str, seed: int, findings: Findings
+) -> None:
+    session = _load(StreamingSession, path, findings)
     if session is None:
         return
-    findings.problems += _misnamed(interface, session.inputs)
+    findings.problems += _name_problems(interface, session.inputs)
     if not findings.problems:
         for _ in compare_stream(model, interface, session, findings, seed):
             pass

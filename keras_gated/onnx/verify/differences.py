@@ -1,4 +1,4 @@
-"""How far what a file gives is from what the model gives, and the report on it."""
+"""Compares the outputs of a file with those of the model, and reports the differences."""
 
 import re
 from collections.abc import Mapping
@@ -9,14 +9,21 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gated.onnx.report import counted, table
+from keras_gated.onnx.report import format_counts, format_table
 
-TOLERANCE = 1e-5  # on |difference| / max(1, |y|)
+TOLERANCE = 1e-5  # the largest |difference| / max(1, |y|) allowed
 
 
 @dataclass(frozen=True)
 class OutputParity:
-    """One output at one shape: the largest absolute difference, and relative to max(1, |y|)."""
+    """The largest difference of one output at one shape.
+
+    Attributes:
+        output: its name.
+        shape: names and shapes of the inputs, as text.
+        absolute: the largest |difference|.
+        relative: the largest |difference| / max(1, |y|), where y is Keras's output.
+    """
 
     output: str
     shape: str
@@ -26,16 +33,16 @@ class OutputParity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What `check_onnx` found. Prints as a table.
+    """What `check_onnx` found. `str()` is a table.
 
     Attributes:
         path: of the file.
-        passed: whether every output agreed at every shape.
-        tolerance: on the difference relative to max(1, |y|).
+        passed: whether there are no problems.
+        tolerance: the largest relative difference allowed.
         outputs: an `OutputParity` for each output and shape.
-        problems: what went wrong otherwise, and outputs that differ.
-        notes: shapes that Keras itself refuses, which were left out.
-        operators: number of nodes for each ONNX operator.
+        problems: outputs that differ by more than the tolerance, and everything else that is wrong.
+        notes: shapes that were left out, because Keras itself refuses them.
+        operators: how many nodes the file has of each ONNX operator.
     """
 
     path: str
@@ -49,20 +56,20 @@ class ParityReport:
     @property
     def largest_difference(self) -> float:
         """The largest difference relative to max(1, |y|)."""
-        return max((found.relative for found in self.outputs), default=float("nan"))
+        return max((row.relative for row in self.outputs), default=float("nan"))
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "FAILED"
         rows = [
-            (found.output, found.shape, f"{found.absolute:.1e}", f"{found.relative:.1e}")
-            for found in self.outputs
+            (row.output, row.shape, f"{row.absolute:.1e}", f"{row.relative:.1e}")
+            for row in self.outputs
         ]
         head = ("output", "inputs", "absolute", "relative")
         return "\n".join(
             [
                 f"{self.path}: {verdict} at tolerance {self.tolerance:.1e}",
-                f"nodes: {counted(self.operators) or 'none'}",
-                *(table(head, rows, right=(2, 3)) if rows else []),
+                f"nodes: {format_counts(self.operators) or 'none'}",
+                *(format_table(head, rows, right=(2, 3)) if rows else []),
                 *(f"note: {note}" for note in self.notes),
                 *(f"problem: {problem}" for problem in self.problems),
             ]
@@ -70,38 +77,66 @@ class ParityReport:
 
 
 class Findings:
-    """What a comparison has found so far.
+    """Collects what a comparison of a file with a model finds.
 
     Attributes:
         outputs: an `OutputParity` for each output and shape.
-        problems: what went wrong otherwise.
-        notes: what was left out.
+        problems: what is wrong, apart from differences of outputs.
+        notes: what was left out, and why.
     """
 
     def __init__(self):
         self.outputs: list[OutputParity] = []
         self.problems: list[str] = []
         self.notes: list[str] = []
-        self._finite: dict[str, bool] = {}  # by output: whether Keras gave any finite number
+        self._finite: dict[str, bool] = {}  # {output: whether Keras gave any finite number}
 
-    def compare(self, output: str, shape: str, y: np.ndarray, found: np.ndarray) -> None:
-        """Compares one output at one shape; y is Keras's."""
-        if y.shape != found.shape:
+    def compare(self, output: str, shape: str, y: np.ndarray, actual: np.ndarray) -> None:
+        """Compares one output at one shape.
+
+        Args:
+            output: its name.
+            shape: of the inputs, as text.
+            y: Keras's output.
+            actual: the file's output.
+        """
+        if y.shape != actual.shape:
             self.problems.append(
-                f"Output {output!r} at {shape} has shape {found.shape}. Keras gives {y.shape}."
+                f"Output {output!r} at {shape} has shape {actual.shape}. Keras gives {y.shape}."
             )
             return
-        if not _same_type(y.dtype, found.dtype):
+        if not _same_dtype(y.dtype, actual.dtype):
             self.problems.append(
-                f"Output {output!r} at {shape} is {found.dtype}. Keras gives {y.dtype}."
+                f"Output {output!r} at {shape} is {actual.dtype}. Keras gives {y.dtype}."
             )
-        y, found = y.astype(np.float64), found.astype(np.float64)
-        self.outputs.append(OutputParity(output, shape, *_largest_differences(y, found)))
-        some = bool(np.isfinite(y).any()) or not y.size
-        self._finite[output] = self._finite.get(output, False) or some
+        y, actual = y.astype(np.float64), actual.astype(np.float64)
+        self.outputs.append(OutputParity(output, shape, *_largest_differences(y, actual)))
+        any_finite = bool(np.isfinite(y).any()) or not y.size
+        self._finite[output] = self._finite.get(output, False) or any_finite
 
-    def uncompared(self) -> list[str]:
-        """Returns what is wrong where no number could be compared."""
+    def all_problems(self, tolerance: float) -> list[str]:
+        """Returns all problems as sentences: outputs that differ included.
+
+        Args:
+            tolerance: the largest relative difference allowed.
+        """
+        # Not `relative > tolerance`, which is False for NaN.
+        differing = [f for f in self.outputs if not f.relative <= tolerance]
+        return [
+            *self.problems,
+            *(
+                f"Output {f.output!r} differs at {f.shape} by {f.absolute:.2e}, "
+                f"relative {f.relative:.2e}."
+                for f in differing
+            ),
+            *self._without_comparison(),
+        ]
+
+    def _without_comparison(self) -> list[str]:
+        """Returns a problem for each output of which no number was compared.
+
+        Without this, a comparison that compares nothing would pass.
+        """
         if not self._finite and not self.problems:
             return ["No shape could be compared."]
         return [
@@ -110,22 +145,9 @@ class Findings:
             if not finite
         ]
 
-    def wrong(self, tolerance: float) -> list[str]:
-        """Returns all that is wrong, in words."""
-        differing = [f for f in self.outputs if not f.relative <= tolerance]  # so that a NaN fails
-        return [
-            *self.problems,
-            *(
-                f"Output {f.output!r} differs at {f.shape} by {f.absolute:.2e}, "
-                f"relative {f.relative:.2e}."
-                for f in differing
-            ),
-            *self.uncompared(),
-        ]
-
     def report(self, path: str, tolerance: float, operators: Mapping[str, int]) -> ParityReport:
         """Returns the report on a file."""
-        problems = self.wrong(tolerance)
+        problems = self.all_problems(tolerance)
         return ParityReport(
             path=path,
             passed=not problems,
@@ -137,34 +159,38 @@ class Findings:
         )
 
 
-def _largest_differences(y: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """The largest |difference|, and relative to max(1, |y|); equal infinities and NaNs are 0."""
+def _largest_differences(y: np.ndarray, actual: np.ndarray) -> tuple[float, float]:
+    """Returns the largest |difference|, and the largest relative to max(1, |y|).
+
+    Two equal infinities, or two NaNs, do not differ.
+    """
     with np.errstate(invalid="ignore"):
-        same = (y == found) | (np.isnan(y) & np.isnan(found))
-        difference = np.where(same, 0.0, np.abs(y - found))
+        same = (y == actual) | (np.isnan(y) & np.isnan(actual))
+        difference = np.where(same, 0.0, np.abs(y - actual))
         relative = np.where(same, 0.0, difference / np.maximum(1.0, np.abs(y)))
     return float(difference.max(initial=0.0)), float(relative.max(initial=0.0))
 
 
-def _same_type(ours: np.dtype, theirs: np.dtype) -> bool:
-    """Whether a file gives what Keras gives; elsewhere Keras may lack 64 bits."""
+def _same_dtype(ours: np.dtype, theirs: np.dtype) -> bool:
+    """Whether the dtypes agree; on JAX and torch, where Keras may lack 64 bits, only their kind."""
     exact = keras.backend.backend() == "tensorflow"
     return ours == theirs if exact else ours.kind == theirs.kind
 
 
 def on_cpu() -> AbstractContextManager[Any]:
-    """Inside, Keras computes on the CPU, as onnxruntime does beside it.
+    """Makes Keras compute on the CPU, as onnxruntime does, for as long as the context is open.
 
-    A graphics card may multiply float32 numbers in TF32, 11 bits of each: the difference would be
-    its, not the file's. On torch weights stay where they are and would meet inputs elsewhere; by
-    default it multiplies matrices in full float32 on any device.
+    A GPU may multiply float32 numbers in TF32, with 11 bits of each. The difference would be the
+    GPU's and not the file's. On torch this context does nothing: weights stay on their device and
+    could not be multiplied with inputs on another, and torch uses full float32 by default.
     """
     return nullcontext() if keras.backend.backend() == "torch" else keras.device("cpu")
 
 
-def reason_of(error: Exception) -> str:
-    """Returns the first line that says why Keras refuses, without colours and kernels' names."""
+def short_reason(error: Exception) -> str:
+    """Returns the line of Keras's error that says why, without colours and names of kernels."""
     text = re.sub(r"\x1b\[\d*m|{{.*?}} *", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [repr(error)]
+    # After "Exception encountered when calling ...", the reason is in the next line.
     wrapped = lines[0].startswith("Exception encountered when calling") and len(lines) > 1
     return " ".join(lines[: 1 + wrapped])

@@ -1,4 +1,7 @@
-"""Inputs for an ONNX file, from what a user calls the model with, or random ones."""
+"""Inputs for an ONNX file: random ones at several shapes, or samples that a user gives.
+
+A feed is {input name: array}, the form in which onnxruntime takes inputs.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,17 +15,19 @@ from keras_gated.onnx.tracing.model_io import Interface, Port, random_inputs
 
 Feed = dict[str, np.ndarray]
 
-# (batch, time): never an empty one, which would end the process of an unguarded file.
+# (batch, time). Never 0: a file without guards would end the process.
 SHAPES = ((2, 9), (3, 1), (1, 14))
 LONGER = (32, 128, 512)  # time steps, for models that take no short sequence
 
 
-def at_shapes(run: Callable[[int, int], bool]) -> None:
-    """Calls `run` at several shapes.
+def try_shapes(run: Callable[[int, int], bool]) -> None:
+    """Calls `run` with several batches and time lengths.
+
+    Longer sequences are tried, until one is taken, only if every sequence of more than one time
+    step was refused.
 
     Args:
-        run: takes a batch and a time length; returns whether the model takes them. If it takes
-            none of several time steps, longer ones are tried until it does.
+        run: (batch, time) -> whether the model takes this shape.
     """
     taken = [run(batch, time) for batch, time in SHAPES]
     if any(took and time > 1 for took, (_, time) in zip(taken, SHAPES, strict=True)):
@@ -31,7 +36,7 @@ def at_shapes(run: Callable[[int, int], bool]) -> None:
         run(1, longer + 5)
 
 
-def ports_of(graph: Any) -> tuple[Port, ...]:
+def input_ports(graph: Any) -> tuple[Port, ...]:
     """Returns the inputs of an onnx.GraphProto."""
     (onnx,) = require("onnx")
     constants = {tensor.name for tensor in graph.initializer}
@@ -45,56 +50,61 @@ def ports_of(graph: Any) -> tuple[Port, ...]:
     return tuple(ports)
 
 
-def random_feeds(
+def random_feed_maker(
     model: keras.Model | None, ports: tuple[Port, ...], seed: int
 ) -> Callable[[int, int], Feed]:
-    """Returns what makes random inputs at a batch and a time length.
+    """Returns a function (batch, time) -> random feed.
 
-    They are within the model's vocabulary if it is known.
+    Args:
+        model: the Keras model, if it is known: token indices stay within its vocabulary.
+        ports: the inputs.
+        seed: int, of the random numbers.
     """
     rng = np.random.default_rng(seed)
-    known = keras.Sequential() if model is None else model
+    known_model = keras.Sequential() if model is None else model  # an empty one has no limits
     interface, names = Interface(ports, None), [port.name for port in ports]
 
-    def feed(batch: int, time: int) -> Feed:
-        return dict(zip(names, random_inputs(known, interface, batch, time, rng), strict=True))
+    def make_feed(batch: int, time: int) -> Feed:
+        return dict(
+            zip(names, random_inputs(known_model, interface, batch, time, rng), strict=True)
+        )
 
-    return feed
+    return make_feed
 
 
-def sampled_feeds(samples: Any, ports: Sequence[Port]) -> list[Feed]:
-    """Returns samples by input name.
+def feeds_from_samples(samples: Any, ports: Sequence[Port]) -> list[Feed]:
+    """Returns a user's samples as feeds.
 
     Args:
         samples: inputs as the model takes them (an array, list or dictionary), or a list of such.
         ports: the inputs.
 
     Raises:
-        ValueError: if they do not fit the inputs.
+        ValueError: if the samples do not fit the inputs.
     """
-    one = _feed(samples, ports)
-    if one is not None:
-        return [one]
-    several = [_feed(s, ports) for s in samples] if isinstance(samples, list | tuple) else []
+    feed = _as_feed(samples, ports)
+    if feed is not None:
+        return [feed]
+    several = [_as_feed(s, ports) for s in samples] if isinstance(samples, list | tuple) else []
     feeds = [feed for feed in several if feed is not None]
     if not feeds or len(feeds) < len(several):
-        wanted = ", ".join(f"{p.name} {p.dtype} {p.shape}" for p in ports).replace("None", "any")
+        expected = ", ".join(f"{p.name} {p.dtype} {p.shape}" for p in ports).replace("None", "any")
         received = [getattr(leaf, "shape", leaf) for leaf in tree.flatten(samples)]
         raise ValueError(
             "Argument `samples` must be inputs as the model takes them, arrays that are not empty, "
-            f"or a list of such: {wanted}. Received: {type(samples).__name__} with arrays of "
+            f"or a list of such: {expected}. Received: {type(samples).__name__} with arrays of "
             f"shapes {received[:6]}."
         )
     return feeds
 
 
 def describe_shapes(feed: Feed) -> str:
-    """Returns the shapes of inputs in words."""
+    """Returns names and shapes of a feed as text, e.g. "x (2, 9, 3)"."""
     return ", ".join(f"{name} {array.shape}" for name, array in feed.items())
 
 
-def _feed(sample: Any, ports: Sequence[Port]) -> Feed | None:
-    """One sample by input name; None if it does not fit."""
+def _as_feed(sample: Any, ports: Sequence[Port]) -> Feed | None:
+    """Returns one sample as a feed; None if it does not fit the inputs."""
     by_name = isinstance(sample, Mapping) and set(sample) == {port.name for port in ports}
     leaves = [sample[port.name] for port in ports] if by_name else tree.flatten(sample)
     if len(leaves) != len(ports) or not all(hasattr(leaf, "shape") for leaf in leaves):
@@ -106,8 +116,8 @@ def _feed(sample: Any, ports: Sequence[Port]) -> Feed | None:
 
 
 def _fits(array: np.ndarray, port: Port) -> bool:
-    """Whether an array may go into an input; an empty one might end the process."""
-    sizes = len(array.shape) == len(port.shape) and all(
-        theirs in (None, size) for size, theirs in zip(array.shape, port.shape, strict=True)
+    """Whether an array may go into an input. An empty one may not: it might end the process."""
+    same_shape = len(array.shape) == len(port.shape) and all(
+        wanted in (None, size) for size, wanted in zip(array.shape, port.shape, strict=True)
     )
-    return sizes and array.size > 0 and np.can_cast(array.dtype, port.dtype, "same_kind")
+    return same_shape and array.size > 0 and np.can_cast(array.dtype, port.dtype, "same_kind")

@@ -1,4 +1,9 @@
-"""Does a file of export_streaming give in chunks what the model gives for the whole sequence?"""
+"""Compares a file of export_streaming with the model: over a whole sequence, then in chunks.
+
+The two comparisons find different mistakes. If the whole sequence differs, the graph is wrong. If
+only the chunks differ, the model mixes time steps outside of its recurrent layers, e.g. in a
+convolution, and cannot run as a stream.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,40 +18,44 @@ from keras_gated.onnx.session import StreamingSession
 from keras_gated.onnx.subprocess_export import on_tensorflow
 from keras_gated.onnx.tracing.model_io import Interface, random_inputs
 from keras_gated.onnx.tracing.model_layers import layers_within
-from keras_gated.onnx.tracing.streaming import is_timed
-from keras_gated.onnx.verify.differences import TOLERANCE, Findings, on_cpu, reason_of
+from keras_gated.onnx.tracing.streaming import has_open_time
+from keras_gated.onnx.verify.differences import TOLERANCE, Findings, on_cpu, short_reason
 from keras_gated.onnx.verify.inputs import describe_shapes
 
-CHUNKS = (1, 3, 2)  # time steps, one after another, beside the whole
+CHUNKS = (1, 3, 2)  # time steps of each chunk
 
 
 def check_stream(
-    model: keras.Model, interface: Interface, session: StreamingSession, wired: Sequence[str]
+    model: keras.Model,
+    interface: Interface,
+    session: StreamingSession,
+    given_states: Sequence[str],
 ) -> float | None:
-    """Compares a file, whole and in chunks, with the model.
+    """Compares a file, over a whole sequence and in chunks, with the model.
 
     Args:
         model: the model.
-        interface: its inputs, time open.
+        interface: its inputs, with time open.
         session: of the file.
-        wired: names of the calls of layers to which the model itself passes the states.
+        given_states: names of the calls of layers that get their initial states from the model.
 
     Returns:
-        The largest difference, relative to max(1, |y|); None where Keras refuses the sequence and
-        is not on TensorFlow.
+        The largest difference, relative to max(1, |y|). None if Keras refuses the sequence on
+        another backend than TensorFlow.
 
     Raises:
-        ExportError: if it is more than rounding, or if nothing could be compared.
+        ExportError: if the difference is more than rounding, or if nothing could be compared.
     """
     findings = Findings()
     for lengths in compare_stream(model, interface, session, findings):
-        if wrong := findings.wrong(TOLERANCE):
-            raise ExportError(_refused(lengths, " ".join(wrong), wired))
-    if not findings.outputs and on_tensorflow():  # elsewhere TensorFlow has compared already
+        if problems := findings.all_problems(TOLERANCE):
+            raise ExportError(_failure_message(lengths, " ".join(problems), given_states))
+    # On another backend, the process on TensorFlow has compared already.
+    if not findings.outputs and on_tensorflow():
         raise ExportError(
             "The converted graph could not be compared with the model, so no file was written. "
-            f"{' '.join(findings.notes)} Export with verify=False and compare it on sequences that "
-            "the model takes."
+            f"{' '.join(findings.notes)} Export with verify=False and compare the file on "
+            "sequences that the model takes."
         )
     return max((f.relative for f in findings.outputs), default=None)
 
@@ -58,44 +67,50 @@ def compare_stream(
     findings: Findings,
     seed: int = 0,
 ) -> Iterator[Sequence[int]]:
-    """Compares a file with the model into `findings`: whole, then in chunks.
+    """Compares a file with the model, first over a whole sequence, then in chunks.
+
+    Args:
+        model, interface, session: as in `check_stream`.
+        findings: where results go.
+        seed: of the random sequence.
 
     Yields:
-        After each of the two the lengths of its chunks; nothing where Keras refuses the sequence.
+        After each of the two comparisons, the lengths of its chunks. Nothing if Keras refuses the
+        sequence.
     """
-    interface = _opened(interface, session)
+    interface = _with_open_time(interface, session)
     arrays = random_inputs(model, interface, 2, sum(CHUNKS), np.random.default_rng(seed))
     shape = describe_shapes(dict(zip([port.name for port in interface.ports], arrays, strict=True)))
     try:
-        with plain(model), on_cpu():
-            expected = _whole(ModelCall(model, interface), arrays)
-    except Exception as error:  # noqa: BLE001 - the model may need a longer sequence, say
-        findings.notes.append(f"Keras refuses {shape}: {reason_of(error)}")
+        with stateful_and_unroll_off(model), on_cpu():
+            expected = _run_model(ModelCall(model, interface), arrays)
+    except Exception as error:  # noqa: BLE001 - e.g. a model that needs a longer sequence
+        findings.notes.append(f"Keras refuses {shape}: {short_reason(error)}")
         return
     for lengths in ((sum(CHUNKS),), CHUNKS):
         at = shape if len(lengths) == 1 else f"{shape} in chunks of {', '.join(map(str, lengths))}"
         session.reset()
         try:
-            found = _in_chunks(session, interface, arrays, lengths)
-        except Exception as error:  # noqa: BLE001 - whatever onnxruntime dislikes is the finding
+            actual = _run_in_chunks(session, interface, arrays, lengths)
+        except Exception as error:  # noqa: BLE001 - any error here is a finding
             findings.problems.append(f"onnxruntime fails at {at}: {error}")
         else:
-            _compare(findings, at, expected, found)
+            _compare(findings, at, expected, actual)
         yield lengths
 
 
-def _compare(findings: Findings, at: str, expected: dict, found: dict) -> None:
-    if sorted(expected) != sorted(found):
+def _compare(findings: Findings, at: str, expected: dict, actual: dict) -> None:
+    if sorted(expected) != sorted(actual):
         findings.problems.append(
-            f"The file's outputs are {list(found)}. The model's are {list(expected)}."
+            f"The file's outputs are {list(actual)}. The model's are {list(expected)}."
         )
         return
     for name, y in expected.items():
-        findings.compare(name, at, y, found[name])
+        findings.compare(name, at, y, actual[name])
 
 
-def _opened(interface: Interface, session: StreamingSession) -> Interface:
-    """The interface with time open where it is open in the file."""
+def _with_open_time(interface: Interface, session: StreamingSession) -> Interface:
+    """Returns the model's inputs with time open where it is open in the file."""
     ports = [
         replace(p, shape=(p.shape[0], None, *p.shape[2:])) if p.name in session.timed else p
         for p in interface.ports
@@ -104,8 +119,11 @@ def _opened(interface: Interface, session: StreamingSession) -> Interface:
 
 
 @contextmanager
-def plain(model: keras.Model) -> Iterator[None]:
-    """Inside, no layer writes its states or unrolls its loop, for which time must be fixed."""
+def stateful_and_unroll_off(model: keras.Model) -> Iterator[None]:
+    """Sets stateful=False and unroll=False in all layers for as long as the context is open.
+
+    A stateful layer would change its own states. An unrolled loop needs a fixed time.
+    """
     layers = [layer for layer in layers_within(model) if isinstance(layer, keras.layers.RNN)]
     before = [(layer.stateful, layer.unroll) for layer in layers]
     try:
@@ -117,27 +135,31 @@ def plain(model: keras.Model) -> Iterator[None]:
             layer.stateful, layer.unroll = stateful, unroll
 
 
-def _whole(call: ModelCall, arrays: list) -> dict:
-    """The model's outputs for whole sequences; raises where it takes none."""
+def _run_model(call: ModelCall, arrays: list) -> dict:
+    """Returns the model's outputs for whole sequences; raises if it refuses them.
+
+    A model that is built for one length may refuse other lengths, but accept an open time axis:
+    so on TensorFlow it is tried again in a graph in which time is open.
+    """
     try:
         outputs = call(*map(keras.ops.convert_to_tensor, arrays))
-    except Exception:  # noqa: BLE001 - the model may be built for one length
+    except Exception:  # noqa: BLE001 - a layer may raise anything
         if not on_tensorflow():
             raise
-        (tf,) = require("tensorflow")  # a graph in which time is open
+        (tf,) = require("tensorflow")
         signature = [tf.TensorSpec(p.shape, p.dtype) for p in call.ports]
         function = tf.function(lambda *x: call(*x), input_signature=signature, autograph=False)
         outputs = function.get_concrete_function()(*map(tf.constant, arrays))
     return {name: keras.ops.convert_to_numpy(y) for name, y in outputs.items()}
 
 
-def _in_chunks(session, interface: Interface, arrays: list, lengths) -> dict[str, np.ndarray]:
-    """The session's outputs: those of a chunk put together, the others of the last chunk."""
+def _run_in_chunks(session, interface: Interface, arrays: list, lengths) -> dict[str, np.ndarray]:
+    """Returns the session's outputs: joined along time, or of the last chunk if they have none."""
     ends = np.cumsum(lengths)
     runs = []
     for end, length in zip(ends, lengths, strict=True):
         parts = [
-            x[:, end - length : end] if is_timed(port) else x
+            x[:, end - length : end] if has_open_time(port) else x
             for port, x in zip(interface.ports, arrays, strict=True)
         ]
         y = session.chunk(parts)
@@ -150,18 +172,19 @@ def _in_chunks(session, interface: Interface, arrays: list, lengths) -> dict[str
     }
 
 
-def _refused(lengths: Sequence[int], found: str, wired: Sequence[str]) -> str:
+def _failure_message(lengths: Sequence[int], problems: str, given_states: Sequence[str]) -> str:
     if len(lengths) == 1:
         return (
-            f"The converted graph does not do what the model does, so no file was written. {found} "
-            "If this is the rounding of an unstable model, whose numbers grow without bound, "
-            "export with verify=False. Else please report the model."
+            "The converted graph does not compute what the model computes, so no file was written. "
+            f"{problems} If the model is unstable, so that its numbers grow without bound, this "
+            "may be rounding: export with verify=False. Otherwise please report the model."
         )
-    passed = f" as it is to the calls {list(wired)}" if wired else ""
+    calls = f", as in the calls {list(given_states)}" if given_states else ""
     return (
         "The model does not give in chunks what it gives for the whole sequence, so no file was "
-        f"written. In chunks of {', '.join(map(str, lengths))} time steps: {found} Only recurrent "
-        "layers carry a state: what mixes time steps otherwise (Conv1D, pooling over time, "
-        f"attention, an initial_state that is passed on{passed}) sees one chunk alone. Move it out "
-        "of the exported model, or use export_onnx for whole sequences."
+        f"written. In chunks of {', '.join(map(str, lengths))} time steps: {problems} Only "
+        "recurrent layers carry a state from chunk to chunk. Whatever else mixes time steps "
+        "(Conv1D, pooling over time, attention, an initial_state that the model passes to a "
+        f"layer{calls}) sees one chunk alone. Move it out of the exported model, or use "
+        "export_onnx for whole sequences."
     )
