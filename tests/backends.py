@@ -20,62 +20,81 @@ from pathlib import Path
 
 from tests import ROOT
 
-HOME = ROOT
 BACKENDS = ("tensorflow", "jax", "torch")
-# What a user would ask for, and the tests that say so.
-ABOUT = {
-    "every named cell equals the step written from its paper, forward and gradient": "test_presets",
-    "the engine's gradient equals that of Keras's loop, under masks too": "test_engine",
-    "the same as keras.layers.LSTM, GRU and SimpleRNN, every way to call them": "test_matrix",
-    "inside Bidirectional, TimeDistributed, StackedRNNCells, keras.layers.RNN": "test_parity",
-    "all time steps at once (`time_parallel`)": "test_time_parallel",
-    "lengths, masks that are carried, padded batches": "test_lengths",
-    "dtype policies": "test_precision",
-    "saving, loading, cloning": "test_saving",
-    "not numbers, extreme sizes, threads, seeds, pickling": "test_robustness",
-    "input windows": "test_window",
-    "zoneout, noise on weights, a bound on the memory": "test_options",
-    "normalisation, a projected output, dropout of the candidate": "test_norms",
-    "six random cells with random options, compiled by XLA": "test_layer_random",
-    "compiled by XLA, every named cell": "test_xla",
+# What a user would ask for, and the files of tests that answer.
+QUESTIONS = {
+    "every named cell equals the step written from its paper, forward and gradient": (
+        "spec/test_presets",
+    ),
+    "the engine's gradient equals that of Keras's loop, under masks too": ("engine/test_engine",),
+    "the same as keras.layers.LSTM, GRU and SimpleRNN, every way to call them": (
+        "layers/test_matrix",
+    ),
+    "inside Bidirectional, TimeDistributed, StackedRNNCells, keras.layers.RNN": (
+        "layers/test_parity",
+    ),
+    "all time steps at once (`time_parallel`)": ("engine/test_parallel_scan",),
+    "lengths, masks that are carried, padded batches": (
+        "layers/test_lengths",
+        "layers/test_padded_batches",
+    ),
+    "dtype policies": ("layers/test_precision",),
+    "saving, loading, cloning": ("layers/test_saving",),
+    "not numbers, extreme sizes, threads, seeds, pickling": ("layers/test_robustness",),
+    "input windows": ("engine/test_input_window",),
+    "zoneout, noise on weights, a bound on the memory": ("layers/test_options",),
+    "normalisation, a projected output, dropout of the candidate": (
+        "layers/test_norms",
+        "layers/test_option_sets",
+        "layers/test_option_errors",
+    ),
+    "six random cells with random options, compiled by XLA": ("layers/test_layer_random",),
+    "compiled by XLA, every named cell": ("engine/test_xla",),
 }
-WHOLE = "test_matrix", "test_xla"  # the long form too: all 128 ways to call a layer, all cells
+FILES = list(chain.from_iterable(QUESTIONS.values()))
+WITH_LONG = "layers/test_matrix", "engine/test_xla"  # all 128 ways to call a layer, all cells
+
+Counts = dict[str, tuple[Counter, Counter]]  # {file: (how many ended how, why skipped)}
 
 
-def ran(backend: str, folder: Path) -> list[ElementTree.Element]:
-    """Runs the tests on a backend; returns their results: the short form of all, then WHOLE."""
+def run_tests(backend: str, folder: Path) -> list[ElementTree.Element]:
+    """Runs the tests on a backend and returns their results, as pytest writes them in XML."""
     more = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_GATED_RANDOM": "6"}
-    environment = os.environ | more
-    short = [f"tests/{name}.py" for name in ABOUT.values()]
-    whole = ["-m", "long", *(f"tests/{name}.py" for name in WHOLE)]
-    files = [folder / f"{backend}_{form}.xml" for form in ("short", "whole")]
-    for file, chosen in zip(files, (short, whole), strict=True):
+    runs = {
+        "short": [f"tests/{name}.py" for name in FILES],
+        "long": ["-m", "long", *(f"tests/{name}.py" for name in WITH_LONG)],
+    }
+    results = []
+    for form, arguments in runs.items():
+        file = folder / f"{backend}_{form}.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", f"--junitxml={file}"]
-        subprocess.run([*command, *chosen], cwd=HOME, env=environment, check=False)
-    return [ElementTree.parse(file).getroot() for file in files]
+        subprocess.run([*command, *arguments], cwd=ROOT, env=os.environ | more, check=False)
+        results.append(ElementTree.parse(file).getroot())
+    return results
 
 
-def counted(results: list[ElementTree.Element]) -> dict[str, tuple[Counter, Counter]]:
-    """By test file: how many passed, failed and were skipped; and why they were skipped."""
-    found: dict = {name: (Counter(), Counter()) for name in ABOUT.values()}
+def count_results(results: list[ElementTree.Element]) -> Counts:
+    """Returns for each file how many tests passed, failed and were skipped, and why skipped."""
+    counts: Counts = {name: (Counter(), Counter()) for name in FILES}
     for case in chain.from_iterable(part.iter("testcase") for part in results):
-        name = case.get("classname", "").split(".")[-1]
-        ends, reasons = found[name]
+        name = "/".join(case.get("classname", "").split(".")[1:])
+        ends, reasons = counts[name]
         skipped = case.find("skipped")
         if skipped is not None:
             reasons[skipped.get("message", "")] += 1
         failed = case.find("failure") is not None or case.find("error") is not None
         ends["skipped" if skipped is not None else "failed" if failed else "passed"] += 1
-    return found
+    return counts
 
 
-def cell(ends: Counter) -> str:
-    """What stands in the table."""
+def format_counts(counts: Counts, files: tuple[str, ...]) -> str:
+    """Returns a cell of the table: what became of the tests in some files."""
+    ends = sum((counts[name][0] for name in files), Counter())
     return ", ".join(f"{ends[end]} {end}" for end in ("passed", "failed", "skipped") if ends[end])
 
 
-def page(found: dict) -> str:
-    """The page, from {backend: what `counted` returned}."""
+def format_page(by_backend: dict[str, Counts]) -> str:
+    """Returns the page, from what `count_results` returned for each backend."""
     names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch")
     installed = {d.metadata["Name"].replace("_", "-") for d in importlib.metadata.distributions()}
     versions = [f"{n} {importlib.metadata.version(n)}" for n in names if n in installed]
@@ -83,31 +102,31 @@ def page(found: dict) -> str:
     lines = [
         "# What each backend does",
         "",
-        f"As `python tests/backends.py` found it, {today}: {', '.join(versions)}.",
+        f"Written by `python -m tests.backends` on {today}, with {', '.join(versions)}.",
         "Where a test can, TensorFlow has float64; JAX and torch have float32.",
         "",
-        "| | " + " | ".join(found) + " |",
-        "| --- |" + " --- |" * len(found),
+        "| | " + " | ".join(by_backend) + " |",
+        "| --- |" + " --- |" * len(by_backend),
     ]
     lines += [
-        f"| {about} | " + " | ".join(cell(found[b][name][0]) for b in found) + " |"
-        for about, name in ABOUT.items()
+        f"| {question} | " + " | ".join(format_counts(c, f) for c in by_backend.values()) + " |"
+        for question, f in QUESTIONS.items()
     ]
-    lines += ["", "Left out, and why:", ""]
-    for backend, files in found.items():
-        for name, (_, reasons) in files.items():
-            lines += [f"- {backend}, {name}: {n} x {why}" for why, n in reasons.items()]
+    lines += ["", "Skipped, and why:", ""]
+    for backend, counts in by_backend.items():
+        for name, (_, reasons) in counts.items():
+            lines += [f"- {backend}, tests/{name}.py: {n} x {why}" for why, n in reasons.items()]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HOME / "docs" / "backends.md")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "backends.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = {backend: counted(ran(backend, Path(folder))) for backend in BACKENDS}
-    options.out.write_text(page(found))
+        by_backend = {b: count_results(run_tests(b, Path(folder))) for b in BACKENDS}
+    options.out.write_text(format_page(by_backend))
     print(options.out.read_text())
 
 

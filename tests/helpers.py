@@ -23,17 +23,6 @@ SHORT = 6  # time steps, where a loop runs eagerly
 HOLES = np.ones((B, SHORT), bool)  # which of them are valid:
 HOLES[0, 2:4] = HOLES[1, :2] = HOLES[2, 4:] = False  # holes, left, right; the last row is whole
 
-# Of each kind of part one cell that has it (test_presets sees to that): what a test of how cells
-# run goes through. `-m long` goes through the others too.
-TYPICAL = """
-    lstm lstm_peephole lstm_1997 fgr cifg elman leaky_rnn gru gru_cho mgu janet slim_lstm4a
-    slim_lstm5 mut1 mut3 t_gru t_lstm min_gru minimal_rnn qrnn_fo cfn li_gru nbrc star
-""".split()
-OTHERS = [name for name in kg.presets if name not in TYPICAL]
-every_preset = pytest.mark.parametrize(
-    "name", [*TYPICAL, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)]
-)
-
 # By what is compared, relative to max(1, |expected|). Each is at least ten times the worst that a
 # correct cell shows; no test has a tolerance of its own.
 TOLERANCE = {

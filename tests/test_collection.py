@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests import ROOT, conftest
+from tests.backends import FILES, WITH_LONG
 
 SWITCH = "KERAS_GATED_GPU_TESTS_ON"
 
@@ -30,3 +31,7 @@ def test_without_a_gpu_its_tests_are_left_out_unless_named(arguments, left_out, 
     monkeypatch.delenv(SWITCH)
     monkeypatch.setattr(conftest, "has_gpu", lambda: True)
     assert conftest.pytest_ignore_collect(conftest.GPU, config) is None
+
+
+def test_the_page_of_backends_names_files_that_exist():
+    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in (*FILES, *WITH_LONG))

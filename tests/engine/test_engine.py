@@ -22,10 +22,10 @@ from tests.helpers import (
     assert_close,
     case,
     compare,
-    every_preset,
     gradients,
     run_and_differentiate,
 )
+from tests.typical import every_preset
 
 
 def both(name: str, **arguments):

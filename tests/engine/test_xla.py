@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from tests.helpers import BACKEND, F, T, U, assert_close, case, every_preset
+from tests.helpers import BACKEND, F, T, U, assert_close, case
+from tests.typical import every_preset
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras compiles otherwise here")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from tests.helpers import BACKEND, OTHERS, SHORT, TYPICAL, B, U, assert_close
+from tests.helpers import BACKEND, SHORT, B, U, assert_close
 from tests.layers.helpers import P
+from tests.typical import OTHERS, TYPICAL
 
 
 def allowed(name: str, **options) -> dict:

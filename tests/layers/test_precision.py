@@ -14,10 +14,10 @@ from tests.helpers import (
     U,
     assert_close,
     case,
-    every_preset,
     gradients,
     run_and_differentiate,
 )
+from tests.typical import every_preset
 
 MIXED = ["mixed_float16", "mixed_bfloat16"]
 mixed = pytest.mark.parametrize("policy", MIXED)

@@ -13,7 +13,6 @@ from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.verify.check import check_onnx
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.parts import Candidate, Gate, Tied
-from tests.helpers import OTHERS, TYPICAL
 from tests.onnx.helpers import (
     MASKS,
     NATIVE,
@@ -31,6 +30,7 @@ from tests.onnx.helpers import (
     swap,
 )
 from tests.reference import WITNESSES
+from tests.typical import OTHERS, TYPICAL
 
 pytestmark = on_tensorflow
 

@@ -5,13 +5,10 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from keras_gated.spec.normal_form import resolve
 from tests.helpers import (
     FINEST,
-    OTHERS,
     QUICK,
     TOLERANCE,
-    TYPICAL,
     B,
     F,
     U,
@@ -23,6 +20,7 @@ from tests.helpers import (
     numpy_blocks,
 )
 from tests.reference import WITNESSES, draw, run
+from tests.typical import CHOSEN, OTHERS, TYPICAL, parts_of, with_every_part
 
 NAMES = list(kg.presets)
 every = pytest.mark.parametrize("name", NAMES)
@@ -38,29 +36,16 @@ def test_presets_and_witnesses_have_the_same_names():
     assert "mut1" in SQUARE
 
 
-def parts_of(names) -> set:
-    """What the cells are made of: (what, which kind)."""
-    found = set()
-    for name in names:
-        form = resolve(kg.presets[name].spec)
-        kinds = [(key, getattr(form, key)) for key in ("memory", "reset", "window", "states")]
-        kinds += [
-            (key, getattr(form, f"{key}_activation")) for key in ("output", "memory", "carry")
-        ]
-        kinds += [("projection", form.projection is None), ("linear", form.linear_memory)]
-        kinds += [(weight.name, len(weight.keys)) for weight in form.weights]
-        for block in form.blocks.values():
-            kinds += [(key, value) for key, value in vars(block).items() if "init" not in key]
-        for gate, value in form.gates.items():
-            tied = value.block is not None and value.block != gate
-            constant = value.constant if value.constant in (None, 0.0, 1.0) else "another"
-            kinds.append((gate, (constant, tied, value.complement, bool(value.offset))))
-        found |= {str(kind) for kind in kinds}
-    return found
-
-
 def test_the_typical_presets_have_every_kind_of_part():
-    assert parts_of(TYPICAL) == parts_of(kg.presets) and len(TYPICAL) < len(OTHERS)
+    def parts(names):
+        return set().union(*map(parts_of, names))
+
+    assert parts(TYPICAL) == parts(kg.presets) and len(TYPICAL) < len(OTHERS)
+    few = [name for name in CHOSEN if name != "fgr"]
+    assert with_every_part(few, list(kg.presets)) == [
+        *few,
+        "fgr",
+    ]  # a preset of a new kind is added
 
 
 @every

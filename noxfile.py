@@ -1,0 +1,233 @@
+"""What must pass before a change lands, in sessions that run alone by name.
+
+    nox -l              lists the sessions
+    nox -s docs lint    runs two of them
+    .ci/run             runs what must pass, from a fresh clone on
+
+A session runs in the environment in which nox itself runs, and first installs there what it needs
+and does not find. `first_steps` and `wheel` make environments of their own. What follows `--` goes
+to pytest: `nox -s jax -- -n 2 -k gru`.
+"""
+
+import importlib.metadata
+import re
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))  # a program does not look for modules in the current folder
+from tests.first_steps import STEPS, find_lines, in_environment, session_name  # noqa: E402
+
+PYTHON = sys.executable
+PROGRAMS = Path(PYTHON).parent
+TORCH = "torch==2.13.0"  # the newest that is known to pass
+
+# Files of tests that say whether layers run on a backend.
+LAYERS = [
+    *("tests/spec/test_presets.py", "tests/engine/test_engine.py"),
+    *("tests/engine/test_parallel_scan.py", "tests/layers/test_matrix.py"),
+    *("tests/layers/test_parity.py", "tests/layers/test_lengths.py"),
+    *("tests/layers/test_padded_batches.py", "tests/layers/test_saving.py"),
+    *("tests/layers/test_precision.py", "tests/layers/test_robustness.py"),
+]
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "none"  # see above
+nox.options.sessions = ["lint", "types"]
+
+
+def names_of(*extras: str) -> set[str]:
+    """Returns the names of the packages of some extras of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = set()
+    for extra in extras:
+        for requirement in project["optional-dependencies"][extra]:
+            name = re.match(r"[\w.-]+", requirement)[0]
+            inner = re.findall(r"\[([\w,]+)\]", requirement)
+            own = name == project["name"]
+            names |= names_of(*inner[0].split(",")) if own else {name}
+    return names
+
+
+def missing(names) -> list[str]:
+    """Returns those packages that are not installed."""
+
+    def installed(name: str) -> bool:
+        try:
+            return bool(importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            return False
+
+    # tensorflow-cpu is TensorFlow too
+    return [n for n in names if not installed(n) and not installed(f"{n}-cpu")]
+
+
+def need(session: nox.Session, *extras: str, packages=()) -> None:
+    """Installs extras and packages, unless all of them are there."""
+    absent = missing(re.split("==", package)[0] for package in packages)
+    wanted = [package for package in packages if re.split("==", package)[0] in absent]
+    if missing(names_of(*extras)):
+        wanted += ["-e", f".[{','.join(extras)}]"]
+    if wanted:
+        session.run(PYTHON, "-m", "pip", "install", "--quiet", *wanted)
+
+
+def pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
+    """Runs pytest."""
+    command = [PYTHON, "-m", "pytest", "-q", *arguments, *session.posargs]
+    session.run(*command, env={"TF_CPP_MIN_LOG_LEVEL": "2", **environment})
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """README's test command as it stands there, which makes .venv."""
+    readme = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"<!-- test command -->\n```sh\n(.*?)```", readme, re.DOTALL)
+    session.run("bash", "-euo", "pipefail", "-c", command)
+
+
+@nox.session
+def jax(session: nox.Session) -> None:
+    """Layers on Keras's JAX backend."""
+    need(session, "test", packages=["jax"])
+    # JAX's compiler is told to optimise less: here the numbers count, not the speed.
+    backend = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    pytest(session, *LAYERS, "-k", "not test_argument_ and not block_weights", **backend)
+    repeatable_study(session, "jax")
+
+
+@nox.session
+def torch(session: nox.Session) -> None:
+    """Layers on Keras's torch backend, their options, and weights from torch's own."""
+    need(session, "test", packages=[TORCH])
+    more = ["tests/convert", "tests/layers/test_options.py", "tests/layers/test_option_errors.py"]
+    pytest(session, *LAYERS, *more, KERAS_BACKEND="torch")
+    repeatable_study(session, "torch")
+
+
+def repeatable_study(session: nox.Session, backend: str) -> None:
+    """Tests that a study's run depends on its settings alone."""
+    file = "tests/examples/test_study_training.py"
+    pytest(session, "-m", "long", file, "-k", "whatever_ran_before", KERAS_BACKEND=backend)
+
+
+@nox.session
+def random(session: nox.Session) -> None:
+    """Sixty random cells, as layers and as ONNX files."""
+    need(session, "test")
+    # Two processes: TensorFlow keeps what it compiled until a process ends.
+    for file in ("tests/onnx/test_export_random.py", "tests/layers/test_layer_random.py"):
+        pytest(session, file, KERAS_GATED_RANDOM="60")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The examples in their short form."""
+    need(session, "test")
+    pytest(session, "-m", "long", "tests/examples/test_examples.py", "tests/conformance")
+    with tempfile.TemporaryDirectory() as out:
+        session.run(PYTHON, "examples/quickstart.py", "--smoke", "--out", out)
+        for file in ("model.keras", "model.onnx", "curves.png"):
+            if not (Path(out) / file).stat().st_size:
+                session.error(f"the quickstart left no {file}")
+
+
+@nox.session
+def studies(session: nox.Session) -> None:
+    """Studies on all engines, and training on several devices."""
+    need(session, "test", "cluster", packages=["jax"])
+    files = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("tests/examples/test_study*.py"))
+    pytest(session, "-m", "long", "tests/examples/test_distributed.py", *files)
+
+
+@nox.session
+def program(session: nox.Session) -> None:
+    """The command line and the export, from processes on every backend."""
+    need(session, "test", packages=["jax", TORCH])
+    pytest(session, "-m", "long", "tests/cli", "tests/onnx/test_other_backends.py")
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """What is too long for the test command and for no other session: memory, speed."""
+    need(session, "test", packages=["jax"])
+    files = ["tests/layers/test_robustness.py", "tests/layers/test_precision.py"]
+    pytest(session, "-m", "long", *files, "tests/benchmarks", "-k", "not every_part")
+
+
+@nox.session
+def all_long(session: nox.Session) -> None:
+    """Every test that is marked long, with all presets and all ways to call a layer: half an hour."""
+    need(session, "test", "cluster", packages=["jax", TORCH])
+    pytest(session, "-m", "long")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The wheel in an environment of its own, without the clone."""
+    need(session, "test", "dev")
+    pytest(session, "-m", "long", "tests/test_packaging.py")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site is built, and the code on its pages runs."""
+    need(session, "test", "docs")
+    with tempfile.TemporaryDirectory() as out:
+        site = [PYTHON, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", out]
+        session.run(*site, env={"NO_MKDOCS_2_WARNING": "1"})
+    pytest(session, "tests/docs")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format of the code."""
+    need(session, "dev", packages=["ruff"])
+    ruff = str(PROGRAMS / "ruff")
+    session.run(ruff, "check", ".")
+    session.run(ruff, "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types of the package."""
+    need(session, "test", "dev")
+    pyright = [str(PROGRAMS / "pyright"), "--project", "pyproject.toml", "--pythonpath", PYTHON]
+    session.run(*pyright)
+
+
+LINES = {session_name(key): (key, arguments) for key, arguments in find_lines().items()}
+
+
+@nox.session
+@nox.parametrize("line", list(LINES), ids=list(LINES))
+def first_steps(session: nox.Session, line: str) -> None:
+    """An install line of a page in a fresh environment, and what the page says next."""
+    key, arguments = LINES[line]
+    if key not in STEPS:
+        session.error(f"pip install {key}: tests/first_steps.py does not say what to run after it")
+    step = STEPS[key]
+    with tempfile.TemporaryDirectory() as folder:
+        programs, out = Path(folder) / "env" / "bin", Path(folder) / "out"
+        out.mkdir()
+        session.run(PYTHON, "-m", "venv", str(programs.parent))
+        install = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
+        if step.before:
+            session.run(*install, *step.before)
+        session.run(*install, *(step.instead or arguments))
+        environment = {
+            "KERAS_BACKEND": step.backend,
+            "KERAS_GATED_GPU_TESTS_ON": "cpu",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+        }
+        for command in step.commands:
+            program = in_environment(command, programs, out)
+            if step.elsewhere:
+                with session.chdir(out):
+                    session.run(*program, env=environment)
+            else:
+                session.run(*program, env=environment)
