@@ -24,6 +24,7 @@ def told(capsys, *arguments: str, status: int = 0) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.catalogue
 def test_every_preset_is_listed_with_its_counts(capsys):
     found = told(capsys, "list", "--inputs", "5", "--units", "3")["cells"]
     assert [cell["name"] for cell in found] == list(kg.presets)

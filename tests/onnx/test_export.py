@@ -54,7 +54,7 @@ def presets_in_groups(always: int):
     """All of them, of which so many groups of the typical ones always run."""
     cases = [(names, "auto") for names in GROUPS.values()]
     later = [pytest.param(*case, marks=pytest.mark.long) for case in cases[always:]]
-    ids = [*GROUPS, "typical 1 as scan", *FAMILIES]
+    ids = ["-".join(names) for names in (*GROUPS.values(), GROUPS["typical 1"], *FAMILIES.values())]
     return pytest.mark.parametrize(("names", "lowering"), [*cases[:always], *later, *MORE], ids=ids)
 
 

@@ -112,6 +112,7 @@ def test_the_operator_of_a_preset(name):
         assert lowering.attributes == {}
 
 
+@pytest.mark.catalogue
 def test_some_presets_have_no_operator():
     assert 0 < sum(not witness.native for witness in WITNESSES.values()) < 10
 

@@ -31,11 +31,13 @@ ARGUMENTS = [(name, given) for name in NAMES for given in WITNESSES[name].settin
 arguments = pytest.mark.parametrize(("name", "given"), ARGUMENTS)
 
 
+@pytest.mark.catalogue
 def test_presets_and_witnesses_have_the_same_names():
     assert set(NAMES) == set(WITNESSES)
     assert "mut1" in SQUARE
 
 
+@pytest.mark.catalogue
 def test_the_typical_presets_have_every_kind_of_part():
     def parts(names):
         return set().union(*map(parts_of, names))
