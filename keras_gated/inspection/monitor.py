@@ -1,4 +1,4 @@
-"""What the gates do while a model is trained."""
+"""`GateMonitor`: a callback that logs saturation and half-life of the gates during training."""
 
 from typing import Any
 
@@ -9,49 +9,57 @@ from keras_gated.inspection.traces import GATES, half_life, saturation, trace_ga
 
 
 class GateMonitor(keras.callbacks.Callback):
-    """Logs after each epoch how saturated the gates are and how long the memory is kept.
+    """A Keras callback that logs after each epoch how saturated the gates are, and the half-life.
 
-    The logs are those of Keras: they are in `History`, in `CSVLogger`, and in `TensorBoard` where
-    that callback stands behind this one.
+    The values are added to Keras's logs: they are in `History` and in `CSVLogger`, and in
+    `TensorBoard` if that callback comes after this one.
 
     Args:
-        x: what the model is called with, such as some sequences (B, T, F) of the validation set.
-        margin: float. A gate is saturated below `margin` and above `1 - margin`.
+        x: what the model is called with, e.g. some sequences (B, T, F) of the validation set.
+        margin: float. A gate is saturated if its value is below `margin` or above `1 - margin`.
 
     Logs:
         `{layer}/{gate}_closed` and `{layer}/{gate}_open`: shares of values below and above.
         `{layer}/half_life`: median over the units of the time steps in which half of the memory
         is forgotten; see `half_life`.
 
+    Raises:
+        ValueError: if `margin` is not between 0 and 0.5.
+
     Example:
-        >>> model.fit(x, y, callbacks=[kg.GateMonitor(x[:32]), keras.callbacks.TensorBoard()])
+        >>> x, y = np.ones((4, 5, 3), "float32"), np.ones((4, 2), "float32")
+        >>> model = keras.Sequential([kg.GatedGRU(2, name="gru")])
+        >>> model.compile("sgd", "mse")
+        >>> history = model.fit(x, y, verbose=0, callbacks=[kg.GateMonitor(x)])
+        >>> [name for name in history.history if "forget" in name]
+        ['gru/forget_closed', 'gru/forget_open']
     """
 
     def __init__(self, x: Any, margin: float = 0.1):
         super().__init__()
         if not 0.0 < margin < 0.5:
             raise ValueError(
-                "Argument `margin` must be above 0 and below 0.5: the shares below it and above 1 "
-                f"minus it are told. Received: margin={margin!r}."
+                "Argument `margin` must be above 0 and below 0.5: a gate counts as closed below it "
+                f"and as open above 1 - margin. Received: margin={margin!r}."
             )
         self.x, self.margin = x, margin
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds to the epoch's logs."""
+        """Adds the values of `compute_logs` to the logs of the epoch."""
         if logs is not None:
-            logs.update(self.measured())
+            logs.update(self.compute_logs())
 
-    def measured(self) -> dict[str, float]:
-        """Returns the logs of the model as it is now."""
-        found = {}
+    def compute_logs(self) -> dict[str, float]:
+        """Returns the logs of the model with its present weights."""
+        logs = {}
         for layer, values in trace_gates(self.model, self.x).items():
             for gate in (name for name in GATES if name in values):
                 shares = saturation(values[gate], self.margin)
-                found |= dict(zip(_names(layer, gate), shares, strict=True))
+                logs |= dict(zip(_log_names(layer, gate), shares, strict=True))
             if "forget" in values:
-                found[f"{layer}/half_life"] = float(np.median(half_life(values["forget"])))
-        return found
+                logs[f"{layer}/half_life"] = float(np.median(half_life(values["forget"])))
+        return logs
 
 
-def _names(layer: str, gate: str) -> tuple[str, str]:
+def _log_names(layer: str, gate: str) -> tuple[str, str]:
     return f"{layer}/{gate}_closed", f"{layer}/{gate}_open"

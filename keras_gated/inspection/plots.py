@@ -1,4 +1,4 @@
-"""Traces of gates as figures."""
+"""`plot_gates` and `plot_memory`: figures of gate traces, drawn with matplotlib."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ TITLES = {"candidate": "candidate", "c": "memory c", "h": "output h"}
 
 
 def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
-    """Draws a layer's gates over time and how often they are open, half open or closed.
+    """Draws the gates of a layer over time, and how often each is open or closed.
 
-    On the left a heat map (units x time steps) of one sequence for each gate, the candidate, the
-    memory and the output; on the right the distribution over all sequences, time steps and units,
-    with the shares of a gate below 0.1 and above 0.9.
+    For each gate, the candidate, the memory and the output there are two panels. On the left: a
+    heat map (units x time steps) of one sequence. On the right: the distribution over all
+    sequences, time steps and units, with the shares of a gate's values below 0.1 and above 0.9.
 
     Args:
-        trace: what `trace_gates` returned.
-        layer: name of a layer in it; by default the first.
-        row: which sequence of the batch the heat maps show.
+        trace: a gate trace, from `trace_gates`.
+        layer: name of a layer in the trace; by default the first.
+        row: the sequence of the batch that the heat maps show.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -30,12 +30,13 @@ def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
         ImportError: if matplotlib is missing.
 
     Example:
-        >>> kg.plot_gates(kg.trace_gates(model, x)).savefig("gates.png")
+        >>> trace = kg.trace_gates(kg.GatedGRU(8), np.ones((2, 5, 3), "float32"))
+        >>> kg.plot_gates(trace).savefig("gates.png")
     """
-    layer, values = _of(trace, layer)
+    layer, values = _choose_layer(trace, layer)
     if not -len(values["h"]) <= row < len(values["h"]):
         raise ValueError(
-            f"Argument `row` must be one of the {len(values['h'])} sequences that were traced. "
+            f"Argument `row` must be the number of one of the {len(values['h'])} traced sequences. "
             f"Received: row={row}."
         )
     figure = _figure(figsize=(10.0, 1.5 * len(values) + 0.6))
@@ -52,13 +53,13 @@ def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
 
 
 def plot_memory(trace: Trace) -> Any:
-    """Draws how long each unit of each layer keeps its memory, from its forget gate.
+    """Draws the half-life of the memory of each unit, for each layer with a forget gate.
 
     The half-life is the number of time steps in which half of the memory is forgotten, on average
-    over all traced sequences; units are sorted by it.
+    over all traced sequences. Units are sorted by it. A grey line marks the sequences' length.
 
     Args:
-        trace: what `trace_gates` returned.
+        trace: a gate trace, from `trace_gates`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -68,7 +69,8 @@ def plot_memory(trace: Trace) -> Any:
         ImportError: if matplotlib is missing.
 
     Example:
-        >>> kg.plot_memory(kg.trace_gates(model, x)).savefig("memory.png")
+        >>> trace = kg.trace_gates(kg.GatedGRU(8), np.ones((2, 5, 3), "float32"))
+        >>> kg.plot_memory(trace).savefig("memory.png")
     """
     forget = {name: values["forget"] for name, values in trace.items() if "forget" in values}
     if not forget:
@@ -92,11 +94,11 @@ def plot_memory(trace: Trace) -> Any:
     return figure
 
 
-def _of(trace: Trace, layer: str | None) -> tuple[str, dict[str, np.ndarray]]:
+def _choose_layer(trace: Trace, layer: str | None) -> tuple[str, dict[str, np.ndarray]]:
     layer = next(iter(trace)) if layer is None else layer
     if layer not in trace:
         raise ValueError(
-            f"Argument `layer` must be one of {', '.join(map(repr, trace))}. "
+            f"Argument `layer` must be a layer of the trace: {', '.join(map(repr, trace))}. "
             f"Received: layer={layer!r}."
         )
     return layer, trace[layer]
@@ -108,13 +110,13 @@ def _figure(**options) -> Any:
     except ImportError as error:
         raise ImportError(
             f"Figures need the package 'matplotlib', which cannot be imported ({error}). Install "
-            'it with: pip install "keras-gated[plot]".'
+            'it in a clone of keras_gated with: pip install ".[plot]".'
         ) from error
     return Figure(layout="constrained", **options)
 
 
 def _draw_map(figure, axes, name: str, value: np.ndarray, limit: float) -> None:
-    """Units upwards, time steps to the right; masked time steps are grey."""
+    """Draws a heat map: units upwards, time steps to the right, masked time steps grey."""
     scale = (
         {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0}
         if name in GATES
@@ -127,6 +129,7 @@ def _draw_map(figure, axes, name: str, value: np.ndarray, limit: float) -> None:
 
 
 def _draw_shares(axes, name: str, value: np.ndarray) -> None:
+    """Draws the distribution of all values, with the shares of a gate's values at both ends."""
     valid = value[~np.isnan(value)]
     axes.hist(valid, BINS if name in GATES else 40, density=True, color="0.4")
     axes.set_yticks([])
