@@ -47,7 +47,7 @@ class FirstStep:
 
     commands: tuple[tuple[str, ...], ...]
     backend: str = "tensorflow"
-    elsewhere: bool = True
+    other_process: bool = True
     before: tuple[str, ...] = ()
     instead: tuple[str, ...] = ()
     quick: bool = False
@@ -67,18 +67,22 @@ STEPS = {
     ".[torch]": python("-c", TRAIN, backend="torch", before=("torch==2.13.0",)),
     ".[onnx]": python("-c", EXPORT),
     ".[tensorflow,onnx,plot]": python("-c", EXPORT + "; kg.plot_gates(kg.trace_gates(model, x))"),
-    ".[tensorflow,docs]": python(*SITE, elsewhere=False, quick=True),
-    ".[examples]": python("examples/quickstart.py", "--smoke", "--out", "{out}", elsewhere=False),
+    ".[tensorflow,docs]": python(*SITE, other_process=False, quick=True),
+    ".[examples]": python(
+        "examples/quickstart.py", "--smoke", "--out", "{out}", other_process=False
+    ),
     ".[cluster]": python("-c", "import ray"),  # it is added to an environment that has a backend
-    ".[test]": python(*PYTEST, "tests/test_imports.py", elsewhere=False),  # `nox -s tests` runs all
+    ".[test]": python(
+        *PYTEST, "tests/test_imports.py", other_process=False
+    ),  # `nox -s tests` runs all
     ".[test,dev]": FirstStep(
         (("ruff", "check", "."), ("nox", "--list"), ("python", *PYTEST, "tests/test_imports.py")),
-        elsewhere=False,
+        other_process=False,
     ),
-    "keras==3.15.0 .[test]": python(*PYTEST, "tests/layers/test_parity.py", elsewhere=False),
+    "keras==3.15.0 .[test]": python(*PYTEST, "tests/layers/test_parity.py", other_process=False),
     # jax[cuda13] are several GB for a GPU; without one the tests themselves are checked.
     ". jax[cuda13] pytest": python(
-        *GPU_TESTS, backend="jax", elsewhere=False, instead=("-e", ".", "jax", "pytest")
+        *GPU_TESTS, backend="jax", other_process=False, instead=("-e", ".", "jax", "pytest")
     ),
 }
 

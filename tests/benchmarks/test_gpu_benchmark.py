@@ -162,7 +162,7 @@ def test_what_is_not_installed_is_left_out(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "gpu.md").read_text() + "\n" == capsys.readouterr().out
 
 
-def told(capsys, *arguments: str) -> dict:
+def reported(capsys, *arguments: str) -> dict:
     """What a part says."""
     gpu_parts.main([*arguments, "0"])
     result: dict = {}
@@ -175,14 +175,14 @@ def told(capsys, *arguments: str) -> dict:
 def test_without_a_gpu_nothing_is_measured(capsys, monkeypatch):
     monkeypatch.setattr(gpu_parts, "gpu", lambda: None)
     ended = {"ended": f"skipped: {BACKEND} sees no GPU"}
-    assert told(capsys, "ceilings") == {"parts": {"ceilings": ended}}
+    assert reported(capsys, "ceilings") == {"parts": {"ceilings": ended}}
 
 
 @pytest.mark.long
 @pytest.mark.skipif(BACKEND == "torch", reason="torch does not compile by XLA")
 def test_a_part_tried_on_the_cpu(capsys, monkeypatch):
     monkeypatch.setattr(gpu_parts, "GPU_LINEAR", ("min_gru",))
-    result = told(capsys, "at once", "--smoke")
+    result = reported(capsys, "at once", "--smoke")
     assert "failed" not in result
     (times,) = result["precisions"]["TF32"]["sizes"].values()
     for kind in ("train", "infer"):
@@ -197,8 +197,8 @@ def test_what_fails_does_not_end_the_others(capsys):
 
     ready = {"a": Contender(lambda: None, lambda: None), "b": Contender(lambda: None, fail)}
     assert list(gpu_parts._warmed(ready, "TF32: ")) == ["a"]
-    told = json.loads(capsys.readouterr().out.removeprefix(MARK))
-    assert told == [["failed", "TF32: b"], "RuntimeError: out of memory"]
+    reported = json.loads(capsys.readouterr().out.removeprefix(MARK))
+    assert reported == [["failed", "TF32: b"], "RuntimeError: out of memory"]
 
 
 @pytest.mark.parametrize("kind", gpu_device.PRECISIONS)

@@ -25,7 +25,7 @@ on_tensorflow = pytest.mark.skipif(
 SIZES = ("--batch", "2", "--time", "4", "--inputs", "3", "--units", "5", "--seconds", "1")
 
 
-def told(capsys, *arguments: str) -> dict:
+def reported(capsys, *arguments: str) -> dict:
     """The JSON that the command prints."""
     assert main(["bench", *arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
@@ -33,7 +33,7 @@ def told(capsys, *arguments: str) -> dict:
 
 @on_tensorflow
 def test_every_layer_is_timed_and_set_beside_keras(capsys):
-    found = told(capsys, "cifg", *SIZES, "--onnx")
+    found = reported(capsys, "cifg", *SIZES, "--onnx")
     size = {name: found[name] for name in ("batch", "time", "inputs", "units")}
     assert size == {"batch": 2, "time": 4, "inputs": 3, "units": 5}
     assert found["backend"] == keras.backend.backend() and found["device"] in ("CPU", "GPU")
@@ -58,7 +58,7 @@ def test_the_table_shows_milliseconds_and_how_many_times_as_fast(capsys, monkeyp
         return {key: given[key[0]][("train", "infer").index(key[1])] for key in runs}
 
     nothing = adapters.Contender(lambda: None, lambda: None)
-    monkeypatch.setattr(bench, "adapted", lambda *_: nothing)
+    monkeypatch.setattr(bench, "make_contender", lambda *_: nothing)
     monkeypatch.setattr(bench, "medians", known)
     assert main(["bench", "mgu", *SIZES]) == 0
     printed = capsys.readouterr().out
@@ -111,7 +111,7 @@ def test_a_training_step_is_the_gradient_by_all_weights(make):
     x, weights = (rng.standard_normal((2, 4, n)).astype("float32") for n in (3, 5))
     layer = make(5, return_sequences=True)
     layer.build(x.shape)
-    ready = adapters.adapted(layer, tf.constant(x), tf.constant(weights))
+    ready = adapters.make_contender(layer, tf.constant(x), tf.constant(weights))
     with tf.GradientTape() as tape:
         y = layer(x)
         loss = tf.reduce_sum(y * weights)
@@ -128,7 +128,7 @@ def test_a_training_step_is_the_gradient_by_all_weights(make):
 def test_on_a_backend_that_trains_nothing_it_says_so(monkeypatch):
     monkeypatch.setattr(adapters, "BACKEND", "numpy")
     with pytest.raises(ValueError, match="tensorflow, jax.* torch.*Received: 'numpy'"):
-        adapters.adapted(None, None, None)
+        adapters.make_contender(None, None, None)
 
 
 @on_tensorflow

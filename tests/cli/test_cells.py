@@ -18,7 +18,7 @@ from tests.helpers import says
 PROGRAM = ROOT / "keras_gated_cli.py"
 
 
-def told(capsys, *arguments: str, status: int = 0) -> dict:
+def reported(capsys, *arguments: str, status: int = 0) -> dict:
     """The JSON that a command prints."""
     assert main([*arguments, "--json"]) == status
     return json.loads(capsys.readouterr().out)
@@ -26,7 +26,7 @@ def told(capsys, *arguments: str, status: int = 0) -> dict:
 
 @pytest.mark.catalogue
 def test_every_preset_is_listed_with_its_counts(capsys):
-    found = told(capsys, "list", "--inputs", "5", "--units", "3")["cells"]
+    found = reported(capsys, "list", "--inputs", "5", "--units", "3")["cells"]
     assert [cell["name"] for cell in found] == list(kg.presets)
     uncounted = [cell["name"] for cell in found if cell["parameters"] is None]
     for name in uncounted:  # they see each input one to one
@@ -42,7 +42,7 @@ def test_every_preset_is_listed_with_its_counts(capsys):
 
 
 def test_filters_leave_what_was_asked_for(capsys):
-    every = told(capsys, "list")["cells"]
+    every = reported(capsys, "list")["cells"]
     limit = sorted(cell["parameters"] for cell in every)[20]
     given = {"family": ["--family", "slim"], "states": ["--states", "1"]}
     given["parameters"] = ["--parameters", str(limit)]
@@ -52,7 +52,7 @@ def test_filters_leave_what_was_asked_for(capsys):
         "parameters": lambda cell: cell["parameters"] <= limit,
     }
     for name, arguments in given.items():
-        found = [cell["name"] for cell in told(capsys, "list", *arguments)["cells"]]
+        found = [cell["name"] for cell in reported(capsys, "list", *arguments)["cells"]]
         assert found == [cell["name"] for cell in every if keep[name](cell)]
         assert 0 < len(found) < len(every)
 
@@ -70,14 +70,14 @@ def test_show_is_describe(capsys):
     assert capsys.readouterr().out.rstrip() == kg.describe("mgu", input_dim=8, units=4)
     assert main(["show", "mgu"]) == 0
     assert capsys.readouterr().out.rstrip() == kg.describe("mgu")
-    found = told(capsys, "show", "mgu", "--inputs", "8", "--units", "4")
+    found = reported(capsys, "show", "mgu", "--inputs", "8", "--units", "4")
     assert found["parameters"] == 104 and found["equations"] == kg.equations("mgu")
 
 
 def test_diff_and_budget(capsys):
     assert main(["diff", "lstm", "cifg"]) == 0
     assert capsys.readouterr().out.rstrip() == str(kg.diff("lstm", "cifg"))
-    found = told(capsys, "budget", "gru", "--parameters", "18000", "--inputs", "88")
+    found = reported(capsys, "budget", "gru", "--parameters", "18000", "--inputs", "88")
     assert found["units"] == kg.units_for_budget("gru", 88, 18_000)
     assert found["parameters"] == kg.count_parameters("gru", 88, found["units"]) <= 18_000
 
@@ -111,7 +111,7 @@ def test_wrong_usage_is_status_2(arguments, text, capsys):
 
 
 def test_the_doctor_tells_versions_and_finds_no_fault_here(capsys):
-    found = told(capsys, "doctor")
+    found = reported(capsys, "doctor")
     versions = {package["name"]: package["installed"] for package in found["packages"]}
     assert versions["keras"] == importlib.metadata.version("keras")
     assert found["problems"] == [] and "onnx" in versions
@@ -124,7 +124,7 @@ def test_the_doctor_names_what_clashes(capsys, monkeypatch):
     given = {"tf2onnx": "1.16.1", "onnxruntime": None, "keras": "3.4.0"}
     monkeypatch.setattr(commands, "_version", lambda name: given.get(name, version(name)))
     monkeypatch.setattr(commands, "BACKENDS", ["no_such_backend"])
-    found = told(capsys, "doctor", status=1)
+    found = reported(capsys, "doctor", status=1)
     assert len(found["problems"]) == 3
     text = " ".join(found["problems"])
     assert "keras 3.4.0: keras_gated needs keras>=3.15" in text

@@ -88,8 +88,8 @@ def test_a_good_cell_passes(name):
 
 def only(backends, *fault):
     """A fault that there is on some backends alone."""
-    elsewhere = pytest.mark.skipif(BACKEND not in backends, reason=f"on {backends} only")
-    return pytest.param(*fault, marks=elsewhere)
+    other_process = pytest.mark.skipif(BACKEND not in backends, reason=f"on {backends} only")
+    return pytest.param(*fault, marks=other_process)
 
 
 NOTHING = "gets (no gradient: nothing leads from it|a gradient of zero)"
@@ -216,11 +216,11 @@ def test_a_failure_raises_if_asked():
 
 
 def test_the_seed_says_which_numbers():
-    def told(seed):
+    def reported(seed):
         return str(kg.check_cell(MixesRows, checks="rows", seed=seed, **SIZES))
 
-    assert told(1) == told(1)
-    assert told(1).replace("seed 1", "seed 2") != told(2)
+    assert reported(1) == reported(1)
+    assert reported(1).replace("seed 1", "seed 2") != reported(2)
 
 
 def test_the_tolerance_counts():

@@ -70,6 +70,7 @@ def test_files_that_a_page_names_exist(page):
             assert [file for file in files if f"/{file}".endswith(f"/{name}")], name
 
 
+@pytest.mark.catalogue
 @pytest.mark.parametrize("page", [*WRITTEN, *OTHER], ids=lambda path: path.name)
 def test_no_page_counts_the_presets(page):
     """Whoever adds one would have to change it; pages of the site have it filled in."""
@@ -140,20 +141,21 @@ def _is_diagonal(d: str) -> bool:
 
 
 def test_gates_in_a_diagram():
-    shown = {
+    displayed = {
         "lstm": {"f σ": "on", "i σ": "on", "o σ": "on", "r = 1": "off"},
         "janet": {"f σ": "on", "i = 1 − f′": "tied", "none": "off"},
         "mgu": {"i σ": "on", "f = 1 − i": "tied", "r = i": "tied"},
         "slim_lstm4a": {"f = 0.96": "off", "o = 1": "off"},
         "elman": {"f = 0": "off", "i = 1": "off", "c̃ tanh": "on"},
     }
-    for name, gates in shown.items():
+    for name, gates in displayed.items():
         picture = list(ET.fromstring(diagram(resolve(kg.preset(name)), name)))
         texts = {element.text: k for k, element in enumerate(picture)}
         for written, kind in gates.items():
             assert picture[texts[written] - 1].get("class") == kind, f"{name}: {written}"
 
 
+@pytest.mark.catalogue
 def test_the_gallery_has_every_cell():
     page = cells.gallery()
     assert re.findall(r"\*\*\[(\w+)\]\(\1\.md\)\*\*", page) == [
@@ -180,7 +182,9 @@ def test_measured_numbers_are_those_of_the_tables():
     assert measured.short("janet") == f"{times['janet']} ms"
     assert measured.short("lstm") == measured.short("np") == f"{times['GatedLSTM']} ms"
     assert measured.short("gru") == f"{times['GatedGRU']} ms"
-    assert measured.short("elman") == "not measured" and measured.told("elman") == "Not measured."
+    assert (
+        measured.short("elman") == "not measured" and measured.sentence("elman") == "Not measured."
+    )
     ratio = float(times["keras LSTM"]) / float(times["GatedLSTM"])
     row = next(row for row in measured.speed_table().splitlines() if "training step, LSTM" in row)
     assert math.isclose(float(row.split("|")[3]), ratio, abs_tol=0.01)
@@ -197,8 +201,8 @@ def test_equations_become_mathml(name):
     rows = [row for row in root.iter() if row.tag.endswith("mtr")]
     assert len(rows) == len(kg.equations(name).splitlines()) - 2
     assert {len(row) for row in rows} == {2}
-    shown = re.sub("[~^¯′']", "", "".join(root.itertext()))
-    assert shown == letters(kg.equations(name))
+    displayed = re.sub("[~^¯′']", "", "".join(root.itertext()))
+    assert displayed == letters(kg.equations(name))
 
 
 def letters(latex: str) -> str:

@@ -1,17 +1,19 @@
-"""What the README shows runs as it stands there, and does what it says."""
+"""What the README shows runs as it stands there, and prints what it says."""
 
+import os
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import onnx
 import pytest
 
-import keras_gated as kg
 from tests import ROOT
+from tests.docs.run_pages import assert_ignored, run_page
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export runs on Keras's TensorFlow backend"
@@ -20,30 +22,49 @@ pytestmark = pytest.mark.skipif(
 
 def test_every_block_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    keras.backend.clear_session()  # the README names layers as Keras numbers them
-    rng = np.random.default_rng(0)
-    x = (rng.random((70, 31, 88)) < 0.1).astype("float32")
-    names: dict = {"x": x, "y": x}
-    for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), names)
-    assert {"model", "session", "report"} <= names.keys()
-    assert np.shape(names["y"]) == (1, 88) and np.shape(names["ys"]) == (1, 29, 88)
-    shapes = {name: np.shape(state) for name, state in names["kept"].items()}
-    assert shapes == {"gated_lstm_h": (1, 36), "gated_lstm_c": (1, 36)}
+    names = run_page(ROOT / "README.md")
+    assert np.shape(names["step"]) == (1, 88) and np.shape(names["chunk"]) == (1, 29, 88)
+    shapes = {name: np.shape(state) for name, state in names["states"].items()}
+    assert shapes == {"lstm_h": (1, 44), "lstm_c": (1, 44)}
     assert [layer.operator for layer in names["report"].layers] == ["LSTM"]
-    assert {file.name for file in tmp_path.iterdir()} == {
-        "model.onnx",
-        "stream.onnx",
-        "model.int8.onnx",
-        "gates.png",
-    }
+    assert names["cell_report"].passed
+    files = {file.name for file in tmp_path.iterdir()}
+    assert files == {"model.onnx", "stream.onnx", "model.int8.onnx", "gates.png"}
+    assert_ignored(sorted(files))
     onnx.checker.check_model(onnx.load("model.int8.onnx"))
     assert "passed" in capsys.readouterr().out
 
 
-def test_the_counts_are_those_of_the_catalogue():
-    from keras_gated.spec.normal_form import resolve
-    from keras_gated.spec.onnx_operator import lower
+def test_the_sizes_in_the_text_are_those_of_the_first_model(tmp_path, monkeypatch):
+    """README compares the weights of a layer with the numbers in the file."""
+    _, output = README.split("As the command above prints")
+    in_file, trainable = re.findall(r"^recurrent +LSTM +([\d,]+) +([\d,]+)", output, re.MULTILINE)[
+        0
+    ]
+    assert f"{in_file} numbers for a layer of {trainable} weights" in README
 
-    native = sum(lower(resolve(kg.preset(name))).operator is not None for name in kg.presets)
-    assert f"{native} of the {len(kg.presets)} named cells" in README
+
+def test_the_quickstart_prints_what_the_readme_shows(tmp_path):
+    """Scores and seconds differ in the short form; sizes, nodes and names do not."""
+    pytest.importorskip("music21", reason="the chorales come with music21")
+    (displayed,) = re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    script = ROOT / "examples" / "quickstart.py"
+    command = [sys.executable, script, "--smoke", "--out", "."]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": paths}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert stable(displayed) == stable(done.stdout)
+    assert {file.name for file in tmp_path.iterdir()} == {"model.keras", "model.onnx", "curves.png"}
+
+
+def stable(output: str) -> list:
+    """Returns the lines of the quickstart's output without what a run decides."""
+    lines = output.splitlines()
+    rows = [re.split(" *[│┃] *", line)[1:4] for line in lines if line[:1] in "│┃"]
+    heads = [re.split(" *┃ *", line) for line in lines if line[:1] == "┃"]
+    starts = ("inputs:", "nodes:", "recurrent", "layer ", "output ", "model.onnx: passed")
+    same = [line.rstrip() for line in lines if line.startswith(starts)]
+    compared = [re.sub(r"(\)) +\S+ +\S+$", r"\1", line) for line in lines if line[:6] == "logits"]
+    assert rows and heads and same and compared
+    return [rows, heads, same, compared]

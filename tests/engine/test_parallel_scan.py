@@ -61,7 +61,9 @@ def test_equals_the_loop_however_it_runs(name, arguments):
 
 def test_a_wrong_scan_is_found(monkeypatch):
     right = parallel._scan
-    monkeypatch.setattr(parallel, "_scan", lambda kept, written, start: right(kept, written, 0.0))
+    monkeypatch.setattr(
+        parallel, "_scan", lambda remaining, written, start: right(remaining, written, 0.0)
+    )
     with pytest.raises(AssertionError, match="differs by"):
         check("min_gru")
 

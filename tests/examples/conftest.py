@@ -16,7 +16,7 @@ def known(monkeypatch):
     study.tasks.load.cache_clear()
     yield
     study.tasks.load.cache_clear()
-    training.kept.cache_clear()
+    training.shared_model.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import pytest
 from distributed import BATCH, TIME, UNITS, fit
 
 from tests import ROOT
+from tests.helpers import raises
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="names its backends itself"
@@ -208,3 +209,10 @@ def test_the_task_can_be_learnt_from():
     assert x.shape[1:] == (TIME, 2) and y.shape == (len(x), 1)
     assert set(x[..., 1].sum(axis=1)) == {2.0}
     np.testing.assert_allclose(np.einsum("nt,nt->n", *np.moveaxis(x, 2, 0)), y[:, 0], atol=1e-6)
+
+
+def test_a_missing_backend_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["distributed.py", "--how", "data_parallel"])
+    monkeypatch.setattr(distributed.importlib.util, "find_spec", lambda name: None)
+    text = 'data_parallel...jax is not installed...pip install ".[jax]"'
+    raises(distributed.main, text, SystemExit)

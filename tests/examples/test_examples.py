@@ -30,12 +30,12 @@ def test_it_runs_and_goes_on_where_it_was_stopped(script, tmp_path):
     folder = tmp_path / "smoke"
     for name in ("page.md", "curves.png", "ranks.png", "results.jsonl"):
         assert (folder / name).stat().st_size > 500
-    kept, again = (folder / "results.jsonl").read_text().splitlines()
-    (folder / "results.jsonl").write_text(f"{kept}\n{again[:99]}")  # killed while it wrote
+    remaining, again = (folder / "results.jsonl").read_text().splitlines()
+    (folder / "results.jsonl").write_text(f"{remaining}\n{again[:99]}")  # killed while it wrote
     ran = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ran.returncode == 0 and "1/1" in ran.stderr, ran.stderr
     lines = (folder / "results.jsonl").read_text().splitlines()
-    assert lines[0] == kept and json.loads(lines[2])["test"] == json.loads(again)["test"]
+    assert lines[0] == remaining and json.loads(lines[2])["test"] == json.loads(again)["test"]
 
 
 def test_every_example_is_listed_with_a_short_form():
@@ -43,9 +43,9 @@ def test_every_example_is_listed_with_a_short_form():
     rows = re.findall(r"^\| \[(\w+\.py)\]\((\w+\.py)\) \|.*?\| `(.+?)` \|", text, re.MULTILINE)
     codes = {file.name: file.read_text() for file in EXAMPLES.glob("*.py")}
     scripts = {name for name, code in codes.items() if '__name__ == "__main__"' in code}
-    assert scripts == {shown for shown, _, _ in rows} and len(rows) == len(scripts) >= 10
-    for shown, linked, command in rows:
-        assert shown == linked and command.startswith(f"python examples/{shown}")
+    assert scripts == {displayed for displayed, _, _ in rows} and len(rows) == len(scripts) >= 10
+    for displayed, linked, command in rows:
+        assert displayed == linked and command.startswith(f"python examples/{displayed}")
     for name, code in codes.items():
         assert name in text, f"examples/README.md does not name {name}"
         assert (name in scripts) == ("--smoke" in code), name
@@ -74,7 +74,7 @@ def test_a_stream_is_fed(tmp_path):
     printed = ran("streaming_onnx.py", tmp_path)
     for way in ("row by row", "in chunks", "all at once"):
         assert re.search(rf"│ {way} +│ +\d\.\de-\d\d │ +\d+\.\d │", printed), printed
-    assert "A second session went on" in printed
+    assert "A second session continued" in printed
     assert (tmp_path / "stream.onnx").stat().st_size > 5000
 
 

@@ -28,8 +28,8 @@ def test_adding_and_what_is_known_of_it():
     assert not all(map(is_adding, x, np.roll(y, 1, axis=0)))
     assert x[:, :, 1].mean(axis=0).max() < 3 * 2 / 50  # marks stand anywhere
     first = np.take_along_axis(x[:, :, 0], x[:, :, 1].argmax(axis=1)[:, None], axis=1)
-    told = {"always 0": 0 * y, "always 1": 0 * y + 1, "one of the two remembered": first + 0.5}
-    found = {name: np.mean(task.score(y, guess)) for name, guess in told.items()}
+    reported = {"always 0": 0 * y, "always 1": 0 * y + 1, "one of the two remembered": first + 0.5}
+    found = {name: np.mean(task.score(y, guess)) for name, guess in reported.items()}
     assert found["always 1"] == pytest.approx(1 / 6, abs=1e-2)
     assert found == pytest.approx(task.floors(), rel=0.05)
     assert np.max(task.score(y, y)) == 0
@@ -37,9 +37,9 @@ def test_adding_and_what_is_known_of_it():
 
 def is_copying(x, y, wait):
     symbols = [int(step.argmax()) for step in x[:10]]
-    shown = symbols + [0] * (wait - 1) + [9] * 11
-    told = [0] * (wait + 10) + symbols
-    return [int(step.argmax()) for step in x] == shown and y.tolist() == told
+    displayed = symbols + [0] * (wait - 1) + [9] * 11
+    reported = [0] * (wait + 10) + symbols
+    return [int(step.argmax()) for step in x] == displayed and y.tolist() == reported
 
 
 def test_copying_and_what_is_known_of_it():
@@ -48,8 +48,10 @@ def test_copying_and_what_is_known_of_it():
     assert x.shape == (2_000, 50, 10) and y.shape == (2_000, 50) and task.each_step
     assert x.dtype == np.float32 and (x.sum(axis=-1) == 1).all()
     assert set(x[:, :10].argmax(axis=-1).ravel()) == set(range(1, 9))
-    assert all(is_copying(one, told, 30) for one, told in zip(x, y, strict=True))
-    assert not any(is_copying(one, np.roll(told, 1), 30) for one, told in zip(x, y, strict=True))
+    assert all(is_copying(one, reported, 30) for one, reported in zip(x, y, strict=True))
+    assert not any(
+        is_copying(one, np.roll(reported, 1), 30) for one, reported in zip(x, y, strict=True)
+    )
     shares = np.bincount(y.ravel(), minlength=10) / y.size
     known = np.full((50, 10), -50.0)
     known[:40, 0] = known[40:, 1:9] = 0.0
@@ -71,8 +73,8 @@ def test_copying_and_what_is_known_of_it():
 
 def test_the_published_floor_of_copying():
     found = [memory.copying(length=n, sizes=(1, 1, 1)).floors() for n in (100, 1_000)]
-    told = [round(floors["all but the symbols known"], 4) for floors in found]
-    assert told == [0.1733, 0.0204]
+    reported = [round(floors["all but the symbols known"], 4) for floors in found]
+    assert reported == [0.1733, 0.0204]
 
 
 @pytest.mark.parametrize("make", [memory.adding, memory.copying], ids=["adding", "copying"])

@@ -51,7 +51,7 @@ def test_a_comparison_from_runs_to_page(tmp_path, monkeypatch, capsys):
 def test_a_search_keeps_the_rate_that_is_best_on_the_validation_set(tmp_path):
     units, given = {("tones", "gru"): 4}, {"compiled": False}
     plan = comparison.Comparison("Tones", {"gru": "GRU"}, "gru", units, {"tones": given}, {})
-    comparison.search(plan, options(out=tmp_path, smoke=False), draws=3, epochs=2)
+    comparison.search(plan, options(out=tmp_path, smoke=False), drawn=3, epochs=2)
     found = [json.loads(line) for line in (tmp_path / "search.jsonl").read_text().splitlines()]
     best = min(found, key=lambda line: line["valid"])["run"]
     assert {line["run"]["learning_rate"] for line in found} == set(training.draw_rates(3))
@@ -92,10 +92,10 @@ def test_cells_of_equal_size_have_the_rates_that_were_found_for_them(tmp_path, m
 
 def test_versions_and_command_stand_on_every_page(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/home/a/b/run.py", "--data", "/home/me/music"])
-    told = report.about(120.0, seeds=3)
+    reported = report.about(120.0, seeds=3)
     command = f"`KERAS_BACKEND={keras.backend.backend()} python examples/run.py --data music`"
-    assert command in told and "/home" not in told
-    assert "2 minutes of one processor" in told
+    assert command in reported and "/home" not in reported
+    assert "2 minutes of one processor" in reported
 
 
 def test_what_somebody_wrote_beside_a_page_opens_it(tmp_path):

@@ -36,8 +36,8 @@ def is_framed(sequence, inputs, targets):
     """Whether step t is given samples 10 t to 10 t + 19 and told the 10 behind them."""
     steps = [t for t in range(len(sequence)) if 10 * t + 30 <= len(sequence)]
     given = [[sequence[10 * t + j] for j in range(20)] for t in steps]
-    told = [[sequence[10 * t + 20 + j] for j in range(10)] for t in steps]
-    return np.array_equal(inputs, given) and np.array_equal(targets, told)
+    reported = [[sequence[10 * t + 20 + j] for j in range(10)] for t in steps]
+    return np.array_equal(inputs, given) and np.array_equal(targets, reported)
 
 
 @pytest.mark.parametrize("length", [30, 39, 40, 500])
@@ -156,17 +156,17 @@ def test_the_score_is_that_of_a_mixture():
     outputs[0, :, 220:] -= 4.0  # where what is added to deviations counts
     expected = [[mixture_nats(y[n, t], outputs[n, t]) for t in range(4)] for n in range(3)]
 
-    def told(y, outputs):
+    def reported(y, outputs):
         return np.asarray(speech.nats(np.float32(y), np.float32(outputs)))
 
-    np.testing.assert_allclose(told(y, outputs), expected, rtol=1e-5)
+    np.testing.assert_allclose(reported(y, outputs), expected, rtol=1e-5)
     swapped = np.concatenate(
         np.split(outputs, [20, 220], axis=-1)[::2] + [outputs[..., 20:220]], -1
     )
     by_sample = outputs[..., 20:].reshape(3, 4, 2, 20, 10).swapaxes(-1, -2).reshape(3, 4, 400)
     for wrong in (swapped, np.concatenate([outputs[..., :20], by_sample], -1)):
-        assert np.abs(told(y, wrong) - expected).max() > 0.1
-    assert np.abs(told(np.roll(y, 1, axis=1), outputs) - expected).max() > 0.1
+        assert np.abs(reported(y, wrong) - expected).max() > 0.1
+    assert np.abs(reported(np.roll(y, 1, axis=1), outputs) - expected).max() > 0.1
 
 
 @pytest.mark.parametrize("value", [-1e4, -80.0, 80.0, 1e4])
@@ -214,5 +214,5 @@ def test_the_floors_are_scores(voices):
     bias = np.zeros((1, 420))
     bias[:, 20:220], bias[:, 220:] = y.mean(), np.log(y.std() - 0.01)
     y_test = np.concatenate(voices.test.targets)
-    told = speech.nats(y_test, np.float32(np.repeat(bias, len(y_test), axis=0)))
-    assert float(np.mean(told)) == pytest.approx(voices.floors()["iid"], abs=1e-3)
+    reported = speech.nats(y_test, np.float32(np.repeat(bias, len(y_test), axis=0)))
+    assert float(np.mean(reported)) == pytest.approx(voices.floors()["iid"], abs=1e-3)

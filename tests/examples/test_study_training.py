@@ -20,7 +20,7 @@ def test_a_run_is_its_settings_whatever_ran_before():
     others = replace(RUN, seed=4), replace(RUN, learning_rate=1e-3)
     apart = [training.train(run)["test"] for run in others]
     assert numbers(training.train(RUN)) == numbers(first)
-    training.kept.cache_clear()
+    training.shared_model.cache_clear()
     assert numbers(training.train(RUN)) == numbers(first)
     assert len({first["test"], *apart}) == 3
 
@@ -53,7 +53,7 @@ def test_excerpts_are_learned_from_and_whole_pieces_scored():
         (task.train.targets, pieces.targets),
     ):
         np.testing.assert_array_equal(np.concatenate(whole), np.concatenate(cut))
-    batches = training.learned_from(task, run)
+    batches = training.training_batches(task, run)
     assert {x.shape[1] for (x, _), *_ in (batches[k] for k in range(len(batches)))} == {7}
     model = training.begin(task, run)
     assert training.scores(model, task, run) == training.scores(model, task, RUN)
@@ -63,7 +63,7 @@ def test_excerpts_are_learned_from_and_whole_pieces_scored():
 def test_excerpts_need_a_target_for_every_time_step():
     task = study.tasks.load("digits", small=8)
     with pytest.raises(ValueError, match="'digits'"):
-        training.learned_from(task, replace(RUN, task="digits", excerpt=7))
+        training.training_batches(task, replace(RUN, task="digits", excerpt=7))
 
 
 def test_what_a_run_tells_of_itself():

@@ -100,23 +100,23 @@ def test_what_options_make_of_output_and_memory_is_traced(given):
     layer = drawn(kg.GatedLSTM(U, return_sequences=True, return_state=True, name="one", **given))
     y, _, c = (keras.ops.convert_to_numpy(value) for value in layer(X, mask=MASK))
     after = keras.layers.Dense(2)
-    shown = []
+    displayed = []
 
     class Masked(keras.Model):
         def call(self, x):
             outputs = layer(x, mask=MASK)
-            shown.append(keras.ops.convert_to_numpy(outputs[0]))
+            displayed.append(keras.ops.convert_to_numpy(outputs[0]))
             return after(outputs[0])
 
     seen = kg.trace_gates(Masked(), X)["one"]
     close(seen["h"][MASK], y[MASK])
     close(seen["c"][2, -1], c[2])
-    close(shown[0], y)
+    close(displayed[0], y)
     layer.return_sequences = False
     (last, *_), expected = layer(X, mask=MASK), y[:, -1]
     close(keras.ops.convert_to_numpy(last), expected)
     kg.trace_gates(Masked(), X)
-    close(shown[1], expected)
+    close(displayed[1], expected)
 
 
 def test_the_states_of_a_stream_stay_where_they_were():

@@ -56,9 +56,9 @@ def test_chrono_needs_a_span(t_max):
 
 @each
 def test_negate_is_the_exact_negative(kind):
-    kept, written = MAKE[kind](seed=5), MAKE[kind](seed=5, negate=True)
-    assert_close(drawn(written), -drawn(kept), "reload", kind)
-    assert np.abs(drawn(kept)).max() > 0
+    remaining, written = MAKE[kind](seed=5), MAKE[kind](seed=5, negate=True)
+    assert_close(drawn(written), -drawn(remaining), "reload", kind)
+    assert np.abs(drawn(remaining)).max() > 0
 
 
 @pytest.mark.parametrize("kind", ["chrono", "uniform"])

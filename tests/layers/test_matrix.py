@@ -94,13 +94,13 @@ def check(pair, mask, sequences, state, backwards, stateful, unroll, zero, start
         if given and stateful:  # others than those that it has
             given = [2 * state for state in states]
         first = as_list(layer(x, mask=mask)) if stateful else []  # leaves its states to the next
-        kept = [keras.ops.copy(state) for state in layer.states] if stateful else []
+        remaining = [keras.ops.copy(state) for state in layer.states] if stateful else []
         results, *slopes = run_and_differentiate(layer, x, upstream * seen, given, mask=mask)
         for outputs in (first, results):
             outputs[:1] = [keras.ops.convert_to_numpy(y) * seen for y in outputs[:1]]
         # On JAX what a compiled call leaves is not kept.
         left = [keras.ops.copy(s) for s in layer.states] if stateful and BACKEND != "jax" else []
-        found.append([*first, *kept, *results, *left, *slopes[0], *slopes[1]])
+        found.append([*first, *remaining, *results, *left, *slopes[0], *slopes[1]])
     way = {**arguments, "initial_state": start}
     for index, (a, b) in enumerate(zip(*found, strict=True)):
         assert_close(a, b, f"keras {FINEST}", f"{pair}: tensor {index} of {way}")

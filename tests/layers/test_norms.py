@@ -61,31 +61,36 @@ def normal(a, gain, shift=0.0):
     return (a - mean) / deviation * gain + shift
 
 
-def beside(w, key, order):
+def side_by_side(w, key, order):
     return np.concatenate([w[name][key] for name in order], axis=-1)
 
 
 def lstm_step(w, x, h, c, ln=lambda a, *_: a):
     """The LSTM; with ln=normal that of Ba et al. 2016, eq. 20 to 22."""
     order = ("forget", "input", "output", "candidate")
-    of_x, of_h = x @ beside(w, "kernel", order), h @ beside(w, "recurrent_kernel", order)
+    of_x, of_h = (
+        x @ side_by_side(w, "kernel", order),
+        h @ side_by_side(w, "recurrent_kernel", order),
+    )
     if ln is normal:
-        of_x = ln(of_x, beside(w, "kernel_gain", order))
-        of_h = ln(of_h, beside(w, "recurrent_gain", order))
-    f, i, o, g = np.split(of_x + of_h + beside(w, "bias", order), 4, axis=-1)
+        of_x = ln(of_x, side_by_side(w, "kernel_gain", order))
+        of_h = ln(of_h, side_by_side(w, "recurrent_gain", order))
+    f, i, o, g = np.split(of_x + of_h + side_by_side(w, "bias", order), 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    shown = ln(c, w["memory"]["gain"], w["memory"]["shift"]) if ln is normal else c
-    h = sigmoid(o) * np.tanh(shown)
+    displayed = ln(c, w["memory"]["gain"], w["memory"]["shift"]) if ln is normal else c
+    h = sigmoid(o) * np.tanh(displayed)
     return (h @ w["output_projection"]["kernel"] if "output_projection" in w else h), c
 
 
 def gru_step(w, x, h):
     """The GRU with layer normalisation, reset after the product; each product normalised whole."""
     order = ("reset", "forget", "candidate")
-    of_x = normal(x @ beside(w, "kernel", order), beside(w, "kernel_gain", order))
-    of_h = normal(h @ beside(w, "recurrent_kernel", order), beside(w, "recurrent_gain", order))
-    r, z, g = np.split(of_x + beside(w, "bias", order), 3, axis=-1)
-    r_h, z_h, g_h = np.split(of_h + beside(w, "recurrent_bias", order), 3, axis=-1)
+    of_x = normal(x @ side_by_side(w, "kernel", order), side_by_side(w, "kernel_gain", order))
+    of_h = normal(
+        h @ side_by_side(w, "recurrent_kernel", order), side_by_side(w, "recurrent_gain", order)
+    )
+    r, z, g = np.split(of_x + side_by_side(w, "bias", order), 3, axis=-1)
+    r_h, z_h, g_h = np.split(of_h + side_by_side(w, "recurrent_bias", order), 3, axis=-1)
     z = sigmoid(z + z_h)
     return (z * h + (1 - z) * np.tanh(g + sigmoid(r + r_h) * g_h),)
 
@@ -134,22 +139,22 @@ def check_slopes(layer, x, **call) -> None:
 
     of_weights, of_states = gradients(layer, x, upstream, states, **call)
     for weight, slope in zip(layer.trainable_weights, of_weights, strict=True):
-        kept, way = keras.ops.convert_to_numpy(weight), rng.normal(size=weight.shape)
-        weight.assign(kept + 1e-6 * way)
+        remaining, way = keras.ops.convert_to_numpy(weight), rng.normal(size=weight.shape)
+        weight.assign(remaining + 1e-6 * way)
         above = objective()
-        weight.assign(kept - 1e-6 * way)
+        weight.assign(remaining - 1e-6 * way)
         below = objective()
-        weight.assign(kept)
+        weight.assign(remaining)
         assert_close(np.sum(slope * way), (above - below) / 2e-6, GRADIENT, weight.path)
         assert np.abs(slope).max() > 1e-6, weight.path
     for state, slope in zip(states, of_states, strict=True):
         way = rng.normal(size=state.shape)
-        kept = state.copy()
-        state[:] = kept + 1e-6 * way
+        remaining = state.copy()
+        state[:] = remaining + 1e-6 * way
         above = objective()
-        state[:] = kept - 1e-6 * way
+        state[:] = remaining - 1e-6 * way
         below = objective()
-        state[:] = kept
+        state[:] = remaining
         assert_close(np.sum(slope * way), (above - below) / 2e-6, GRADIENT, "initial state")
 
 

@@ -12,14 +12,14 @@ from tests.typical import OTHERS, TYPICAL
 
 def allowed(name: str, **options) -> dict:
     """The options that the cell does not refuse."""
-    kept: dict = {}
+    remaining: dict = {}
     for key, value in options.items():
         try:
-            kg.GatedRNN(U, name, **kept, **{key: value})
+            kg.GatedRNN(U, name, **remaining, **{key: value})
         except ValueError:
             continue
-        kept[key] = value
-    return kept
+        remaining[key] = value
+    return remaining
 
 
 NEED_LAYER = {"dropout": 0.2, "recurrent_dropout": 0.2, "candidate_dropout": 0.2, "zoneout": 0.2}

@@ -6,7 +6,7 @@ import pytest
 
 import keras_gated as kg
 from keras_gated import cell
-from keras_gated.engine import random_masks as chance
+from keras_gated.engine import random_masks as random_masks
 from keras_gated.engine.run import run_by
 from tests.helpers import (
     BACKEND,
@@ -164,8 +164,8 @@ def test_what_is_drawn_has_the_share_and_the_spread_asked_for(compiled):
     n, seed = 40_000, keras.random.SeedGenerator(5)
 
     def draw():
-        numbers = chance.normal((n,), seed, 0.3, "float32")
-        return numbers, chance.bernoulli((n,), seed, 0.2, "float32")
+        numbers = random_masks.normal((n,), seed, 0.3, "float32")
+        return numbers, random_masks.bernoulli((n,), seed, 0.2, "float32")
 
     if compiled:
         import tensorflow as tf

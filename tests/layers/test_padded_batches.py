@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused():
     data = sequences(3)
     raises(
         lambda: kg.PaddedBatches([]),
-        "`sequences`...Received: 0 with features []",
+        "`sequences`...Received: 0 arrays with features []",
     )
     raises(lambda: kg.PaddedBatches([*data, np.zeros((3, F + 1))]), "Received: 4 with features")
     raises(

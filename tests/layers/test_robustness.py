@@ -127,12 +127,12 @@ def test_inference_from_several_threads(name, arguments, compiled):
     model.compile(jit_compile=BACKEND != "torch")
     inputs = [this.x[:, :4] * scale for scale in np.linspace(0.1, 2.0, 16)]
 
-    def told(x):
+    def reported(x):
         return keras.ops.convert_to_numpy(model.predict_on_batch(x) if compiled else layer(x))
 
-    expected = [told(x) for x in inputs]
+    expected = [reported(x) for x in inputs]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(told, inputs * 3))
+        found = list(pool.map(reported, inputs * 3))
     for a, b in zip(found, expected * 3, strict=True):
         assert_close(a, b, "reload", "thread")
 
@@ -248,8 +248,8 @@ def test_what_recurrent_layers_do_not_have_is_refused(make):
 
 def test_a_model_that_is_quantised_warns_and_says_what_to_do():
     model = keras.Sequential([keras.Input((None, F)), kg.GatedLSTM(U), keras.layers.Dense(1)])
-    with warnings.catch_warnings(record=True) as told:  # of the input, too
+    with warnings.catch_warnings(record=True) as reported:  # of the input, too
         warnings.simplefilter("always")
         model.quantize("int8")
-    assert any("gated_cell cannot be quantised" in str(w.message) for w in told)
+    assert any("gated_cell cannot be quantised" in str(w.message) for w in reported)
     assert model.layers[-1].quantization_mode == "int8"

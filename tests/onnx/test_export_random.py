@@ -131,7 +131,7 @@ def options_of(rng, name) -> dict:
     }
 
 
-def beside(rng, options: dict) -> dict:
+def side_by_side(rng, options: dict) -> dict:
     """Options of the cell that it does not refuse, at random."""
     drawn = {
         "zoneout": one_of(rng, 0.0, 0.2),
@@ -139,13 +139,13 @@ def beside(rng, options: dict) -> dict:
         "projection_units": one_of(rng, None, 2),
         one_of(rng, "layer_norm", "batch_norm"): True,
     }
-    kept: dict = {}
+    remaining: dict = {}
     for name, value in drawn.items():
         if rng.random() < 0.2:
             with contextlib.suppress(ValueError):
-                kg.GatedRNN(**options, **kept, **{name: value})
-                kept[name] = value
-    return kept
+                kg.GatedRNN(**options, **remaining, **{name: value})
+                remaining[name] = value
+    return remaining
 
 
 def lowerings_of(rng, options, both) -> dict:
@@ -161,7 +161,7 @@ def lowerings_of(rng, options, both) -> dict:
 def test_none_differs(seed, tmp_path):
     rng = np.random.default_rng(seed)
     options = [options_of(rng, f"cell_{k}") for k in range(EACH)]
-    options = [one | beside(rng, one) for one in options]
+    options = [one | side_by_side(rng, one) for one in options]
     both = [rng.random() < 0.3 for _ in options]
     for one, wrapped in zip(options, both, strict=True):
         one["go_backwards"] &= not wrapped

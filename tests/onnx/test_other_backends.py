@@ -11,8 +11,8 @@ import pytest
 
 from keras_gated.onnx.report import as_json
 from tests import ROOT
-from tests.onnx.foreign import exported_here, made
 from tests.onnx.helpers import on_tensorflow
+from tests.onnx.unknown import exported_here, made
 
 BACKENDS = {"jax": False, "torch": True}  # whether the model is a subclassed one
 

@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 import keras_gated as kg
-from keras_gated.onnx import subprocess_export as elsewhere
-from tests.onnx.foreign import Shift, Unregistered, functional, half, randomize, register, small
+from keras_gated.onnx import subprocess_export as other_process
 from tests.onnx.helpers import on_tensorflow
+from tests.onnx.unknown import Shift, Unregistered, functional, half, randomize, register, small
 
 
 @register
@@ -30,14 +30,14 @@ def in_process(monkeypatch):
     """The request is answered in this process."""
 
     def asked(folder):
-        elsewhere.answer_request(folder)
+        other_process.answer_request(folder)
         return json.loads((folder / "answer.json").read_text())
 
-    monkeypatch.setattr(elsewhere, "_run_request", asked)
+    monkeypatch.setattr(other_process, "_run_request", asked)
 
 
 def exported(model, path, signature=None, modules=(), **arguments):
-    return elsewhere.export_in_subprocess(
+    return other_process.export_in_subprocess(
         kg.export_onnx, model, path, signature, modules, **arguments
     )
 
@@ -71,7 +71,7 @@ def test_the_report_returns_whole(in_process, tmp_path):
 def test_what_a_model_is_made_of_is_found(in_process, tmp_path):
     twice = keras.layers.Lambda(lambda x: 2.0 * x)
     model = randomize(small(Unregistered(0.5), Shift(), twice))
-    names = elsewhere._save_model(model, tmp_path / "model.keras")
+    names = other_process._save_model(model, tmp_path / "model.keras")
     assert names == [(Shift.__module__, "Shift"), (Shift.__module__, "Unregistered")]
     exported(model, tmp_path / "model.onnx")
     assert kg.check_onnx(model, tmp_path / "model.onnx").passed
@@ -80,7 +80,7 @@ def test_what_a_model_is_made_of_is_found(in_process, tmp_path):
 @on_tensorflow
 def test_functions_are_found_by_their_registered_name(tmp_path):
     model = small(keras.layers.Dense(3, activation=half))
-    assert elsewhere._save_model(model, tmp_path / "model.keras") == [(half.__module__, "half")]
+    assert other_process._save_model(model, tmp_path / "model.keras") == [(half.__module__, "half")]
 
 
 @on_tensorflow
@@ -95,8 +95,8 @@ def test_functions_are_found_by_their_registered_name(tmp_path):
     ids=["none", "one", "list", "nested"],
 )
 def test_signatures_return_whole(signature):
-    data = json.loads(json.dumps(elsewhere._signature_to_json(signature)))
-    back = elsewhere._signature_from_json(data)
+    data = json.loads(json.dumps(other_process._signature_to_json(signature)))
+    back = other_process._signature_from_json(data)
 
     def leaves(structure):
         flat = keras.tree.flatten(structure)

@@ -167,10 +167,10 @@ def _central(objective, array, eps):
     """Central differences of objective() by each entry of `array`, which it reads."""
     slope = np.empty_like(array)
     for index in np.ndindex(array.shape):
-        kept = array[index]
-        array[index] = kept + eps
+        remaining = array[index]
+        array[index] = remaining + eps
         above = objective()
-        array[index] = kept - eps
+        array[index] = remaining - eps
         slope[index] = (above - objective()) / (2 * eps)
-        array[index] = kept
+        array[index] = remaining
     return slope

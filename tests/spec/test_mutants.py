@@ -97,7 +97,7 @@ def blocks_of(cell, name, tensors):
     return split(next(w.blocks for w in cell.form.weights if w.name == name), tensors[name])
 
 
-def laid(cell, name, tensors, blocks):
+def stacked(cell, name, tensors, blocks):
     order = next(w.blocks for w in cell.form.weights if w.name == name)
     return tensors | {name: ops.concatenate([blocks[k] for k in order], axis=-1)}
 
@@ -108,7 +108,7 @@ def zeroed(name, *wanted):
     def mutate(cell, tensors):
         blocks = blocks_of(cell, name, tensors)
         zeros = {k: ops.zeros_like(blocks[k]) for k in wanted or blocks}
-        return laid(cell, name, tensors, blocks | zeros)
+        return stacked(cell, name, tensors, blocks | zeros)
 
     return mutate
 
@@ -121,7 +121,7 @@ def swapped(one, other):
             blocks = blocks_of(cell, name, tensors)
             if one in blocks and other in blocks:
                 swap = {one: blocks[other], other: blocks[one]}
-                tensors = laid(cell, name, tensors, blocks | swap)
+                tensors = stacked(cell, name, tensors, blocks | swap)
         return tensors
 
     return mutate
@@ -130,7 +130,7 @@ def swapped(one, other):
 def transposed(cell, tensors):
     blocks = blocks_of(cell, "recurrent_kernel", tensors)
     turned = {k: ops.transpose(v) for k, v in blocks.items()}
-    return laid(cell, "recurrent_kernel", tensors, turned)
+    return stacked(cell, "recurrent_kernel", tensors, turned)
 
 
 def bias_outside_the_reset(cell, tensors):
@@ -211,8 +211,8 @@ def in_form(monkeypatch, mutate):
 
 
 def in_weights(monkeypatch, mutate):
-    kept = kg.GatedCell.tensors.fget
-    changed = property(lambda cell: mutate(cell, kept(cell)))
+    remaining = kg.GatedCell.tensors.fget
+    changed = property(lambda cell: mutate(cell, remaining(cell)))
     monkeypatch.setattr(kg.GatedCell, "tensors", changed)
 
 
