@@ -1,7 +1,8 @@
-"""Initial biases that the literature asks of gates, as Keras initializers.
+"""Initial biases of gates that the literature recommends, as Keras initializers.
 
-All are written for a forget gate, whose bias says how long a unit keeps. `negate=True` is for a
-gate that writes instead (an input gate, or the gate of `mgu` and `gru_chung`).
+Each is written for a forget gate: a large bias means that a unit carries its memory on for long.
+`negate=True` is for a gate that writes new content instead (an input gate, or the single gate of
+`mgu` and the update gate of `gru_chung`).
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +13,7 @@ from keras import ops
 
 
 class _GateBias(keras.initializers.Initializer, ABC):
-    """Common to the gate biases: the sign."""
+    """Base class: the biases of a forget gate, negated if `negate` is True."""
 
     def __init__(self, negate: bool = False):
         self.negate = negate
@@ -23,14 +24,14 @@ class _GateBias(keras.initializers.Initializer, ABC):
 
     @abstractmethod
     def forget_bias(self, shape, dtype) -> Any:
-        """The bias (shape) of a gate that keeps."""
+        """Returns the biases of a forget gate, a tensor of this shape."""
 
     def get_config(self):
         return {"negate": self.negate}
 
 
 class _RandomGateBias(_GateBias):
-    """One that is drawn: a uniform law in [0, 1) turned into biases."""
+    """Base class of random biases: they are computed from uniform random numbers in [0, 1)."""
 
     def __init__(self, negate: bool = False, seed: int | None = None):
         super().__init__(negate)
@@ -43,11 +44,17 @@ class _RandomGateBias(_GateBias):
 
 @keras.saving.register_keras_serializable("keras_gated")
 class ForgetBias(_GateBias):
-    """ForgetBias: every gate starts at the same bias, so that the memory is kept at first.
+    """ForgetBias: all units start with the same bias, so that the memory is carried on at first.
 
     Args:
-        value: float. The bias; 1 is the usual one.
-        negate: bool. Whether the gate writes instead of keeping.
+        value: float. The bias; 1 is usual.
+        negate: bool. Whether the gate writes new content; then the bias is `-value`.
+
+    Example:
+        >>> layer = kg.GatedLSTM(3, forget_gate=kg.Gate(bias_initializer=kg.ForgetBias(2.0)))
+        >>> layer.build((None, None, 8))
+        >>> keras.ops.convert_to_numpy(layer.block_weights()["forget"]["bias"]).tolist()
+        [2.0, 2.0, 2.0]
 
     References:
         - Gers, Schmidhuber and Cummins, "Learning to forget", 2000.
@@ -68,20 +75,28 @@ class ForgetBias(_GateBias):
 
 @keras.saving.register_keras_serializable("keras_gated")
 class Chrono(_RandomGateBias):
-    r"""Chrono: units forget on time scales spread evenly between 1 and `t_max` steps.
+    r"""Chrono: the units start with time scales spread evenly between 1 and `t_max` time steps.
 
     $$ b = \log u, \quad u \sim \mathcal{U}(1, t_{max} - 1) $$
 
-    Give an input gate `Chrono(t_max, negate=True, seed=s)` with the same seed as the forget gate's:
-    it then gets exactly the negated biases, as the paper has it.
+    In the paper the input gate has the negated biases of the forget gate. Give it
+    `Chrono(t_max, negate=True, seed=s)` with the seed of the forget gate.
 
     Args:
-        t_max: float > 2. The longest span to be kept, in time steps.
-        negate: bool. Whether the gate writes instead of keeping.
-        seed: int, or None for a draw from Keras's global seed.
+        t_max: float > 2. The longest time, in time steps, over which a unit is to remember.
+        negate: bool. Whether the gate writes new content; then the biases are negated.
+        seed: int, or None to draw the seed from Keras's global random state.
 
     Raises:
         ValueError: if t_max <= 2.
+
+    Example:
+        >>> chrono = kg.Gate(bias_initializer=kg.Chrono(t_max=100.0, seed=0))
+        >>> layer = kg.GatedLSTM(32, forget_gate=chrono)
+        >>> layer.build((None, None, 8))
+        >>> bias = keras.ops.convert_to_numpy(layer.block_weights()["forget"]["bias"])
+        >>> bool(0.0 <= bias.min() and bias.max() <= np.log(99.0))
+        True
 
     References:
         - Tallec and Ollivier, "Can recurrent neural networks warp time?", 2018. arXiv:1804.11188.
@@ -90,8 +105,8 @@ class Chrono(_RandomGateBias):
     def __init__(self, t_max: float, negate: bool = False, seed: int | None = None):
         if not t_max > 2:
             raise ValueError(
-                "Argument `t_max` must be > 2, the longest span of time steps to be kept. "
-                f"Received: t_max={t_max!r}."
+                "Argument `t_max` must be > 2: the number of time steps over which a unit is to "
+                f"remember at most. Received: t_max={t_max!r}."
             )
         super().__init__(negate, seed)
         self.t_max = t_max
@@ -105,13 +120,23 @@ class Chrono(_RandomGateBias):
 
 @keras.saving.register_keras_serializable("keras_gated")
 class UniformGate(_RandomGateBias):
-    r"""UniformGate: the gates of the units start spread evenly between closed and open.
+    r"""UniformGate: the gate's initial values are spread evenly over the units, from 0 to 1.
 
     $$ b = \operatorname{logit} u, \quad u \sim \mathcal{U}(1/n, 1 - 1/n) $$
 
+    n is the number of units.
+
     Args:
-        negate: bool. Whether the gate writes instead of keeping.
-        seed: int, or None for a draw from Keras's global seed.
+        negate: bool. Whether the gate writes new content; then the biases are negated.
+        seed: int, or None to draw the seed from Keras's global random state.
+
+    Example:
+        >>> layer = kg.GatedLSTM(500, forget_gate=kg.Gate(bias_initializer=kg.UniformGate(seed=0)))
+        >>> layer.build((None, None, 8))
+        >>> bias = keras.ops.convert_to_numpy(layer.block_weights()["forget"]["bias"])
+        >>> forget = 1 / (1 + np.exp(-bias))
+        >>> bool(forget.min() < 0.01 and forget.max() > 0.99)
+        True
 
     References:
         - Gu et al., "Improving the gating mechanism of recurrent neural networks", 2020.

@@ -61,8 +61,8 @@ def trace_gates(model_or_layer: Any, x: Any) -> Trace:
     if not tracer.runs:
         raise ValueError(
             "Argument `model_or_layer` must have a GatedRNN, GatedLSTM or GatedGRU layer that runs "
-            f"when it is called. Received: {model_or_layer!r}. If it has Keras's own layers, convert "
-            "it with keras_gated.from_keras(model)."
+            f"when it is called. Received: {model_or_layer!r}. Convert Keras's own layers first, "
+            "with keras_gated.from_keras(model)."
         )
     return _by_layer_name(tracer.runs)
 
