@@ -2,20 +2,21 @@
 
 By default the eight variants of the LSTM with peepholes of Greff et al. 2017, the GRU without one
 gate or the other, and the tanh RNN, on Bach's chorales and on handwritten digits, read pixel by
-pixel. Any preset, task and number of weights can be named:
+pixel. Other presets, tasks and numbers of weights are options:
 
-    pip install "keras-gated[examples]"
+    pip install ".[examples]"
     python examples/ablation_study.py                      # 13 cells, 6 seeds
     python examples/ablation_study.py --cells lstm janet mgu --tasks adding_100 --parameters 5000
-    python examples/ablation_study.py --search             # a learning rate for each, of --draws
-    python examples/ablation_study.py --rate 0.01          # one for all
-    python examples/ablation_study.py --engine ray         # pip install "keras-gated[cluster]"
-    python examples/ablation_study.py --smoke              # does it run?
+    python examples/ablation_study.py --search             # try --draws learning rates for each
+    python examples/ablation_study.py --rate 0.01          # one learning rate for all
+    python examples/ablation_study.py --engine ray         # pip install ".[cluster]"
+    python examples/ablation_study.py --smoke              # a short run
 
-Every cell gets as many units as --parameters allow. A run's numbers depend on its settings and its
-seed alone, whichever engine carries it out; each finished run is a line of --out/results.jsonl, and
-the same command goes on where it was stopped. At the end: medians and ranges over the seeds, rank
-tests against the vanilla cell, what each cell costs, learning curves, ranks.
+Every cell gets as many units as --parameters allows. The numbers of a run depend only on its
+settings and its seed, not on the engine that runs it. Each finished run is a line of
+--out/results.jsonl, so the same command continues after an interruption. At the end it writes
+medians and ranges over the seeds, rank tests against the vanilla cell, the cost of each cell,
+learning curves and ranks.
 
 Several machines: `ray start --head` on one, `ray start --address=HOST:6379` on the others, each
 with the package installed; then --engine ray --address HOST:6379 here.

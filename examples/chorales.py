@@ -1,15 +1,15 @@
 """Bach's four-part chorales as piano rolls, read from the installed music21 wheel.
 
-The wheel carries some 400 scores by Bach as MusicXML. They are read here with the standard library
-alone: music21 only has to be installed, it is never imported.
+The wheel has some 400 scores by Bach as MusicXML. This module reads them with the standard library:
+music21 must be installed, but it is never imported.
 
     train, valid, test = split(read_chorales())     # 217, 72 and 73 chorales
     train[0].shape     # (time steps, 88): one step is a quarter, column k is MIDI note 21 + k
 
 Every chorale is transposed to C, so that a model learns harmony once and not in twelve keys.
-A score that is another's to the last note is left out. Bach set some tunes more than once: of the
-pieces that validate or test, four share more than half their runs of four frames with one that is
-learned from (bwv227.1 nearly all).
+A score that is equal to another one is left out. Bach set some tunes more than once: four pieces of
+the validation and test sets share more than half their runs of four frames with a piece of the
+training set (bwv227.1 nearly all).
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def corpus_folder():
     if spec is None:
         raise ModuleNotFoundError(
             "The chorales come with the package music21, which is not installed. "
-            'Install it with: pip install "keras-gated[examples]"'
+            'Install it with: pip install ".[examples]"'
         )
     return Path(spec.submodule_search_locations[0]) / "corpus" / "bach"
 
@@ -162,7 +162,7 @@ def read_chorales(folder=None):
 
 @contextlib.contextmanager
 def garbage_collection_paused():
-    """Trees of XML are large and free of cycles: searching them for garbage doubles the time."""
+    """Pauses the garbage collector: trees of XML have no cycles, and it doubles the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -195,7 +195,7 @@ def pad(rolls, length=None, rows=1):
     Returns:
         inputs (N, length, 88): all frames but the last.
         targets (N, length, 88): all frames but the first, which nothing precedes.
-        mask (N, length): 1 where a target stands, 0 in the padding.
+        mask (N, length): 1 where there is a target, 0 in the padding.
     """
     length = length or max(map(len, rolls)) - 1
     pieces = [
@@ -222,7 +222,7 @@ def weighted(rolls, length, rows):
     return inputs, targets, KEYS * mask / mask.mean()
 
 
-# ----------------------------------------------------------------- what a model without memory can
+# -------------------------------------------------------------- the scores of models without memory
 
 
 def floors(train, test):
@@ -256,7 +256,7 @@ def nats_per_step(logits, targets):
 
 
 def log_odds(ones, total):
-    """Logit of the share ones / total, half a count added on either side."""
+    """Returns the logit of the share ones / total, with half a count added to both outcomes."""
     return np.log((ones + 0.5) / (total - ones + 0.5))
 
 
@@ -265,7 +265,7 @@ def bigram_logits(condition, y):
 
 
 def logistic_logits(x, y, x_test, penalty=1.0):
-    """One logistic regression a key; keys unseen in training keep their marginal."""
+    """Fits one logistic regression for each key; keys unseen in training keep their marginal."""
     seen_x, seen_y = x.any(axis=0), y.any(axis=0)
     design, design_test = (
         np.column_stack([part[:, seen_x], np.ones(len(part))]) for part in (x, x_test)

@@ -1,4 +1,4 @@
-"""One model on one device and on several, in one process or more: the same losses.
+"""One model on one device and on several, in one process or more: the losses are the same.
 
 A small LSTM without forget gate learns to add the two marked numbers of a sequence, first on one
 device and then as --how says, on the same global batches:
@@ -10,9 +10,9 @@ device and then as --how says, on the same global batches:
     data_parallel   keras.distribution.DataParallel on JAX: each device takes a share of the batch
     model_parallel  keras.distribution.ModelParallel on JAX: each device holds a share of the units
 
-Where there are no GPUs two CPU devices stand in; for `workers`, two processes on this machine.
+Without GPUs it uses two CPU devices; for `workers`, two processes on this machine.
 
-    pip install "keras-gated[tensorflow,jax]"
+    pip install ".[tensorflow,jax]"
     python examples/distributed.py --how mirrored            # under a minute
     python examples/distributed.py --how workers --smoke     # a few updates
 
@@ -30,6 +30,7 @@ For `data_parallel` and `model_parallel`:
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import socket
@@ -45,7 +46,7 @@ TIME, UNITS, BATCH, UPDATES = 20, 16, 32, 16  # updates in an epoch
 
 
 def prepare(backend):
-    """Names the backend; Keras is imported inside the functions because this comes before."""
+    """Sets the backend. Keras reads it once, so the functions below import Keras, not the file."""
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if backend == "jax":
@@ -54,7 +55,7 @@ def prepare(backend):
 
 
 def adding(seed):
-    """Sequences of numbers and marks (N, T, 2), and the sums of the two marked numbers (N, 1)."""
+    """Returns sequences of numbers and marks (N, T, 2), and the sums of the marked ones (N, 1)."""
     rng = np.random.default_rng(seed)
     numbers = rng.uniform(-1, 1, (UPDATES * BATCH, TIME))
     marks = rng.permuted(np.tile(np.arange(TIME) < 2, (len(numbers), 1)), axis=1)
@@ -63,7 +64,7 @@ def adding(seed):
 
 
 def build(seed):
-    """The model, with the same weights for the same seed."""
+    """Returns the model, with the same weights for the same seed."""
     import keras
 
     import keras_gated as kg
@@ -71,16 +72,16 @@ def build(seed):
     keras.utils.set_random_seed(seed)
     layers = kg.GatedLSTM(UNITS, forget_gate=False, name="lstm"), keras.layers.Dense(1)
     model = keras.Sequential([keras.Input((TIME, 2)), *layers])
-    # jit_compile stays "auto": under tf.distribute Keras cannot compile, and "auto" knows.
+    # jit_compile stays "auto": Keras cannot use XLA under tf.distribute, and "auto" takes care.
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model
 
 
 def fit(scope, seed, epochs, batch=BATCH, rows=slice(None)):
-    """Trains a model built inside `scope()`; returns it and its losses, epoch by epoch.
+    """Trains a model built inside `scope()`; returns it and the loss of each epoch.
 
     Args:
-        rows: those that this process sees, slice(index, None, processes), or all.
+        rows: the part of each batch for this process, slice(index, None, processes); default all.
     """
     x, y = (a[rows] for a in adding(seed))
     with scope():
@@ -90,7 +91,7 @@ def fit(scope, seed, epochs, batch=BATCH, rows=slice(None)):
 
 
 def loop(strategy, seed, epochs, batch=BATCH):
-    """As `fit`, without `Model.fit`: each worker takes its share of every batch."""
+    """Does the same as `fit` without `Model.fit`: each worker takes its share of every batch."""
     import tensorflow as tf
 
     data = tf.data.Dataset.from_tensor_slices(adding(seed)).batch(batch)
@@ -139,12 +140,12 @@ def data_parallel():
 
 
 def model_parallel():
-    """The machines share each batch, the devices of a machine share the layer's columns."""
+    """Divides each batch among the machines, and the layer's columns among a machine's devices."""
     keras, rows = on_jax()
     devices = np.reshape(keras.distribution.list_devices(), (rows.step, -1))
     mesh = keras.distribution.DeviceMesh(devices.shape, ("batch", "model"), devices)
     layout = keras.distribution.LayoutMap(mesh)
-    # Each must match a whole path; one that matches none leaves the weights whole, silently.
+    # Each must match a whole path; one that matches none does nothing, without a warning.
     layout[".*lstm.*kernel"] = (None, "model")
     layout[".*lstm.*bias"] = ("model",)
     distribution = keras.distribution.ModelParallel(layout_map=layout, auto_shard_dataset=False)
@@ -152,7 +153,7 @@ def model_parallel():
 
 
 def on_jax():
-    """Keras, joined with the other processes if there are any, and the rows of this one."""
+    """Joins the other processes, if there are any; returns Keras and the rows of this process."""
     import jax
     import keras
 
@@ -171,7 +172,7 @@ WAYS = {
 
 
 def launch(command, count=2, limit=600, env=os.environ, **options):
-    """Runs `count` workers on this machine; when one fails or the time is up, all are ended."""
+    """Runs `count` workers on this machine; ends all if one fails or the time is up."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = ["{}:{}".format(*each.getsockname()) for each in sockets]
     for each in sockets:
@@ -204,6 +205,11 @@ def main():
         return launch([sys.executable, *sys.argv])
 
     make, backend = WAYS[options.how]
+    if importlib.util.find_spec(backend) is None:
+        sys.exit(
+            f"--how {options.how} runs on Keras's backend {backend}, and the package {backend} is "
+            f'not installed. Install it with: pip install ".[{backend}]"'
+        )
     prepare(backend)
     train = make()  # first: devices cannot be split, nor processes joined, after something has run
     setting = options.seed, 2 if options.smoke else 10

@@ -1,13 +1,13 @@
-"""What does each gate do? An LSTM learns to add two marked numbers, and its gates are looked at.
+"""What does each gate do? An LSTM learns to add two marked numbers, and its gates are plotted.
 
-Of each sequence of numbers two are marked, and their sum is asked for at the end (the adding
-problem of Hochreiter and Schmidhuber 1997). A gate that has understood writes where the marks are
-and keeps what was written. The figures show the trained LSTM's gates over one sequence and how long
-each unit keeps its memory; the table, how both came about.
+In each sequence two numbers are marked, and the target is their sum (the adding problem of
+Hochreiter and Schmidhuber 1997). A trained LSTM should write to its memory at the marks and keep
+what it wrote. The figures show the gates of the trained LSTM over one sequence, and how long each
+unit keeps its memory. The table shows how both changed during training.
 
-    pip install "keras-gated[examples]"
+    pip install ".[examples]"
     python examples/inspect_gates.py
-    python examples/inspect_gates.py --smoke      # does it run?
+    python examples/inspect_gates.py --smoke      # a short run
 
 Writes gates.png, memory.png and model.keras to --out.
 """
@@ -31,7 +31,7 @@ STEPS, UNITS, BATCH, EPOCHS = 50, 16, 64, 30
 
 
 def marked_numbers(rng, count):
-    """Sequences (count, STEPS, 2) of a number and its mark; sums (count, 1) of the marked."""
+    """Returns sequences (count, STEPS, 2) of numbers and marks, and the sums (count, 1)."""
     numbers, marks = rng.uniform(size=(count, STEPS)), np.zeros((count, STEPS))
     for row in marks:
         row[rng.choice(STEPS, 2, replace=False)] = 1.0
@@ -48,7 +48,7 @@ def build():
 
 
 def fit(model, train, test, epochs):
-    """The history, in which the monitor's logs stand beside the losses."""
+    """Trains a model; returns the history, with the losses and the logs of the monitor."""
     with Progress() as progress:
         bar = progress.add_task("training", total=epochs)
         show = keras.callbacks.LambdaCallback(

@@ -1,20 +1,20 @@
-"""What keeps a memory for hundreds of steps? Cells of equal size on tasks with a known floor.
+"""What keeps a memory for hundreds of steps? Cells of equal size; scores without memory are known.
 
-    adding_N      two of N numbers are marked: what is their sum? Answering 1 always costs 1/6
+    adding_N      two of N numbers are marked: what is their sum? The answer 1 has an error of 1/6
                   (Hochreiter and Schmidhuber 1997)
-    copying_N     ten symbols, N steps of silence: which were they? Without memory the cost is
+    copying_N     ten symbols, N steps of silence: which were they? Without memory the score is
                   10 ln 8 / (N + 20)
     digits        the 64 pixels of a handwritten digit, one at a time (scikit-learn)
-    vowels        who of nine says "ae"? 7 to 29 frames (Japanese Vowels, in the wheel of sktime:
-                  pip install --no-deps sktime)
+    vowels        which of nine men says "ae"? 7 to 29 frames (Japanese Vowels, in the wheel of
+                  sktime: pip install --no-deps sktime)
 
-    pip install "keras-gated[examples]"
+    pip install ".[examples]"
     python examples/long_memory.py                                    # adding_100, digits
     python examples/long_memory.py --tasks copying_100 copying_400 --cells lstm min_gru
     python examples/long_memory.py --search                           # a learning rate for each
-    python examples/long_memory.py --smoke                            # does it run?
+    python examples/long_memory.py --smoke                            # a short run
 
-Finished runs are lines of --out/results.jsonl: the same command goes on where it was stopped.
+Finished runs are lines of --out/results.jsonl: the same command continues after an interruption.
 """
 
 import argparse

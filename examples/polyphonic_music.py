@@ -1,26 +1,26 @@
 """Do gates help? The tanh, GRU and LSTM units of Chung et al. 2014 learn polyphonic music.
 
-Each predicts the next frame of a piano roll (88 keys, each sounds or not) from all before it, with
-the sizes of the paper's Table 1: 100, 46 and 36 units, about as many weights. Training is the
-paper's as far as it is known: RMSProp, gradients of norm 1 at most, Gaussian noise of 0.075 on the
-kernels, a learning rate exp(u) with u uniform in (-12, -6) that did best on the validation set, and
-an end when the validation score gets no better. Ours: momentum 0.9, decay 0.95 and a rate that
-falls linearly (as in the authors' published code); 8 pieces an update; an output bias that begins
-at the share of time each key sounds; of the sets with long pieces excerpts of 400 frames to learn
-from, while scores are those of whole pieces. The LSTM has peepholes, the GRU resets before the
-product.
+Each predicts the next frame of a piano roll (88 keys, each sounds or not) from all earlier frames.
+The sizes are those of the paper's Table 1: 100, 46 and 36 units, with about equal numbers of
+weights. Training follows the paper as far as it is known: RMSProp, gradients of norm 1 at most,
+Gaussian noise of 0.075 on the kernels, a learning rate exp(u) with u uniform in (-12, -6) that was
+best on the validation set, and early stopping on the validation score. Chosen here: momentum 0.9,
+decay 0.95 and a rate that falls linearly (as in the authors' published code); 8 pieces an update;
+an output bias that starts at the share of time each key sounds; excerpts of 400 frames for training
+in the sets with long pieces (scores are those of whole pieces). The LSTM has peepholes, the GRU
+resets before the product.
 
 The first frame of a piece is not scored; the score is the mean over all time steps of all pieces.
 
-    pip install "keras-gated[examples]"
+    pip install ".[examples]"
     python examples/polyphonic_music.py                      # Bach's chorales
     python examples/polyphonic_music.py --data DIR           # the four sets of the paper
-    python examples/polyphonic_music.py --data DIR --search  # the rates anew
-    python examples/polyphonic_music.py --smoke              # does it run?
+    python examples/polyphonic_music.py --data DIR --search  # search for learning rates
+    python examples/polyphonic_music.py --smoke              # a short run
 
 DIR holds JSB_Chorales.mat, Nottingham.mat, MuseData.mat and Piano_midi.mat, or the pickles of
 Boulanger-Lewandowski et al. 2012. Finished runs are lines of --out/results.jsonl: the same command
-goes on where it was stopped.
+continues after an interruption.
 """
 
 import argparse
@@ -42,9 +42,9 @@ SETTINGS = {
     "muse": LONG,
     "piano": LONG,
 }
-# What --search found for tanh, GRU and LSTM: 10 draws, 20 epochs each, one seed, half an hour. The
-# paper's sets had excerpts of 100 frames then and output biases of 0, so that a search now may find
-# others.
+# What --search found for tanh, GRU and LSTM: 10 draws, 20 epochs each, one seed, half an hour. At
+# that time the paper's sets had excerpts of 100 frames and output biases of 0, so a new search may
+# find other rates.
 RATES = {
     "jsb": (8.08e-4, 1.68e-3, 1.47e-3),
     "nottingham": (8.08e-4, 1.68e-3, 1.47e-3),
@@ -53,7 +53,7 @@ RATES = {
 }
 RATES["chorales"] = RATES["jsb"]
 FOUND = {name: dict(zip(CELLS, rates, strict=True)) for name, rates in RATES.items()}
-# Table 2, train and test, for tanh, GRU and LSTM. As recalled, unchecked.
+# Table 2, train and test, for tanh, GRU and LSTM. Recalled, not checked.
 PAPER = {
     "jsb": "8.82 / 9.10, 6.94 / 8.54, 8.15 / 8.67",
     "nottingham": "3.22 / 3.13, 2.79 / 3.23, 3.08 / 3.20",

@@ -1,28 +1,29 @@
-"""Does an LSTM need its forget gate? Three layers of equal size learn Bach's chorales.
+"""Can one gate of an LSTM do the work of two? Three layers of equal size learn Bach's chorales.
 
-An LSTM, an LSTM without a forget gate and a tanh RNN get the same number of weights and the same
-training: each predicts the next step of a piano roll. All three beat what can be said without
-memory, and on these short pieces the forget gate is not missed (differences below a tenth of a nat
-come and go with the seed). The LSTM without one is then saved, loaded and exported to ONNX.
+The layers are an LSTM, an LSTM with coupled gates (its input gate is 1 minus its forget gate) and a
+tanh RNN. None of them has peepholes. Each has about 18,000 weights and predicts the next step of a
+piano roll; each is trained with three seeds. Models without memory are there to compare with. The
+LSTM with coupled gates is then saved, loaded and exported to ONNX.
 
 Writes model.keras, model.onnx and curves.png to --out.
 
-    pip install "keras-gated[examples]"
-    python examples/quickstart.py                # two to three minutes on two cores
-    python examples/quickstart.py --smoke        # all of it on a few chorales, under a minute
+    pip install ".[examples]"
+    python examples/quickstart.py                # one to two minutes on two idle cores
+    python examples/quickstart.py --smoke        # all of it on a few chorales, one seed
 """
 
 import argparse
 import os
 import time
 from pathlib import Path
+from statistics import median
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from chorales import KEYS, floors, read_chorales, split, weighted
+from chorales import KEYS, floors, frame_pairs, log_odds, read_chorales, split, weighted
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
@@ -31,39 +32,53 @@ from rich.table import Table
 import keras_gated as kg
 
 BUDGET = kg.count_parameters("lstm", input_dim=KEYS, units=36)  # 18,000 weights
-STEPS, BATCH, EPOCHS, LEARNING_RATE = 64, 16, 60, 2e-2
+SEEDS, STEPS, BATCH, EPOCHS = 3, 64, 16, 60
+COUPLED = "coupled gates"
+# Each cell has a learning rate of its own. `ablation_study.py --search` found these on the same
+# data, on the validation set, for cells of 10,000 weights; the LSTMs there have peepholes.
+RATES = {"LSTM": 0.02, COUPLED: 0.0141, "tanh RNN": 0.0055}
 
 
-def layers():
-    """The three layers, each with as many units as the budget allows."""
-    specs = "lstm", kg.CellSpec(forget_gate=False), "elman"
-    lstm, no_forget, tanh = (kg.units_for_budget(spec, KEYS, BUDGET) for spec in specs)
-    return {
-        "LSTM": kg.GatedLSTM(lstm, return_sequences=True),
-        "no forget gate": kg.GatedLSTM(no_forget, forget_gate=False, return_sequences=True),
-        "tanh RNN": kg.GatedRNN(tanh, "elman", return_sequences=True),
-    }
+def new_layer(name):
+    """Returns one of the three layers, with as many units as the budget allows."""
+    if name == "tanh RNN":
+        units = kg.units_for_budget("elman", KEYS, BUDGET)
+        return kg.GatedRNN(units, "elman", return_sequences=True, name="recurrent")
+    tied = kg.Tied("forget", complement=True)  # the input gate is 1 minus the forget gate
+    gates = {"input_gate": tied} if name == COUPLED else {}
+    units = kg.units_for_budget(kg.CellSpec(**gates), KEYS, BUDGET)
+    return kg.GatedLSTM(units, **gates, return_sequences=True, name="recurrent")
 
 
-def build(layer, updates):
-    """Layer and logits. No mask enters: padding comes last, so no step that counts can see it."""
-    inputs = keras.Input((None, KEYS))
-    model = keras.Model(inputs, keras.layers.Dense(KEYS)(layer(inputs)))
-    schedule = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, updates)
+def build(name, bias, updates):
+    """Returns a compiled model: the layer, and a dense layer that gives the logits of 88 keys.
+
+    It needs no mask: padding comes last, so no step that counts can see it.
+
+    Args:
+        name: of the layer.
+        bias: (88,), what the dense layer's bias starts with.
+        updates: number of updates in which the learning rate falls to 0.
+    """
+    inputs = keras.Input((None, KEYS), name="keys")
+    begin = keras.initializers.Constant(bias)
+    logits = keras.layers.Dense(KEYS, bias_initializer=begin, name="logits")
+    model = keras.Model(inputs, logits(new_layer(name)(inputs)))
+    schedule = keras.optimizers.schedules.CosineDecay(RATES[name], updates)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(schedule, global_clipnorm=1.0), loss, jit_compile=True)
     model.optimizer.build(model.trainable_variables)  # else the training step is traced twice
     return model
 
 
-def fit(model, name, train, valid, epochs):
-    """Trains, goes back to the weights that were best on `valid`; returns the loss curves."""
+def fit(model, label, train, valid, epochs):
+    """Trains a model, keeps the weights that were best on `valid`, and returns the loss curves."""
     inputs, targets, weights = train
-    with Progress() as progress:
-        bar = progress.add_task(name, total=epochs)
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task(label, total=epochs)
 
         def show(epoch, logs):
-            text = f"{name:14}  train {logs['loss']:.2f}  valid {logs['val_loss']:.2f}"
+            text = f"{label:21}  train {logs['loss']:.2f}  valid {logs['val_loss']:.2f}"
             progress.update(bar, completed=epoch + 1, description=text)
 
         best = keras.callbacks.EarlyStopping(patience=15, restore_best_weights=True)
@@ -73,8 +88,28 @@ def fit(model, name, train, valid, epochs):
         return model.fit(inputs, targets, BATCH, sample_weight=weights, **options).history
 
 
+def train_one(name, seed, bias, train, valid, test, epochs):
+    """Trains one layer with one seed; returns its model, loss curves, scores and seconds."""
+    start = time.perf_counter()
+    keras.utils.set_random_seed(seed)
+    model = build(name, bias, updates=epochs * len(train[0]) // BATCH)
+    curve = fit(model, f"{name}, seed {seed}", train, valid, epochs)
+    seconds = time.perf_counter() - start
+    scores = [model.evaluate(x, y, len(x), 0, weights) for x, y, weights in (valid, test)]
+    return {"model": model, "curve": curve, "scores": scores, "seconds": seconds}
+
+
+def bias_of_keys(train):
+    """Returns the log odds (88,) of each key in the training set.
+
+    A model that starts there need not learn first how rare each key is.
+    """
+    frames = frame_pairs(train)[1]
+    return log_odds(frames.sum(axis=0), len(frames))
+
+
 def export(model, x, folder):
-    """Saves, loads and exports; raises if a file computes other numbers than the model."""
+    """Saves, loads and exports a model; raises if a file gives other numbers than the model."""
     model.save(folder / "model.keras")
     loaded = keras.saving.load_model(folder / "model.keras")
     np.testing.assert_array_equal(loaded(x), model(x))
@@ -82,73 +117,79 @@ def export(model, x, folder):
     print(kg.check_onnx(model, folder / "model.onnx", raise_on_failure=True))
 
 
-def tabulate(rows, bounds):
-    """The results, and what models without memory reach on the same sets."""
-    table = Table("model", title="Bach's chorales: nats per time step, less is better")
-    for head in ("units", "weights", "train", "valid", "test", "seconds"):
+def tabulate(runs, bounds):
+    """Returns a table of the scores of all layers and of the models without memory."""
+    seeds = len(runs[COUPLED])
+    scores = f"median of {seeds} seeds" if seeds > 1 else "one seed"
+    table = Table("model", title=f"Bach's chorales: nats per time step, less is better; {scores}")
+    for head in ("units", "weights", "valid", "test", "range", "seconds"):
         table.add_column(head, justify="right")
-    for row in rows:
-        table.add_row(*row)
+    for name, of_name in runs.items():
+        table.add_row(name, *row(of_name))
     table.add_section()
     valid, test = bounds
     for name in test:
-        table.add_row(f"no memory: {name}", "", "", "", f"{valid[name]:.2f}", f"{test[name]:.2f}")
+        table.add_row(f"no memory: {name}", "", "", f"{valid[name]:.2f}", f"{test[name]:.2f}")
     return table
 
 
-def draw(curves, bounds, path):
-    """One panel a model: its loss in training and on the validation set, over the floors there."""
+def row(runs):
+    """Returns a row of the table: size, median scores, range on the test set, seconds of a run."""
+    layer = runs[0]["model"].get_layer("recurrent")
+    valid, test = zip(*(run["scores"] for run in runs), strict=True)
+    spread = f"{min(test):.2f}-{max(test):.2f}" if len(runs) > 1 else ""
+    scores = f"{median(valid):.2f}", f"{median(test):.2f}", spread
+    seconds = median(run["seconds"] for run in runs)
+    return str(layer.units), f"{layer.count_params():,}", *scores, f"{seconds:.0f}"
+
+
+def draw(runs, bounds, path):
+    """Draws one panel for each layer: the losses of all seeds, over the models without memory."""
     figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, len(curves), sharey=True)
+    panels = figure.subplots(1, len(runs), sharey=True)
     panels[0].set_ylabel("nats per time step")
     lines = ("loss", "train", "top", "0.5"), ("val_loss", "valid", "bottom", "C0")
-    for axes, (name, curve) in zip(panels, curves.items(), strict=True):
-        axes.set(title=name, xlabel="epoch", ylim=(8, 12.5))
+    for axes, (name, of_name) in zip(panels, runs.items(), strict=True):
+        axes.set(title=name, xlabel="epoch", ylim=(7, 12))
         axes.spines[["top", "right"]].set_visible(False)
         for bound in bounds.values():
             axes.axhline(bound, color="0.8", linewidth=1, zorder=0)
         for key, label, side, color in lines:
-            last = len(curve[key])
-            axes.plot(range(1, last + 1), curve[key], color=color)
-            axes.text(last, curve[key][-1], label, color=color, ha="right", va=side, clip_on=True)
+            curves = [run["curve"][key] for run in of_name]
+            for curve in curves:
+                axes.plot(range(1, len(curve) + 1), curve, color=color, linewidth=1)
+            longest = max(curves, key=len)
+            place = {"color": color, "ha": "right", "va": side, "clip_on": True}
+            axes.text(len(longest), longest[-1], label, **place)
     for name, bound in bounds.items():
         place = {"xy": (1.02, bound), "xycoords": ("axes fraction", "data")}
         axes.annotate(f"no memory:\n{name}", **place, va="center", color="0.4")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=100)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(), help="folder for what is written")
-    parser.add_argument("--smoke", action="store_true", help="a few chorales, a few epochs")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")
+    parser.add_argument("--smoke", action="store_true", help="a few chorales and epochs, one seed")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each layer")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(options.seed)
 
     parts = split(read_chorales())
-    epochs = EPOCHS
+    seeds, epochs = options.seeds, EPOCHS
     if options.smoke:
-        parts, epochs = [part[:16] for part in parts], 10
+        parts, seeds, epochs = [part[:16] for part in parts], 1, 10
     train, valid, test = parts
     longest = max(len(roll) for part in parts for roll in part) - 1
-    whole = [weighted(part, longest, rows=len(test)) for part in parts]
+    whole = [weighted(part, longest, rows=len(part)) for part in (valid, test)]
     cut = weighted(train, STEPS, rows=BATCH)  # trains three times as fast as whole chorales
 
-    rows, curves, models = [], {}, {}
-    for name, layer in layers().items():
-        start = time.perf_counter()
-        models[name] = model = build(layer, updates=epochs * len(cut[0]) // BATCH)
-        curves[name] = fit(model, name, cut, whole[1], epochs)
-        seconds = time.perf_counter() - start
-        scores = [model.evaluate(x, y, len(test), 0, weights) for x, y, weights in whole]
-        size = str(layer.units), f"{layer.count_params():,}"
-        rows.append((name, *size, *(f"{score:.2f}" for score in scores), f"{seconds:.0f}"))
-
+    sets = bias_of_keys(train), cut, *whole
+    runs = {name: [train_one(name, seed, *sets, epochs) for seed in range(seeds)] for name in RATES}
     bounds = [floors(train, part) for part in (valid, test)]
-    export(models["no forget gate"], whole[2][0], options.out)
-    draw(curves, bounds[0], options.out / "curves.png")
-    Console().print(tabulate(rows, bounds))
+    export(runs[COUPLED][0]["model"], whole[1][0], options.out)
+    draw(runs, bounds[0], options.out / "curves.png")
+    Console().print(tabulate(runs, bounds))
 
 
 if __name__ == "__main__":

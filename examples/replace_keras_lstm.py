@@ -1,17 +1,18 @@
-"""A trained model of Keras's own LSTM: converted, exported natively, and how much faster it is.
+"""A trained model with Keras's own LSTM: converted, exported as a native node, and timed.
 
-A stock `keras.layers.LSTM` learns to tell handwritten digits that come in row by row, in streams of
-unlike length, padded and masked. `keras_gated.from_keras` makes the same model with a gated layer
-and the same weights. Both leave as ONNX: Keras's as the loop that TensorFlow runs it in, the gated
-one as one LSTM node. The table shows how far each is from the trained model, in Keras and in
-onnxruntime, and what a training step under XLA and a run in onnxruntime take.
+A stock `keras.layers.LSTM` learns to recognise handwritten digits that arrive row by row, in
+streams of different lengths, padded and masked. `keras_gated.from_keras` makes the same model with
+a gated layer and the same weights. Both are exported to ONNX: Keras's layer as the loop in which
+TensorFlow runs it, the gated layer as one LSTM node. The table shows how much the outputs of each
+differ from the trained model, in Keras and in onnxruntime, and how long a training step under XLA
+and a run in onnxruntime take.
 
-tf2onnx makes an LSTM node of Keras's LSTM by itself where there is no mask; a masked one, a GRU and
-a SimpleRNN stay a loop.
+tf2onnx itself makes an LSTM node of Keras's LSTM if there is no mask. A masked LSTM, a GRU and a
+SimpleRNN stay a loop.
 
-    pip install "keras-gated[examples]"
+    pip install ".[examples]"
     python examples/replace_keras_lstm.py
-    python examples/replace_keras_lstm.py --smoke      # does it run?
+    python examples/replace_keras_lstm.py --smoke      # a short run
 
 Writes keras.keras, gated.keras, loop.onnx and native.onnx to --out.
 """
@@ -39,7 +40,7 @@ PADDING = -1.0  # no pixel has it
 
 
 def stock(compiled):
-    """Nothing of this package."""
+    """Returns a model of Keras's own layers only."""
     model = keras.Sequential(
         [
             keras.Input((None, ROWS)),
@@ -55,7 +56,7 @@ def stock(compiled):
 
 
 def padded(images, labels, count, seed):
-    """Streams of 1 to DIGITS digits, padded to the length of the longest; their labels."""
+    """Returns streams of 1 to DIGITS digits, padded to the longest, and their labels."""
     x, y = streams(images, labels, count, DIGITS, seed)
     lengths = ROWS * np.random.default_rng(seed).integers(1, DIGITS, count, endpoint=True)
     x[np.arange(x.shape[1]) >= lengths[:, None]] = PADDING
@@ -63,7 +64,7 @@ def padded(images, labels, count, seed):
 
 
 def in_turns(runs, repeats):
-    """Median milliseconds of each run, taken in turns, so that a busy machine hits all alike."""
+    """Returns the median milliseconds of each run; in turns, so that all see the same load."""
     times = [[] for _ in runs]
     for _ in range(repeats + 1):
         for run, own in zip(runs, times, strict=True):
@@ -74,7 +75,7 @@ def in_turns(runs, repeats):
 
 
 def exported(model, form, folder):
-    """The node that the recurrent layer became, and the file's run on one thread."""
+    """Exports a model; returns its recurrent node and a function that runs the file."""
     path, settings = folder / f"{form}.onnx", onnxruntime.SessionOptions()
     report = kg.export_onnx(model, path, lowering=form)
     (node,) = {"LSTM", "Loop"} & set(report.operators)
@@ -84,7 +85,7 @@ def exported(model, form, folder):
 
 
 def distance(found, expected):
-    """The largest difference; raises where it is more than rounding."""
+    """Returns the largest difference; raises if it is more than rounding."""
     np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
     return f"{np.abs(found - expected).max():.1e}"
 
@@ -104,13 +105,13 @@ def main():
     train, test = train_and_test()
     x, y = padded(*train, count, options.seed)
     x_test, y_test = padded(*test, 64, options.seed + 1)
-    theirs = stock(compiled=not options.smoke)
-    theirs.fit(x, y, BATCH, epochs, verbose=0)
-    expected = theirs.predict(x_test, verbose=0)
+    trained = stock(compiled=not options.smoke)
+    trained.fit(x, y, BATCH, epochs, verbose=0)
+    expected = trained.predict(x_test, verbose=0)
     right = (expected.argmax(axis=-1) == y_test)[x_test[..., 0] != PADDING]
-    print(f"At {right.mean():.1%} of all rows the digit is told right.")
+    print(f"The model is right about the digit in {right.mean():.1%} of all rows.")
 
-    models, forms = {"keras": theirs, "gated": kg.from_keras(theirs)}, ("loop", "native")
+    models, forms = {"keras": trained, "gated": kg.from_keras(trained)}, ("loop", "native")
     inside = [distance(model.predict(x_test, verbose=0), expected) for model in models.values()]
     pairs = zip(models.values(), forms, strict=True)
     nodes, files = zip(*(exported(*pair, options.out) for pair in pairs), strict=True)

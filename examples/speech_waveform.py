@@ -1,26 +1,25 @@
-"""Do gates help on raw sound? The tanh, GRU and LSTM units of Chung et al. 2014 hear speech.
+"""Do gates help on raw sound? The tanh, GRU and LSTM units of Chung et al. 2014 learn speech.
 
-Each reads 20 samples a time step and tells the next 10 by a mixture of 20 Gaussians, with the
-sizes of the paper's Table 1: 400, 227 and 195 units, about 169,000 weights. Training is that of
-polyphonic_music.py, for 20 epochs. The paper's recordings
-are private: any folder of WAV files is a stand-in, and its figures must not be held against the
-paper's. Samples are resampled to 8 kHz and standardised; files, not pieces of files, are kept for
-validation and test. Linear predictors stand beside the results: a mixture of diagonal Gaussians has
-to find out for itself how the 10 samples hang together.
+Each reads 20 samples a time step and predicts the next 10 by a mixture of 20 Gaussians. The sizes
+are those of the paper's Table 1: 400, 227 and 195 units, about 169,000 weights. Training is that of
+polyphonic_music.py, for 20 epochs. The paper's recordings are private. Any folder of WAV files can
+replace them, but its scores must not be compared with the paper's. Samples are resampled to 8 kHz
+and standardised. Validation and test have whole files of their own. The results include linear
+predictors; a mixture of diagonal Gaussians has to learn how the 10 samples depend on one another.
 
 Two collections of real speech under free licences, both Debian packages:
 
     apt-get install asterisk-core-sounds-en-wav   # a woman, 25 minutes, CC-BY-SA-3.0; 18 MB
     apt-get install festvox-ru                    # 620 sentences, 100 minutes; 179 MB
 
-    pip install "keras-gated[examples]"
+    pip install ".[examples]"
     python examples/speech_waveform.py --data /usr/share/asterisk/sounds
     python examples/speech_waveform.py --data DIR --set speech_b    # pieces of 8,000 samples
-    python examples/speech_waveform.py --data DIR --search --draws 6    # the rates anew
-    python examples/speech_waveform.py --smoke              # does it run? On noise
+    python examples/speech_waveform.py --data DIR --search --draws 6    # search for rates
+    python examples/speech_waveform.py --smoke              # a short run, on noise
 
-Set A has 7,230 pieces of 500 samples, set B 800 of 8,000, as the paper's had. Finished runs are
-lines of --out/results.jsonl: the same command goes on where it was stopped.
+Set A has 7,230 pieces of 500 samples, set B 800 of 8,000, as in the paper. Finished runs are lines
+of --out/results.jsonl: the same command continues after an interruption.
 """
 
 import argparse
@@ -38,12 +37,13 @@ UNITS = {"elman": 400, "gru_chung": 227, "lstm_peephole": 195}
 SETTINGS = {"weight_noise": 0.075, "batch_size": 32, "epochs": 20, "patience": 6, "buckets": 1}
 SETTINGS |= {"last_rate": 0.02}
 # What --search --draws 6 found on the first collection, set A: 3 epochs each, one seed, 25
-# minutes. LSTM's was the highest drawn. Nothing was searched for on set B or other recordings.
+# minutes. The LSTM's rate was the highest of the six. There was no search on set B or on other
+# recordings.
 RATES = {"elman": 2.77e-4, "gru_chung": 1.42e-3, "lstm_peephole": 1.91e-3}
 
 
 def write_noise(folder: Path) -> Path:
-    """Ten files of filtered noise, to see that the script runs; a seed makes them."""
+    """Writes ten files of filtered noise, the same each time, and returns their folder."""
     rng = np.random.default_rng(0)
     for k in range(10):
         with wave.open(str(folder / f"{k}.wav"), "wb") as file:

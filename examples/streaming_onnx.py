@@ -1,14 +1,14 @@
-"""A model that runs while its input comes in: handwritten digits, one row of pixels at a time.
+"""A model that runs while its input arrives: handwritten digits, one row of pixels at a time.
 
-A GRU reads digits that stand one below the other and tells at every row which digit it is in;
-nothing marks where one begins. The trained model leaves as an ONNX file whose states go in and come
-out, and `StreamingSession` feeds it: row by row, in chunks, all at once, or half here and half in
-another session, which takes over the states. All give what Keras gives for the whole stream; the
-script checks. Running the file needs onnxruntime and NumPy alone.
+A GRU reads digits one below the other and says at every row which digit it is in; nothing marks
+where a digit begins. The trained model is exported to an ONNX file whose states are inputs and
+outputs. `StreamingSession` runs it row by row, in chunks, all at once, or half in one session and
+half in another that takes over the states. The script checks that all of them give the outputs of
+Keras for the whole stream. To run the file, onnxruntime and NumPy are enough.
 
-    pip install "keras-gated[examples]"
+    pip install ".[examples]"
     python examples/streaming_onnx.py
-    python examples/streaming_onnx.py --smoke      # does it run?
+    python examples/streaming_onnx.py --smoke      # a short run
 
 Writes model.keras and stream.onnx to --out.
 """
@@ -54,38 +54,38 @@ def all_at_once(session, x):
     return session.chunk(x)
 
 
-def fed(feed, session, x, repeats):
-    """What comes out, and the median of the seconds that it takes."""
+def timed(feed, session, x, repeats):
+    """Returns the outputs of a stream and the median of the seconds that it takes."""
     times = []
     for _ in range(repeats):
         session.reset()
         start = time.perf_counter()
-        found = feed(session, x)
+        outputs = feed(session, x)
         times.append(time.perf_counter() - start)
-    return found, np.median(times)
+    return outputs, np.median(times)
 
 
 def compare(path, x, expected, repeats):
-    """Each way to feed a stream: its numbers beside Keras's, which it raises over, and its time."""
+    """Returns a table of each way to feed a stream; raises if its outputs are not Keras's."""
     table = Table("fed", title=f"a stream of {x.shape[1]} rows through {path.name}")
     table.add_column("largest difference from Keras", justify="right")
     table.add_column("microseconds a row", justify="right")
     for feed in (row_by_row, in_chunks, all_at_once):
-        found, seconds = fed(feed, kg.StreamingSession(path), x, repeats)
-        np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
-        cells = f"{np.abs(found - expected).max():.1e}", f"{1e6 * seconds / x.shape[1]:.1f}"
+        outputs, seconds = timed(feed, kg.StreamingSession(path), x, repeats)
+        np.testing.assert_allclose(outputs, expected, rtol=TOLERANCE, atol=TOLERANCE)
+        cells = f"{np.abs(outputs - expected).max():.1e}", f"{1e6 * seconds / x.shape[1]:.1f}"
         table.add_row(feed.__name__.replace("_", " "), *cells)
     return table
 
 
 def hand_over(path, x, expected):
-    """Stops in the middle of a stream; another session goes on from the states."""
+    """Stops in the middle of a stream and continues it in another session, from the states."""
     first, second = kg.StreamingSession(path), kg.StreamingSession(path)
     half = x.shape[1] // 2
     begun = first.chunk(x[:, :half])
     second.state = first.state
-    found = np.concatenate([begun, second.chunk(x[:, half:])], axis=1)
-    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    outputs = np.concatenate([begun, second.chunk(x[:, half:])], axis=1)
+    np.testing.assert_allclose(outputs, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def main():
@@ -110,11 +110,11 @@ def main():
     x, y = streams(*test, 64, DIGITS, options.seed + 1)
     probabilities = model.predict(x, verbose=0)
     right = (probabilities.argmax(axis=-1) == y).reshape(-1, ROWS).mean(axis=0)
-    print("told right after so many rows of a digit:")
+    print("right after so many rows of a digit:")
     print("   ".join(f"{row}: {share:.0%}" for row, share in enumerate(right, 1)))
     Console().print(compare(path, x[:1], probabilities[:1], repeats))
     hand_over(path, x[:1], probabilities[:1])
-    print("A second session went on in the middle of the stream, with the same numbers.")
+    print("A second session continued the stream from its middle, with the same outputs.")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""A recurrent cell of your own: in a dozen lines, trained under XLA, in ONNX, and checked.
+"""A recurrent cell of your own: written in a dozen lines, trained under XLA, exported, checked.
 
 The multiplicative LSTM (Krause et al. 2016, arXiv:1609.07959) is outside the package's formula: its
 gates read a product of two projections, one of the input and one of the last output. So it is
-written as a plain Keras layer, which `keras.layers.RNN` runs. `keras_gated.check_cell` then tells
-whether it is fit for all that Keras, XLA, mixed precision, files and ONNX ask of a cell.
+written as a plain Keras layer, which `keras.layers.RNN` runs. `keras_gated.check_cell` then checks
+that it does what Keras, XLA, mixed precision, files and ONNX need from a cell.
 
-A cell inside the formula needs no class at all: a `keras_gated.CellSpec` says it, and it leaves as
-a native ONNX node.
+A cell inside the formula needs no class: a `keras_gated.CellSpec` describes it, and it becomes a
+native ONNX node.
 
-A model with one layer of each learns to give the product of an input and the one two steps before.
-Writes model.onnx to --out.
+A model with one layer of each learns to multiply an input by the one two steps before. Writes
+model.onnx to --out.
 
-    pip install "keras-gated[tensorflow,onnx]"
+    pip install ".[tensorflow,onnx]"
     python examples/your_own_cell.py             # under a minute on two cores
     python examples/your_own_cell.py --smoke     # a few updates, the quick checks
 """
@@ -78,14 +78,14 @@ INSIDE = kg.CellSpec(input_gate=kg.Tied("forget", complement=True), output_gate=
 
 
 def products(seed):
-    """Sequences (N, T, 1) and, at each step, the product with the input two steps before."""
+    """Returns sequences (N, T, 1), and at each step the product with the input two steps before."""
     x = np.random.default_rng(seed).uniform(-1, 1, (EXAMPLES, TIME, 1)).astype("float32")
     before = np.concatenate([np.zeros_like(x[:, :2]), x[:, :-2]], axis=1)
     return x, x * before
 
 
 def build(cell):
-    """A layer over the cell, one of the specification, and a dense one; compiled by XLA."""
+    """Returns a model of a layer over the cell, a gated layer and a dense layer, for XLA."""
     model = keras.Sequential(
         [
             keras.Input((None, 1)),

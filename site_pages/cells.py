@@ -11,11 +11,11 @@ from site_pages.spec_code import weight_layout
 
 SIZE = {"input_dim": 64, "units": 64}  # alike, since some cells see each input one to one
 FAMILIES = {
-    "base": "The corners",
+    "base": "LSTM, GRU and simple RNN",
     "greff": "One part of the LSTM removed",
     "jozefowicz": "Found by search",
-    "slim": "Gates cut down",
-    "minimal": "One gate, or two cut down",
+    "slim": "Gates with fewer weights",
+    "minimal": "One or two gates",
     "additive": "Linear and additive memories",
     "parallel": "Parallel over time",
 }
@@ -40,16 +40,16 @@ def pages() -> dict[str, str]:
 
 
 def gallery() -> str:
-    """Returns the page on which all presets stand."""
+    """Returns the page with all presets."""
     lines = [
         "# All cells",
         "",
-        f"The {len(kg.presets)} named cells, drawn from their specifications on one plan: above, "
-        "the memory from left to right; below, what each gate and the candidate see. A name leads "
-        "to the cell's equations, weights, counts and paper. Weights are those of "
-        f"{SIZE['units']} units on {SIZE['input_dim']} inputs; times are those of a training step "
-        f"at (batch, time, inputs, units) = {measured.SIZE}, "
-        "[as measured](../speed/tensorflow.md), where they were.",
+        f"The {len(kg.presets)} presets, drawn from their specifications. In each drawing the "
+        "memory runs from left to right at the top; below it is what each gate and the candidate "
+        "see. A name leads to the equations, weights, counts and paper of the cell. Numbers of "
+        f"weights are for {SIZE['units']} units and {SIZE['input_dim']} inputs. Times are of a "
+        f"training step at (batch, time, inputs, units) = {measured.SIZE}, if the cell "
+        "[was measured](../speed/tensorflow.md).",
         "",
         *_figure(legend(), "wide"),
     ]
@@ -116,7 +116,7 @@ def page(known: Preset) -> str:
         "",
         *_code(known),
         "",
-        "What the marks in the diagram say:",
+        "The marks in the diagram:",
         "",
         *_figure(legend(), "wide"),
     ]
@@ -127,20 +127,22 @@ def _facts(known: Preset) -> list[list[str]]:
     form = resolve(known.spec)
     source = "an author's or an independent implementation"
     checked = (
-        f"Checked against {source}." if known.confirmed else f"Recalled; not held against {source}."
+        f"Checked against {source}."
+        if known.confirmed
+        else f"Recalled from the paper; not checked against {source}."
     )
     rows = {
         "States": ", ".join(f"${name}$" for name in form.states),
         "Parameters": _counted(kg.count_parameters, known),
         "FLOPs, a time step": _counted(kg.count_flops, known),
         "ONNX": _operator(known),
-        "Measured": measured.told(known.name),
+        "Measured": measured.sentence(known.name),
         "Paper": known.paper,
         "Formula": checked,
         "Initial bias": known.initial_bias,
         "Implementations disagree": known.notes or "Nothing known.",
     }
-    return [[f"**{name}**", told] for name, told in rows.items()]
+    return [[f"**{name}**", fact] for name, fact in rows.items()]
 
 
 def _counted(count, known: Preset) -> str:

@@ -22,7 +22,7 @@ class Sections(Extension):
 def renamed(docstring: str) -> str:
     """Returns a docstring with its sections as griffe has them.
 
-    What is returned is told in sentences here; griffe would take their beginnings for types.
+    `Returns:` has whole sentences here; griffe would read the first words as a type.
     """
     for ours, theirs in SECTIONS.items():
         docstring = re.sub(rf"^( *){ours}$", rf"\1{theirs}", docstring, flags=re.MULTILINE)

@@ -2,15 +2,16 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # mkdocs may run from anywhere
 
-import keras_gated_cli  # noqa: E402 - found by the line above
-
-if "keras" not in sys.modules:  # the backend that loads quickest: nothing is trained here
-    os.environ["KERAS_BACKEND"] = keras_gated_cli.backend(None) or "tensorflow"
+BACKENDS = [name for name in ("jax", "tensorflow", "torch") if find_spec(name)]
+if "keras" not in sys.modules and BACKENDS:
+    # The site trains nothing, so it takes the backend that loads quickest.
+    os.environ.setdefault("KERAS_BACKEND", BACKENDS[0])
 
 from mkdocs.exceptions import PluginError  # noqa: E402 - Keras reads its backend once
 from mkdocs.structure.files import File  # noqa: E402
@@ -23,7 +24,7 @@ RESULTS = "results"
 
 
 def on_config(config):
-    """Puts the generated pages, and those of studies that were carried out, into the navigation."""
+    """Adds the generated pages, and those of finished studies, to the navigation."""
     sections = {title: part for entry in config.nav for title, part in entry.items()}
     listed = sections.get("Cells", [])
     listed[1:1] = [
@@ -35,7 +36,7 @@ def on_config(config):
         path.relative_to(docs).as_posix() for path in sorted((docs / RESULTS).glob("*/page.md"))
     ]
     if results:
-        config.nav.insert(-2, {"Results": results})
+        config.nav.insert(-2, {"Studies": results})
     return config
 
 
@@ -52,7 +53,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Fills in what pages ask for."""
+    """Fills in the places that a page leaves open."""
     markdown = inserts.filled(markdown)
     return reference.located(markdown) if page.file.src_uri.startswith(REFERENCE) else markdown
 

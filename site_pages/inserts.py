@@ -1,4 +1,4 @@
-"""What stands on hand-written pages as `<!-- name -->` and is filled in from the package."""
+"""Fills in the places of hand-written pages, `<!-- name -->`, from the package."""
 
 import ast
 import re
@@ -20,13 +20,13 @@ def filled(page: str) -> str:
     """Returns a page with every place filled in.
 
     Raises:
-        KeyError: if nobody knows what belongs there.
+        KeyError: if there is no insert of that name.
     """
     return COMMENT.sub(lambda found: INSERTS[found[1]](), page)
 
 
 def native() -> str:
-    """Returns how many presets leave as one ONNX operator."""
+    """Returns how many presets are exported as one ONNX operator."""
     return str(sum(lower(resolve(kg.preset(name))).operator is not None for name in kg.presets))
 
 
@@ -41,7 +41,7 @@ def rooms() -> str:
     raise KeyError(f"{ROOMS} has no ROOMS")
 
 
-def beside(place: str) -> str:
+def page_body(place: str) -> str:
     """Returns a page of the repository without its title; links to files become their names."""
     text = (ROOT / place).read_text(encoding="utf-8")
     title, _, body = text.partition("\n")
@@ -51,9 +51,9 @@ def beside(place: str) -> str:
 
 
 INSERTS: dict[str, Callable[[], str]] = {
-    "changes": lambda: beside("CHANGELOG.md"),
-    "contributing": lambda: beside("CONTRIBUTING.md"),
-    "examples": lambda: beside("examples/README.md"),
+    "changes": lambda: page_body("CHANGELOG.md"),
+    "contributing": lambda: page_body("CONTRIBUTING.md"),
+    "examples": lambda: page_body("examples/README.md"),
     "idea": idea,
     "int8 table": measured.int8_table,
     "native": native,

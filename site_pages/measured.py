@@ -32,12 +32,12 @@ def training_steps() -> dict[str, float]:
 
 
 def short(name: str) -> str:
-    """Returns a preset's time in a few letters, or that nobody measured it."""
+    """Returns a preset's time, such as "25.5 ms", or "not measured"."""
     return f"{training_steps()[name]:.1f} ms" if name in training_steps() else NOT_MEASURED
 
 
-def told(name: str) -> str:
-    """Returns a preset's time in words, or that nobody measured it."""
+def sentence(name: str) -> str:
+    """Returns a sentence with a preset's time, or one that says that it was not measured."""
     if name not in training_steps():
         return f"{NOT_MEASURED[0].upper()}{NOT_MEASURED[1:]}."
     keras = 1e3 * results("tensorflow")["sizes"][SIZE]["train"][KERAS]
@@ -66,7 +66,7 @@ def speed_table() -> str:
         [f"[{title}](../speed/{backend}.md), {words}, {layer}", *map(_ratio, values)]
         for backend, title in backends.items()
         for kind, words in kinds.items()
-        for layer, values in _beside_keras(results(backend), kind)
+        for layer, values in _ratios_to_keras(results(backend), kind)
     ]
     return "\n".join(table(["(batch, time, inputs, units)", *results("jax")["sizes"]], rows))
 
@@ -75,7 +75,7 @@ def _ratio(value: float | None) -> str:
     return f"{value:.2f}" if value else ""
 
 
-def _beside_keras(result: dict, kind: str) -> list[tuple[str, list[float | None]]]:
+def _ratios_to_keras(result: dict, kind: str) -> list[tuple[str, list[float | None]]]:
     found = ratios(result, kind)
     return [(n, found[f"Gated{n} against keras {n}"]) for n in ("LSTM", "GRU")]
 
@@ -86,7 +86,7 @@ def shares_table() -> str:
 
 
 def int8_table() -> str:
-    """Returns times and sizes of int8 files beside those of float32 files."""
+    """Returns a table that compares times and sizes of int8 files with those of float32 files."""
     rows = [
         [
             f"{row['preset']}, {row['units']} units",

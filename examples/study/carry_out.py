@@ -1,4 +1,4 @@
-"""Carries out the runs that are not in the file of results yet, with a bar and the time left."""
+"""Carries out the runs that are not in the file of results yet, and shows the time left."""
 
 import argparse
 import sys
@@ -24,26 +24,28 @@ COLUMNS = (
 
 
 def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
-    """What every script takes that carries out runs."""
+    """Adds the options that all scripts share."""
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("results") / Path(sys.argv[0]).stem,
-        help="folder to write to; results/SCRIPT",
+        help="folder to write to; default: results/SCRIPT",
     )
     parser.add_argument("--seeds", type=int, default=seeds, help="runs of each cell")
     parser.add_argument(
-        "--engine", choices=ENGINES, help="where runs run; cores, but with --smoke here"
+        "--engine", choices=ENGINES, help="where to run; default: cores, with --smoke: here"
     )
-    parser.add_argument("--workers", type=int, help="processes of --engine cores; all cores")
-    parser.add_argument("--address", help="of a running Ray cluster: --engine ray there")
-    parser.add_argument("--smoke", action="store_true", help="few sequences, epochs; no XLA")
-    parser.add_argument("--search", action="store_true", help="look for the learning rates")
+    parser.add_argument(
+        "--workers", type=int, help="processes of --engine cores; default: one a core"
+    )
+    parser.add_argument("--address", help="of a running Ray cluster; implies --engine ray")
+    parser.add_argument("--smoke", action="store_true", help="few sequences and epochs, no XLA")
+    parser.add_argument("--search", action="store_true", help="search for learning rates")
     parser.add_argument("--draws", type=int, default=10, help="rates that --search tries")
 
 
 def carry_out(runs: Sequence[Run], results: Results, options, data: Path | None = None) -> None:
-    """Runs what is missing; ends the program with status 1 if a run failed."""
+    """Runs what is missing; ends the program with status 1 if a run fails."""
     missing, failed = results.missing(runs), 0
     console = Console(stderr=True)
     usual = "here" if options.smoke else "cores"  # processes take long to start

@@ -1,4 +1,4 @@
-"""Cells of equal size, the same tasks, several seeds: the plan that the scripts share."""
+"""The plan that the scripts share: cells of equal size on the same tasks, with several seeds."""
 
 import argparse
 import json
@@ -22,12 +22,12 @@ SEARCH_SEED = 1000  # no other run has it
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared.
+    """Which cells are compared on which tasks, and how.
 
     Args:
         title: of the page.
-        cells: preset -> how it is called.
-        vanilla: the preset that the others are held against.
+        cells: preset -> its label.
+        vanilla: the preset with which the others are compared.
         units: (task, preset) -> units.
         settings: task -> settings of its runs, as `Run` has them.
         rates: (task, preset) -> learning rate.
@@ -42,11 +42,11 @@ class Comparison:
     settings: dict[str, dict]
     rates: dict[tuple[str, str], float]
     data: Path | None = None
-    exponents: tuple[float, float] = (-12.0, -6.0)  # as the paper
+    exponents: tuple[float, float] = (-12.0, -6.0)  # as in the paper
 
     @classmethod
     def of_equal_size(cls, title: str, options: argparse.Namespace) -> "Comparison":
-        """The options' cells and tasks, each cell with as many units as the weights allow."""
+        """Returns a plan for the cells and tasks of the options, each cell of equal size."""
         widths = {name: tasks.load(name, options.data).input_dim for name in options.tasks}
         cells = list(dict.fromkeys([options.vanilla, *options.cells]))
         pairs = [(task, cell) for task in options.tasks for cell in cells]
@@ -65,7 +65,7 @@ class Comparison:
         )
 
     def small(self) -> "Comparison":
-        """Two cells on a few sequences of one task, to see that a script runs."""
+        """Returns a plan of two cells on a few sequences of one task, for a short run."""
         task, settings = next(iter(self.settings.items()))
         cells = dict(list(self.cells.items())[:2])
         return replace(self, cells=cells, settings={task: {**settings, **SMOKE}})
@@ -80,11 +80,11 @@ class Comparison:
         return [(task, cell) for task in self.settings for cell in self.cells]
 
     def runs(self, seeds: int) -> list[Run]:
-        """The seeds of a cell follow one another: they share what XLA compiled."""
+        """Returns all runs. The seeds of a cell follow one another: they share a compiled model."""
         return [self.run(*pair, seed) for pair in self.pairs for seed in range(seeds)]
 
     def search_runs(self, draws: int, epochs: int | None = None) -> list[Run]:
-        """Every cell and task with every rate drawn, by default for half the epochs of a run."""
+        """Returns a run for each cell, task and drawn rate, by default with half the epochs."""
         rates = draw_rates(draws, *self.exponents)
         drawn = [(pair, rate) for pair in self.pairs for rate in rates]
         runs = [self.run(*pair, SEARCH_SEED, learning_rate=rate) for pair, rate in drawn]
@@ -98,7 +98,7 @@ class Comparison:
 
 
 def add_cell_options(parser: argparse.ArgumentParser, cells, vanilla: str, names) -> None:
-    """What a script takes whose cells and tasks can be named; `of_equal_size` reads it."""
+    """Adds options that choose cells, tasks and sizes; `of_equal_size` reads them."""
     presets = {"choices": kg.presets, "metavar": "PRESET"}
     parser.add_argument("--cells", nargs="+", default=cells, **presets)
     parser.add_argument("--vanilla", default=vanilla, **presets)
@@ -109,7 +109,7 @@ def add_cell_options(parser: argparse.ArgumentParser, cells, vanilla: str, names
 
 
 def search_or_compare(plan: Comparison, options, search_epochs: int | None = None, more=()):
-    """Does what the options ask for; `search_epochs` as `Comparison.search_runs` has them."""
+    """Searches for learning rates if `options.search`, else compares the cells."""
     if options.search:
         search(plan, options, options.draws, search_epochs)
     else:
@@ -117,7 +117,7 @@ def search_or_compare(plan: Comparison, options, search_epochs: int | None = Non
 
 
 def search(plan: Comparison, options, draws: int, epochs: int | None = None) -> None:
-    """Prints the rate with the best validation score for each task and cell; writes rates.json."""
+    """Finds the rate with the best validation score for each task and cell; writes rates.json."""
     folder = options.out
     if options.smoke:
         plan, draws, epochs, folder = plan.small(), 2, 2, folder / "smoke"
@@ -167,21 +167,21 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
     figures.learning_curves(groups, plan.cells, loaded, folder / "curves.png")
     figures.rank_plot(groups, plan.cells, folder / "ranks.png")
     pictures = ["![Learning curves](curves.png)", "![Ranks](ranks.png)"]
-    told = report.about(sum(result["seconds"] for result in found), seeds)
-    report.write_page(folder / "page.md", plan.title, told, sheets, pictures)
+    about = report.about(sum(result["seconds"] for result in found), seeds)
+    report.write_page(folder / "page.md", plan.title, about, sheets, pictures)
     print(f"Tables and figures: {folder / 'page.md'}")
 
 
 def chosen_rates(folder: Path, found: dict[str, dict[str, float]]) -> dict:
-    """(task, preset) -> learning rate, of those given by task and preset.
+    """Returns (task, preset) -> learning rate: those of `found`, and those of rates.json.
 
-    What a search left in the folder's rates.json takes precedence.
+    The file comes from a search and takes precedence.
     """
     both = [*found.items(), *read_rates(folder).items()]
     return {(task, cell): rate for task, rates in both for cell, rate in rates.items()}
 
 
 def read_rates(folder: Path) -> dict[str, dict[str, float]]:
-    """Task -> preset -> the rate that searches found, as far as there were any."""
+    """Returns task -> preset -> rate from the folder's rates.json, or {} if there is none."""
     path = folder / "rates.json"
     return json.loads(path.read_text("utf-8")) if path.exists() else {}

@@ -1,7 +1,7 @@
 """Many runs: one after another, on all cores of this machine, or on a cluster with Ray.
 
-An engine takes runs and yields, as they end, (run, result) or (run, the error that stopped it). A
-run's numbers depend on its settings alone: on one kind of processor all engines give the same.
+An engine takes runs and yields, as they end, (run, result) or (run, the error that stopped it). The
+numbers of a run depend only on its settings: on one kind of processor all engines give the same.
 """
 
 import multiprocessing
@@ -28,7 +28,7 @@ def one_by_one(runs: Iterable[Run], data: Path | None, **_) -> Ended:
 
 
 def on_cores(runs: Iterable[Run], data: Path | None, workers: int | None = None, **_) -> Ended:
-    """In processes of their own, started afresh: a forked TensorFlow hangs."""
+    """Runs in separate processes. They are spawned, because a forked TensorFlow hangs."""
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers or os.cpu_count(), MOST), spawn, end_with_parent)
     try:
@@ -40,7 +40,7 @@ def on_cores(runs: Iterable[Run], data: Path | None, workers: int | None = None,
 
 
 def end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, even if that was killed."""
+    """Ends this process when its parent process ends, even if that is killed."""
     gone = multiprocessing.parent_process().sentinel
     threading.Thread(target=lambda: (wait([gone]), os._exit(1)), daemon=True).start()
 
@@ -48,16 +48,16 @@ def end_with_parent() -> None:
 def on_ray(
     runs: Iterable[Run], data: Path | None, address: str | None = None, **_
 ) -> Ended:  # pragma: no cover - in processes of Ray's
-    """One core a run, on the nodes of a running cluster, or of one started here.
+    """Runs on a Ray cluster, one core for each run; starts a local one if `address` is None.
 
-    Every node needs the package installed, and `data` at the same path; these modules are sent.
+    Every node needs the package installed, and `data` at the same path. Ray sends it these modules.
     """
     try:
         import ray
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             'The engine "ray" needs the package ray, which is not installed. '
-            'Install it with: pip install "keras-gated[cluster]"'
+            'Install it with: pip install ".[cluster]"'
         ) from error
     if not ray.is_initialized():
         sent = {"working_dir": str(Path(__file__).parents[1]), "env_vars": SETTINGS}

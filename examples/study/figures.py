@@ -1,4 +1,4 @@
-"""Learning curves and ranks of the cells."""
+"""Figures of a study: learning curves, and ranks of the cells."""
 
 from itertools import zip_longest
 from pathlib import Path
@@ -14,7 +14,7 @@ from study.task import Task
 def learning_curves(
     groups: Groups, labels: dict[str, str], tasks: dict[str, Task], path: Path
 ) -> None:
-    """A row for each task: the validation score by updates and by seconds, the median of the seeds.
+    """Draws the validation scores by updates and by seconds, medians of the seeds, a row a task.
 
     A curve ends where the first of its seeds stopped.
     """
@@ -42,7 +42,7 @@ def cells_of(groups: Groups, task: str) -> dict[str, list[dict]]:
 
 
 def middle_curve(group: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Median over the seeds of the validation score after each epoch; updates; seconds."""
+    """Returns the median validation score after each epoch, the updates and the seconds."""
     rows = zip_longest(*values(group, "valid_curve"), fillvalue=np.nan)
     curve = np.median(np.array(list(rows), float), axis=1)
     epochs = np.arange(1, len(curve) + 1)
@@ -51,7 +51,7 @@ def middle_curve(group: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _limits(groups: Groups, task: str) -> tuple[float, float]:
-    """From the best score to where the middle of the curves begins to matter, all ends in view."""
+    """Returns limits from the best score to a bit above the first scores, with all curves' ends."""
     curves = [middle_curve(group)[0] for group in cells_of(groups, task).values()]
     best = min(np.nanmin(curve) for curve in curves)
     first = np.nanmedian([curve[0] for curve in curves])
@@ -61,7 +61,7 @@ def _limits(groups: Groups, task: str) -> tuple[float, float]:
 
 
 def rank_plot(groups: Groups, labels: dict[str, str], path: Path) -> None:
-    """The rank of each cell among all, 1 is best: a dot for each task and seed, a bar the mean."""
+    """Draws the rank of each cell, 1 is best: a dot for each task and seed, a bar for the mean."""
     cells = list(dict.fromkeys(cell for _, cell in groups))
     tasks = list(dict.fromkeys(task for task, _ in groups))
     columns = {c: [v for t in tasks for v in values(groups[t, c], "test")] for c in cells}

@@ -1,12 +1,12 @@
-"""Tasks that need memory: two made by a seed, and two small sets that come with Python packages.
+"""Tasks that need memory: two made from a seed, and two small sets of Python packages.
 
     adding    the sum of two marked numbers                     Hochreiter and Schmidhuber (1997)
-    copying   ten symbols, told again after a wait              in the form of Bai et al. (2018)
+    copying   ten symbols, repeated after a wait                in the form of Bai et al. (2018)
     digits    which digit, of 64 pixels one after the other     scikit-learn's `load_digits`
     vowels    which of nine men speaks, 7 to 29 steps of 12     JapaneseVowels, Kudo et al. (1999)
 
-The first two have scores that are known exactly without training: what a model reaches that
-remembers nothing. Every function takes a folder as all tasks do, and reads none.
+For the first two, the scores of models without memory are known exactly. Every function takes the
+argument `folder`, as all tasks do, but none of these reads it.
 """
 
 import importlib.util
@@ -20,17 +20,17 @@ from keras import ops
 from study.task import Part, Task
 
 SIZES = 10_000, 1_000, 1_000  # sequences to train, validate and test that are made
-SYMBOLS, COPIED = 8, 10  # `copying` tells 10 symbols of 8; class 0 is a blank, class 9 the signal
+SYMBOLS, COPIED = 8, 10  # `copying` has 10 symbols of 8; class 0 is a blank, class 9 the signal
 PARTS = "train", "valid", "test"
 
 
 def squared_error(targets, predictions):
-    """(N,) of (N, 1)."""
+    """Returns the mean squared error of each row: (N, 1) -> (N,)."""
     return ops.mean(ops.square(targets - predictions), axis=-1)
 
 
 def nats(targets, logits):
-    """Cross-entropy of one class in K: targets (...) are its number, logits (..., K)."""
+    """Returns the cross-entropy of one class in K: targets (...) are numbers, logits (..., K)."""
     return ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
 
 
@@ -41,7 +41,7 @@ classification = partial(Task, score=nats, accuracy=True)
 
 
 def adding(folder: Path | None = None, length: int = 100, seed: int = 0, sizes=SIZES) -> Task:
-    """The sum of two numbers out of `length`, both marked at random places anywhere.
+    """Returns the task: add two numbers of `length`, which are marked at random time steps.
 
     Sequences (length, 2): numbers uniform in (0, 1), and a mark: 1 at two steps, 0 at the others.
     Targets (N, 1). The floors are expectations, not counted on the test set.
@@ -66,7 +66,7 @@ def additions(rng: np.random.Generator, count: int, length: int) -> Part:
 
 
 def copying(folder: Path | None = None, length: int = 100, seed: int = 0, sizes=SIZES) -> Task:
-    """Ten symbols are shown, `length` steps later they are to be told again.
+    """Returns the task: repeat ten symbols after `length` time steps.
 
     Sequences (length + 20, 10), one-hot: 10 symbols of 1 to 8, length - 1 blanks (0), 11 signals
     (9). Targets (length + 20,): blanks, and the symbols at the last 10 steps. The floors are
@@ -74,7 +74,7 @@ def copying(folder: Path | None = None, length: int = 100, seed: int = 0, sizes=
     """
     rng = np.random.default_rng(seed)
     parts = {part: copies(rng, count, length) for part, count in zip(PARTS, sizes, strict=True)}
-    share = COPIED / (length + 2 * COPIED)  # of the steps that tell a symbol
+    share = COPIED / (length + 2 * COPIED)  # of the steps with a symbol as target
     symbols, blanks = -share * math.log(share / SYMBOLS), -(1 - share) * math.log(1 - share)
     known = {
         "all classes alike": math.log(SYMBOLS + 2),
@@ -86,8 +86,8 @@ def copying(folder: Path | None = None, length: int = 100, seed: int = 0, sizes=
         "classes by their share": 1 - share,
         "all but the symbols known": 1 - share + share / SYMBOLS,
     }
-    told = {"floors": known.copy, "right": right.copy}
-    return classification("copying", **parts, outputs=SYMBOLS + 2, unit=unit, **told)
+    floors = {"floors": known.copy, "right": right.copy}
+    return classification("copying", **parts, outputs=SYMBOLS + 2, unit=unit, **floors)
 
 
 def copies(rng: np.random.Generator, count: int, length: int) -> Part:
@@ -102,7 +102,7 @@ def copies(rng: np.random.Generator, count: int, length: int) -> Part:
 
 
 def digits(folder: Path | None = None, seed: int = 0) -> Task:
-    """Handwritten digits, 8 x 8 pixels, as sequences (64, 1), row by row, from 0 to 1.
+    """Returns the task: handwritten digits, 8 x 8 pixels, as sequences (64, 1) from 0 to 1.
 
     Of each digit, three fifths train, one validates, one tests.
     """
@@ -119,7 +119,7 @@ def digits(folder: Path | None = None, seed: int = 0) -> Task:
 
 
 def vowels(folder: Path | None = None, seed: int = 0) -> Task:
-    """Which of nine men speaks the vowels of 'ae': 12 coefficients of linear prediction a step.
+    """Returns the task: which of nine men says 'ae'? 12 linear prediction coefficients a step.
 
     Sequences (T, 12), T from 7 to 29, every coefficient with mean 0 and deviation 1 over the steps
     of the training sequences. The test set is as given; of the training set one fifth validates.
@@ -139,7 +139,7 @@ def vowels(folder: Path | None = None, seed: int = 0) -> Task:
 
 
 def vowels_folder() -> Path:
-    """Inside the installed sktime wheel, which is never imported: its files are all it takes."""
+    """Returns a folder of the installed sktime wheel. sktime itself is never imported."""
     spec = importlib.util.find_spec("sktime")
     if spec is None:
         raise ModuleNotFoundError(
@@ -150,9 +150,9 @@ def vowels_folder() -> Path:
 
 
 def read_ts(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
-    """Sequences (T, F) and their classes, from 0, of a .ts file whose classes count from 1.
+    """Returns sequences (T, F) and classes, from 0, of a .ts file, whose classes count from 1.
 
-    A line behind @data is a sequence: its features, and then its class, with colons between.
+    Each line after @data is a sequence: its features, then its class, separated by colons.
     """
     sequences, labels = [], []
     for line in path.read_text(encoding="utf-8").partition("@data")[2].split():
@@ -162,9 +162,9 @@ def read_ts(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
     return sequences, np.array(labels)
 
 
-# ----------------------------------------------------------------- what a model without memory can
+# -------------------------------------------------------------- the scores of models without memory
 
-VIEWS = {  # task -> name of a floor -> what a logistic regression is given of a sequence (T, F)
+VIEWS = {  # task -> name of a floor -> features of a sequence (T, F) for a logistic regression
     "digits": {"all pixels at once": np.ravel, "last row": lambda x: x[-8:, 0]},
     "vowels": {
         "mean and deviation": lambda x: np.concatenate([x.mean(axis=0), x.std(axis=0)]),
@@ -176,31 +176,30 @@ VIEWS = {  # task -> name of a floor -> what a logistic regression is given of a
 def probed(name: str, parts, outputs: int) -> Task:
     named = dict(zip(PARTS, parts, strict=True))
     floors, right = (
-        partial(told, name, named["train"], named["test"])
-        for told in (floor_nats, floor_accuracies)
+        partial(score, name, named["train"], named["test"])
+        for score in (floor_nats, floor_accuracies)
     )
     return classification(name, **named, outputs=outputs, unit="nats", floors=floors, right=right)
 
 
 def floor_nats(name: str, train: Part, test: Part) -> dict[str, float]:
-    """Cross-entropy on `test` of a logistic regression for each of the task's views."""
-    told = logistic(name, train, test)
-    rows = np.arange(len(test.targets))
-    return {view: float(-np.log(p[rows, test.targets]).mean()) for view, p in told.items()}
+    """Returns the cross-entropy on `test` of a logistic regression, for each view of the task."""
+    views, rows = logistic(name, train, test), np.arange(len(test.targets))
+    return {view: float(-np.log(p[rows, test.targets]).mean()) for view, p in views.items()}
 
 
 def floor_accuracies(name: str, train: Part, test: Part) -> dict[str, float]:
-    """The share of right answers of the same."""
-    told = logistic(name, train, test)
-    return {view: float((p.argmax(axis=1) == test.targets).mean()) for view, p in told.items()}
+    """Returns the share of right answers of the same logistic regressions."""
+    views = logistic(name, train, test)
+    return {view: float((p.argmax(axis=1) == test.targets).mean()) for view, p in views.items()}
 
 
 def logistic(name: str, train: Part, test: Part) -> dict[str, np.ndarray]:
-    """View -> probabilities (N, classes) on `test`, fitted to `train`, L2 penalty 1."""
+    """Returns view -> probabilities (N, classes) on `test`, fitted to `train`, L2 penalty 1."""
     from sklearn.linear_model import LogisticRegression
 
-    told = {}
-    for view, see in VIEWS[name].items():
-        x, x_test = (np.stack([see(one) for one in part.sequences]) for part in (train, test))
-        told[view] = LogisticRegression(max_iter=2_000).fit(x, train.targets).predict_proba(x_test)
-    return told
+    found = {}
+    for view, features in VIEWS[name].items():
+        x, x_test = (np.stack([features(one) for one in part.sequences]) for part in (train, test))
+        found[view] = LogisticRegression(max_iter=2_000).fit(x, train.targets).predict_proba(x_test)
+    return found

@@ -1,7 +1,7 @@
-"""Polyphonic music: which keys sound next. Four sets from files of one's own, or Bach's chorales.
+"""Polyphonic music: which keys sound next. Four sets from your own files, or Bach's chorales.
 
-The sets are those of Boulanger-Lewandowski, Bengio and Vincent (2012), in either form in which
-they are passed around: their own pickles, or .mat files with one matrix (T, 88) a piece.
+The sets are those of Boulanger-Lewandowski, Bengio and Vincent (2012), in either of two common
+formats: their own pickles, or .mat files with one matrix (T, 88) for each piece.
 """
 
 import pickle
@@ -14,7 +14,7 @@ import numpy as np
 
 from study.task import Part, Task
 
-FILES = {  # set -> names it goes by, without the ending
+FILES = {  # set -> names of its file, without the ending
     "jsb": ("JSB_Chorales", "JSB Chorales"),
     "nottingham": ("Nottingham",),
     "muse": ("MuseData",),
@@ -30,16 +30,16 @@ def nats(targets, logits):
 
 
 def music(name: str, folder: Path | None) -> Task:
-    """The next frame of a piano roll; the first frame of a piece is given, not told."""
+    """Returns the task: predict the next frame of a piano roll, from the second frame on."""
     rolls = read_rolls(name, folder)
     parts = {key: next_frames(rolls[key]) for key in PARTS}
     floors = partial(chorales.floors, rolls["train"], rolls["test"])
-    told = {"outputs": chorales.KEYS, "score": nats, "unit": "nats per time step"}
-    return Task(name, **parts, **told, floors=floors, shares=shares(parts["train"]))
+    score = {"outputs": chorales.KEYS, "score": nats, "unit": "nats per time step"}
+    return Task(name, **parts, **score, floors=floors, shares=shares(parts["train"]))
 
 
 def shares(part: Part) -> np.ndarray:
-    """Log odds of each key, (88,)."""
+    """Returns the log odds (88,) with which each key sounds."""
     frames = np.concatenate(part.targets)
     return chorales.log_odds(frames.sum(axis=0), len(frames))
 
@@ -50,7 +50,7 @@ def next_frames(rolls) -> Part:
 
 @cache
 def read_rolls(name: str, folder: Path | None) -> dict[str, list[np.ndarray]]:
-    """train, valid and test: lists of float32 arrays (T, 88) of 0 and 1."""
+    """Returns train, valid and test: lists of float32 arrays (T, 88) of 0 and 1."""
     if name == "chorales":
         return dict(zip(PARTS, chorales.split(chorales.read_chorales()), strict=True))
     path = find_file(name, folder)

@@ -1,15 +1,15 @@
-"""How cells of equal size are trained: settings of each task, and the learning rates found."""
+"""How cells of equal size are trained: the settings of each task, and learning rates."""
 
 from study import tasks
 
 COMMON = {"optimizer": "adam", "buckets": 2}
 SYNTHETIC = {"epochs": 15, "patience": 15, "batch_size": 64}  # 2,355 updates
 REAL = {"epochs": 60, "patience": 12, "batch_size": 16}  # fewer sequences, so more epochs
-RATE = 1e-2  # where none was searched for
+RATE = 1e-2  # if there was no search
 
 # Task -> preset -> learning rate: what --search found for cells of 10,000 weights, with one seed
-# and half the epochs of a run. Drawn were 10 rates from 9e-4 to 0.022 on the chorales, 6 from 9e-4
-# to 0.02 on the digits, 6 from 4e-4 to 0.01 on the vowels and for the last three on the digits,
+# and half the epochs of a run. It drew 10 rates from 9e-4 to 0.022 on the chorales, 6 from 9e-4 to
+# 0.02 on the digits, 6 from 4e-4 to 0.01 on the vowels and for the last three cells on the digits,
 # and on adding_100, for 10 epochs, 3 from 5e-4 to 4e-3. Many of the best are the highest drawn;
 # elman's on the digits and on adding_100 are the lowest.
 FOUND = {
@@ -66,5 +66,5 @@ FOUND = {
 
 
 def settings(task: str) -> dict:
-    """As `Run` has them."""
+    """Returns the settings of a task's runs: arguments of `Run`."""
     return COMMON | (SYNTHETIC if task in tasks.SYNTHETIC else REAL)

@@ -1,4 +1,4 @@
-"""What the numbers of several seeds say."""
+"""Rank tests on the scores of several seeds, and ranks of cells."""
 
 from math import comb
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def rank_test(one: list[float], other: list[float]) -> float:
-    """Two-sided p of the Mann-Whitney test that neither tends to be the larger.
+    """Returns the two-sided p of the Mann-Whitney test that neither group has larger numbers.
 
-    Exact where no two numbers are equal.
+    It is exact if no two numbers are equal.
     """
     from scipy.stats import mannwhitneyu
 
@@ -17,12 +17,12 @@ def rank_test(one: list[float], other: list[float]) -> float:
 
 
 def least_p(seeds: int, tests: int) -> float:
-    """The least p that the corrected rank test can give, however far apart the cells are."""
+    """Returns the least p that the corrected rank test can give, however far apart cells are."""
     return min(1.0, tests * 2 / comb(2 * seeds, seeds))
 
 
 def holm(ps: list[float]) -> list[float]:
-    """The p of several tests, corrected for their number (Holm 1979)."""
+    """Returns the p of several tests, corrected for their number (Holm 1979)."""
     order = np.argsort(ps)
     steps = (len(ps) - np.arange(len(ps))) * np.asarray(ps, float)[order]
     corrected = np.empty(len(ps))
@@ -31,10 +31,10 @@ def holm(ps: list[float]) -> list[float]:
 
 
 def ranks_of(scores: dict[str, list[float]]) -> dict[str, list[float]]:
-    """For each cell its rank among the cells, 1 is the least score, one rank for each column.
+    """Returns for each cell its ranks among the cells; rank 1 has the least score.
 
     Args:
-        scores: cell -> scores; column k of all cells belongs together (one task, one seed).
+        scores: cell -> scores; score k of all cells is of the same task and seed.
     """
     from scipy.stats import rankdata
 

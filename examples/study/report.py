@@ -1,4 +1,4 @@
-"""What came of the runs, as tables on the screen and as a page."""
+"""The results of the runs as tables, on the screen and on a page."""
 
 import importlib.metadata
 import os
@@ -24,7 +24,7 @@ Groups = dict[tuple[str, str], list[dict]]
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table that a terminal and a page can show."""
+    """A table for the terminal and for a page."""
 
     title: str
     heads: list[str]
@@ -45,7 +45,7 @@ class Sheet:
 
 
 def grouped(results: list[dict]) -> Groups:
-    """(task, cell) -> its results, in the order of the seeds."""
+    """Returns (task, cell) -> its results, in the order of the seeds."""
     groups = defaultdict(list)
     for result in sorted(results, key=lambda result: result["run"]["seed"]):
         groups[result["run"]["task"], result["run"]["cell"]].append(result)
@@ -57,12 +57,12 @@ def values(group: list[dict], key: str) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Four digits."""
+    """Returns a number with four digits."""
     return f"{value:#.4g}"
 
 
 def scores(title: str, groups: Groups, tasks: dict[str, Task], labels: dict[str, str]) -> Sheet:
-    """Median scores over the seeds; the floors of each task below."""
+    """Returns a table of median scores; below the cells of a task, its models without a cell."""
     rows = []
     for name, task in tasks.items():
         for (of, cell), group in groups.items():
@@ -70,8 +70,8 @@ def scores(title: str, groups: Groups, tasks: dict[str, Task], labels: dict[str,
                 rows.append([name, labels.get(cell, cell), *_row(group)])
         right = {floor: f"{share:.1%}" for floor, share in task.right().items()}
         for floor, value in task.floors().items():
-            told = number(value), "", right.get(floor, ""), ""
-            rows.append([name, f"no cell: {floor}", "", "", "", *told])
+            cells = number(value), "", right.get(floor, ""), ""
+            rows.append([name, f"no cell: {floor}", "", "", "", *cells])
     heads = ["set", "cell", "units", "train", "valid", "test", "range", "right", "updates"]
     return Sheet(title, heads, rows)
 
@@ -89,7 +89,7 @@ def _row(group: list[dict]) -> list[str]:
 
 
 def significance(groups: Groups, vanilla: str, labels: dict[str, str]) -> Sheet:
-    """Each cell against the vanilla one: difference of the medians, rank test, on test scores."""
+    """Returns a table of each cell against the vanilla one: difference of medians, rank test."""
     rows = []
     for name in dict.fromkeys(task for task, _ in groups):
         base = values(groups[name, vanilla], "test")
@@ -106,21 +106,21 @@ def significance(groups: Groups, vanilla: str, labels: dict[str, str]) -> Sheet:
 
 
 def sizes(groups: Groups, input_dims: dict[str, int], labels: dict[str, str]) -> Sheet:
-    """Weights, operations and the ONNX operator of each cell, and the time of an update."""
+    """Returns a table of weights, operations, ONNX operator and time of an update of each cell."""
     rows = []
     for (task, cell), group in groups.items():
         units = group[0]["run"]["units"]
-        told = kg.describe(cell, input_dim=input_dims[task], units=units).splitlines()
-        facts = {line[:14].strip(): line[14:].partition(" ")[0].strip(",;") for line in told}
+        text = kg.describe(cell, input_dim=input_dims[task], units=units).splitlines()
+        facts = {line[:14].strip(): line[14:].partition(" ")[0].strip(",;") for line in text}
         times = [1e3 * r["seconds_per_epoch"] / r["updates_per_epoch"] for r in group]
-        told = [facts[key] for key in ("Parameters", "FLOPs", "ONNX")]
-        rows.append([task, labels.get(cell, cell), str(units), *told, f"{median(times):.1f}"])
+        counts = [facts[key] for key in ("Parameters", "FLOPs", "ONNX")]
+        rows.append([task, labels.get(cell, cell), str(units), *counts, f"{median(times):.1f}"])
     heads = ["set", "cell", "units", "weights", "FLOPs", "ONNX", "ms"]
     return Sheet("weights, FLOPs of a time step, ONNX operator, time of an update", heads, rows)
 
 
 def about(seconds: float, seeds: int) -> str:
-    """What was run, when, where and with what: no number is shown without it."""
+    """Returns a paragraph for the page: the command, the date, the machine and the versions."""
     found = {name: _version(name) for name in PACKAGES}
     versions = ", ".join(f"{name} {version}" for name, version in found.items() if version)
     words = (word.rpartition("=") for word in sys.argv[1:])
@@ -144,16 +144,16 @@ def _version(package: str) -> str | None:
         return None
 
 
-def write_page(path: Path, title: str, told: str, sheets: list[Sheet], pictures: list[str]):
-    """What somebody wrote into comments.md beside the page comes first."""
+def write_page(path: Path, title: str, about: str, sheets: list[Sheet], pictures: list[str]):
+    """Writes the page; if its folder has a comments.md, that text comes first."""
     comments = path.with_name("comments.md")
     words = [comments.read_text(encoding="utf-8").strip()] if comments.exists() else []
-    parts = [f"# {title}", *words, told, *(sheet.markdown() for sheet in sheets), *pictures]
+    parts = [f"# {title}", *words, about, *(sheet.markdown() for sheet in sheets), *pictures]
     write(path, "\n\n".join(parts) + "\n")
 
 
 def write(path: Path, text: str) -> None:
-    """Writes beside the file and renames: no file is ever half written."""
+    """Writes a file under another name and renames it, so that no file is ever half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The file of results: every finished run is a line, so that a kill loses the unfinished alone."""
+"""The file of results has a line for each finished run: a kill loses only unfinished runs."""
 
 import json
 import os
@@ -17,7 +17,7 @@ class Results:
     Args:
         path: of the file; it need not exist.
 
-    A line that a kill cut off is left out, and its run is run again.
+    A line that a kill cut off is ignored, and its run is run again.
     """
 
     def __init__(self, path: Path):
@@ -30,21 +30,21 @@ class Results:
                 line = json.loads(text)
             except json.JSONDecodeError:
                 continue
-            # A setting that came later had its default before.
+            # Older lines lack newer settings, which had their default then.
             yield {**line, "run": {**DEFAULTS, **line["run"]}}
 
     def missing(self, runs: Iterable[Run]) -> list[Run]:
-        """Those that have no line yet, each once."""
+        """Returns the runs that have no line yet, each once."""
         named = {name_of(asdict(run)): run for run in runs}
         return [run for name, run in named.items() if name not in self.found]
 
     def of(self, runs: Iterable[Run]) -> list[dict]:
-        """The lines of these runs, in their order, as far as there are any."""
+        """Returns the lines of these runs, in their order; a run without a line is left out."""
         names = [name_of(asdict(run)) for run in runs]
         return [self.found[name] for name in names if name in self.found]
 
     def add(self, result: dict) -> None:
-        """Writes a finished run to the disk before it counts."""
+        """Adds a finished run and writes it to the disk."""
         self.found[name_of(result["run"])] = result
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+b") as file:
@@ -61,5 +61,5 @@ class Results:
 
 
 def name_of(run: dict) -> str:
-    """What tells a run from another: all its settings."""
+    """Returns a text that identifies a run: all its settings."""
     return json.dumps(run, sort_keys=True)

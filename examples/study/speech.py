@@ -1,9 +1,9 @@
 """Raw speech: the next 10 samples of a recording, after 20, as a mixture of 20 Gaussians.
 
-The task of Chung, Gulcehre, Cho and Bengio (2014, arXiv:1412.3555) on recordings of one's own, as
-theirs are private: set A has sequences of 500 samples, set B of 8,000. Scores depend on recordings
-and loudness, so none compares with that paper's table. Free recordings of one voice are Debian's
-packages `asterisk-core-sounds-en-wav` (25 minutes) and `festvox-ru` (100 minutes).
+The task of Chung, Gulcehre, Cho and Bengio (2014, arXiv:1412.3555) on your own recordings, since
+theirs are private. Set A has sequences of 500 samples, set B of 8,000. Scores depend on recordings
+and loudness, so do not compare them with that paper's table. Free recordings of one voice are
+Debian's packages `asterisk-core-sounds-en-wav` (25 minutes) and `festvox-ru` (100 minutes).
 """
 
 import math
@@ -21,16 +21,16 @@ RATE = 8_000  # samples per second, after resampling
 GIVEN, NEXT = 20, 10  # samples in and out at a time step; the next step starts NEXT later
 COMPONENTS = 20
 OUTPUTS = COMPONENTS * (1 + NEXT + NEXT)
-SILENT = 1e-3  # of full scale: a file whose deviation is lower holds background noise alone
+SILENT = 1e-3  # of full scale: a file with a lower deviation has only background noise
 SETS = {  # name -> samples and number of the paper's training sequences
     "speech_a": {"length": 500, "limit": 7_230},
     "speech_b": {"length": 8_000, "limit": 800},
 }
 PARTS = "train", "valid", "test"
 
-# What is added to every standard deviation, in units of the recordings' own. Samples are whole
-# numbers: where pauses are digital silence, a density has no bound, and pauses alone would decide
-# the score. 40 dB below the speech's level what is left is noise and rounding.
+# This is added to every standard deviation, in units of the recordings' own deviation. Samples are
+# whole numbers: in pauses of digital silence a density would have no bound, and the pauses would
+# decide the score. 40 dB below the level of speech there is only noise and rounding.
 LEAST_DEVIATION = 0.01
 
 
@@ -41,14 +41,14 @@ def speech(
     limit: int | None = 7_230,
     seed: int = 0,
 ) -> Task:
-    """The next samples of speech; recordings of 8 in 10 files train, 1 validates, 1 tests.
+    """Returns the task: predict the next samples; 8 in 10 files train, 1 validates, 1 tests.
 
     Args:
         name: as in the registry.
         folder: of WAV files with 16 bits and one channel, in it or in folders below.
-        length: of a sequence in samples; what is left of a file is dropped.
-        limit: number of training sequences kept, None for all; an eighth of it of valid and test.
-        seed: of the files' order, in which they are split, and of the sequences kept.
+        length: of a sequence in samples; the rest of a file is dropped.
+        limit: number of training sequences, None for all; validation and test have an eighth of it.
+        seed: of the order in which files are split, and of the choice of sequences.
     """
     files = split(read_folder(folder), seed)
     sequences = {part: cut(files[part], length) for part in PARTS}
@@ -65,10 +65,10 @@ def speech(
     counts = {"train": limit, "valid": eighth, "test": eighth}
     parts = {}
     for part in PARTS:
-        kept = choose(sequences[part], counts[part], seed)
-        parts[part] = frames([(sequence - mean) / deviation for sequence in kept])
-    told = partial(floors, parts["train"], parts["test"])
-    return Task(name, **parts, outputs=OUTPUTS, score=nats, unit="nats per time step", floors=told)
+        chosen = choose(sequences[part], counts[part], seed)
+        parts[part] = frames([(sequence - mean) / deviation for sequence in chosen])
+    score = {"outputs": OUTPUTS, "score": nats, "unit": "nats per time step"}
+    return Task(name, **parts, **score, floors=partial(floors, parts["train"], parts["test"]))
 
 
 # ----------------------------------------------------------------------------- files to sequences
@@ -76,7 +76,7 @@ def speech(
 
 @cache
 def read_folder(folder: Path | None) -> dict[str, np.ndarray]:
-    """Name -> samples (S,) of every WAV file with speech, sorted by name."""
+    """Returns name -> samples (S,) of every WAV file with speech, sorted by name."""
     paths = sorted(Path(folder).rglob("*")) if folder else []
     paths = [path for path in paths if path.suffix.lower() == ".wav"]
     if not paths:
@@ -94,7 +94,7 @@ def has_speech(samples: np.ndarray) -> bool:
 
 
 def read_wav(path: Path) -> np.ndarray:
-    """float32 array (S,) at 8 kHz, in shares of full scale."""
+    """Returns a float32 array (S,) at 8 kHz, as shares of full scale."""
     try:
         with wave.open(str(path), "rb") as file:
             channels, bits = file.getnchannels(), 8 * file.getsampwidth()
@@ -111,7 +111,7 @@ def read_wav(path: Path) -> np.ndarray:
 
 
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
-    """From `rate` to 8 kHz, what would alias filtered out."""
+    """Resamples from `rate` to 8 kHz, with a filter against aliasing."""
     if rate == RATE or not len(samples):
         return samples
     from scipy.signal import resample_poly
@@ -121,9 +121,9 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def split(files: dict[str, np.ndarray], seed: int) -> dict[str, list[np.ndarray]]:
-    """Eight tenths, one and one of the files: no file is in two parts.
+    """Returns eight tenths, one tenth and one tenth of the files; no file is in two parts.
 
-    Shuffled by name: in their order the last names would be of one kind, such as all letters.
+    The names are shuffled: in sorted order the last ones would be of one kind, such as letters.
     """
     names = sorted(files)
     random.Random(seed).shuffle(names)
@@ -133,7 +133,7 @@ def split(files: dict[str, np.ndarray], seed: int) -> dict[str, list[np.ndarray]
 
 
 def cut(files: list[np.ndarray], length: int) -> list[np.ndarray]:
-    """Sequences (length,), one behind the other."""
+    """Returns sequences (length,) without overlap."""
     return [
         file[start : start + length]
         for file in files
@@ -142,7 +142,7 @@ def cut(files: list[np.ndarray], length: int) -> list[np.ndarray]:
 
 
 def choose(sequences: list, count: int | None, seed: int) -> list:
-    """`count` of the sequences, in their order; all if there are no more."""
+    """Returns `count` of the sequences, in their order; all if there are not more."""
     if count is None or count >= len(sequences):
         return sequences
     rows = np.random.default_rng(seed).choice(len(sequences), count, replace=False)
@@ -150,9 +150,10 @@ def choose(sequences: list, count: int | None, seed: int) -> list:
 
 
 def frames(sequences: list[np.ndarray]) -> Part:
-    """Inputs (T, 20) and targets (T, 10): step t is given samples 10 t to 10 t + 19, told 10 more.
+    """Returns inputs (T, 20) and targets (T, 10).
 
-    They are views of the samples: no sample is held three times.
+    Step t has samples 10 t to 10 t + 19 as input and the next 10 as target. Both are views of the
+    samples, so that memory holds each sample once.
     """
     windows = [
         np.lib.stride_tricks.sliding_window_view(np.float32(sequence), GIVEN + NEXT)[::NEXT]
@@ -187,33 +188,33 @@ def nats(targets, outputs):
     return -ops.logsumexp(log_weights + log_density, axis=-1)
 
 
-# ------------------------------------------------------------- what one Gaussian without a cell can
+# --------------------------------------------------------- the scores of Gaussians without a cell
 
 
 def floors(train: Part, test: Part) -> dict[str, float]:
-    """Nats per time step on `test` of three Gaussians fitted to `train`.
+    """Returns nats per time step on `test` of three Gaussians fitted to `train`.
 
-    iid: every sample has one mean and one variance, whatever came before.
-    linear: means are linear in the 20 samples given; each of the 10 has its own variance.
-    linear, full covariance: what the 10 samples share is known, too. A mixture with independent
-        samples must tell it from components.
+    iid: every sample has the same mean and variance.
+    linear: means are linear in the 20 input samples; each of the 10 has its own variance.
+    linear, full covariance: the covariance of the 10 samples is fitted, too. A mixture of
+        independent samples can only imitate it by its components.
     """
-    fitted, told = moments(train), moments(test)
-    size = 1 + GIVEN  # of a row (1, given): what is next stands behind
+    fitted, tested = moments(train), moments(test)
+    size = 1 + GIVEN  # of a row (1, input samples); the next samples follow
     line = np.linalg.solve(fitted[:size, :size], fitted[:size, size:])
     flat = np.zeros_like(line)
     flat[0] = fitted[0, size:].mean()
     variance = np.diag(left_over(fitted, flat)).mean()
-    rest, rest_told = left_over(fitted, line), left_over(told, line)
+    rest, tested_rest = left_over(fitted, line), left_over(tested, line)
     return {
-        "iid": gaussian_nats(variance * np.eye(NEXT), left_over(told, flat)),
-        "linear": gaussian_nats(np.diag(np.diag(rest)), rest_told),
-        "linear, full covariance": gaussian_nats(rest, rest_told),
+        "iid": gaussian_nats(variance * np.eye(NEXT), left_over(tested, flat)),
+        "linear": gaussian_nats(np.diag(np.diag(rest)), tested_rest),
+        "linear, full covariance": gaussian_nats(rest, tested_rest),
     }
 
 
 def moments(part: Part) -> np.ndarray:
-    """(31, 31): mean over all time steps of the products of (1, 20 samples, 10 samples)."""
+    """Returns (31, 31): the mean over all time steps of products of (1, 20 samples, 10 samples)."""
     total = np.zeros((1 + GIVEN + NEXT,) * 2)
     for given, next_ones in zip(part.sequences, part.targets, strict=True):
         row = np.column_stack([np.ones(len(given)), given, next_ones]).astype(float)
@@ -222,12 +223,12 @@ def moments(part: Part) -> np.ndarray:
 
 
 def left_over(moments: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """(10, 10): mean product of the errors of the means (1, given) @ line."""
+    """Returns (10, 10): the mean product of the errors of the prediction (1, inputs) @ line."""
     error = np.vstack([-line, np.eye(NEXT)])
     return error.T @ moments @ error
 
 
 def gaussian_nats(covariance: np.ndarray, errors: np.ndarray) -> float:
-    """Mean negative log-density of errors with this mean product, in nats per time step."""
+    """Returns the mean negative log-density of errors with this mean product, in nats per step."""
     distance = np.trace(np.linalg.solve(covariance, errors))
     return float((distance + np.linalg.slogdet(2 * np.pi * covariance)[1]) / 2)

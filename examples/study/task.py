@@ -1,4 +1,4 @@
-"""What is learned: sequences, what is told of them, and how that is scored."""
+"""Tasks: sequences, targets and a score."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -11,21 +11,22 @@ import keras_gated as kg
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Sequences (T_i, F), and a target for each: (T_i, ...) for every step, or one in all.
+    """Sequences (T_i, F) and their targets.
 
-    `targets` is a list of arrays where every step has one, else an array (N, ...).
+    `targets` is a list of arrays (T_i, ...) if every time step has a target, or an array (N, ...)
+    with one target for each sequence.
     """
 
     sequences: Sequence[np.ndarray]
     targets: Sequence[np.ndarray] | np.ndarray
 
     def batches(self, batch_size: int, buckets: list[int], shuffle: bool = False, seed: int = 0):
-        """Padded to the lengths of `buckets`; what was added weighs nothing."""
+        """Returns batches, padded to the lengths of `buckets`; padding has weight 0."""
         options = {"batch_size": batch_size, "buckets": buckets, "shuffle": shuffle, "seed": seed}
         return kg.PaddedBatches(self.sequences, self.targets, **options)
 
     def excerpts(self, length: int) -> "Part":
-        """The sequences cut into pieces of `length` steps at most, as even as can be."""
+        """Returns the sequences cut into pieces of at most `length` steps, about equally long."""
         cut = [
             list(zip(*(np.array_split(a, -(-len(x) // length)) for a in (x, y)), strict=True))
             for x, y in zip(self.sequences, self.targets, strict=True)
@@ -43,15 +44,15 @@ class Task:
 
     Args:
         name: as in the registry.
-        train, valid, test: Part. Nothing is fitted to `valid` but when to stop, to `test` nothing.
+        train, valid, test: Part. `valid` decides only when to stop, `test` decides nothing.
         outputs: width of the layer that reads the cell's output.
         score: of targets (..., K) or class numbers (...), and predictions (..., outputs): (...),
             in `unit`.
         unit: such as "nats per time step".
-        floors: returns name -> score on `test` of what needs no cell; may take seconds.
-        accuracy: whether the share of right answers is told, too.
+        floors: returns name -> score on `test` of models without a cell; may take seconds.
+        accuracy: whether the share of right answers is reported, too.
         right: returns that share for the floors.
-        shares: the output bias that alone says how often each output is 1, or 0.
+        shares: the initial output bias: the log odds with which each output is 1, or 0.
     """
 
     name: str
@@ -72,22 +73,22 @@ class Task:
 
     @property
     def each_step(self) -> bool:
-        """Whether every time step has a target, or each sequence one."""
+        """Whether every time step has a target (else each sequence has one)."""
         return isinstance(self.train.targets, list | tuple)
 
     def buckets(self, count: int) -> list[int]:
-        """Lengths for all three parts, so that what is compiled for one serves the others."""
+        """Returns lengths for all three parts, so that they share compiled functions."""
         parts = self.train, self.valid, self.test
         return kg.bucket_lengths([len(x) for part in parts for x in part.sequences], count)
 
     def smaller(self, count: int) -> "Task":
-        """The same with few sequences, to see that a script runs."""
+        """Returns the same task with few sequences, for a short run."""
         parts = {name: getattr(self, name).first(count) for name in ("train", "valid", "test")}
         return dataclasses.replace(self, **parts)
 
 
 class Score(keras.losses.Loss):
-    """A task's score as a loss: the mean over what was not added for padding."""
+    """A task's score as a loss: the mean over all that is not padding."""
 
     def __init__(self, score):
         super().__init__(name="score", reduction="mean_with_sample_weight")
@@ -95,10 +96,10 @@ class Score(keras.losses.Loss):
 
 
 class PooledScore(keras.metrics.Metric):
-    """A task's score over all that is scored, of all batches.
+    """A task's score: the mean over all time steps of all batches that are not padding.
 
-    Keras's own metrics take the mean over the time steps of a row first, padding included, so that
-    a step of a longer batch would count less.
+    Keras's own metrics first take the mean over the time steps of a row, with padding, so that a
+    step of a longer batch would count less.
     """
 
     def __init__(self, score):
@@ -108,7 +109,7 @@ class PooledScore(keras.metrics.Metric):
         self.count = self.add_variable((), "zeros", dtype="float32", name="count")
 
     def update_state(self, y_true, y_pred, sample_weight):
-        # NumPy's weights, which test_on_batch hands on, do not multiply a tensor of torch.
+        # Weights may be NumPy arrays (test_on_batch), which cannot multiply a tensor of torch.
         weighted = keras.ops.multiply(self.score(y_true, y_pred), sample_weight)
         self.total.assign_add(keras.ops.sum(weighted))
         self.count.assign_add(keras.ops.sum(sample_weight))

@@ -1,4 +1,4 @@
-"""The tasks by name."""
+"""The table of tasks by name."""
 
 import dataclasses
 import hashlib
@@ -25,7 +25,7 @@ FROM_FILES = {*music.FILES, *speech.SETS}
 
 
 def source(name: str, data: Path | None) -> str:
-    """Tells the files that a task reads from others: a hash of their names and sizes."""
+    """Returns a hash of the names and sizes of the files that a task reads, "" if it reads none."""
     if name not in FROM_FILES or data is None:
         return ""
     found = (path for path in Path(data).rglob("*") if path.suffix.lower() in ENDINGS)
@@ -35,12 +35,12 @@ def source(name: str, data: Path | None) -> str:
 
 @cache
 def load(name: str, data: Path | None = None, small: int | None = None) -> Task:
-    """The task of that name.
+    """Returns the task of that name.
 
     Args:
-        name: of TASKS.
-        data: folder of those that read files of one's own.
-        small: number of sequences kept of each part, None for all.
+        name: in TASKS.
+        data: folder of the tasks that read files.
+        small: number of sequences of each part, None for all.
     """
     if name not in TASKS:
         raise ValueError(f"A task must be one of {sorted(TASKS)}. Received: {name!r}.")

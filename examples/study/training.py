@@ -1,4 +1,4 @@
-"""One run: a cell learns a task, is stopped by the validation set and scored on the test set."""
+"""One run: a cell is trained on a task, stopped by the validation set, scored on the test set."""
 
 import dataclasses
 import math
@@ -16,12 +16,12 @@ from study import tasks
 from study.task import Part, PooledScore, Score, Task
 
 DIVERGED = 1e9  # the score of a run whose loss became infinite
-SCORED_AT_ONCE = 32  # sequences; of no influence on the score
+SCORED_AT_ONCE = 32  # sequences; does not change the score
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """All that a run's numbers depend on.
+    """All settings that the numbers of a run depend on.
 
     Args:
         task: name in `tasks.TASKS`; `data` is the folder it is read from, if it is.
@@ -29,14 +29,14 @@ class Run:
         units: of the one recurrent layer.
         seed: of weights, order, noise.
         learning_rate: of RMSProp with momentum 0.9 (`optimizer="rmsprop"`) or Adam ("adam").
-        last_rate: the share of the learning rate that is left in the last epoch; it falls linearly.
+        last_rate: the learning rate of the last epoch, as a share of the first; it falls linearly.
         weight_noise: standard deviation of the noise on the kernels in training.
         epochs: at most; `patience`: epochs without a better validation score before it stops.
         batch_size: sequences an update; `buckets`: lengths they are padded to.
-        excerpt: time steps that a sequence is learned from at once; longer ones are cut for
-            training, and each piece begins with zero states. Scores are those of whole sequences.
-        source: what `tasks.source` tells of the files that the task reads.
-        small: number of sequences kept of each part, None for all.
+        excerpt: greatest number of time steps of a sequence in training; longer ones are cut, and
+            each piece begins with zero states. Scores are those of whole sequences.
+        source: what `tasks.source` returns for the files that the task reads.
+        small: number of sequences of each part, None for all.
         compiled: whether XLA compiles the training step.
         backend: of Keras.
     """
@@ -61,13 +61,13 @@ class Run:
 
 
 def draw_rates(count: int, low: float = -12.0, high: float = -6.0) -> list[float]:
-    """Learning rates exp(u), u uniform between low and high, by default as the paper drew them."""
+    """Returns learning rates exp(u), u uniform in (low, high); the defaults are the paper's."""
     drawn = np.exp(np.random.default_rng(0).uniform(low, high, count))
     return [float(f"{rate:.3g}") for rate in drawn]
 
 
 def build(task: Task, run: Run) -> keras.Model:
-    """The cell, and one dense layer that reads it and begins with the shares of the outputs."""
+    """Returns a model: the cell, and a dense layer whose bias starts with the task's shares."""
     inputs, lengths = keras.Input((None, task.input_dim)), keras.Input((), dtype="int32")
     layer = kg.GatedRNN(
         run.units,
@@ -76,7 +76,7 @@ def build(task: Task, run: Run) -> keras.Model:
         weight_noise=run.weight_noise,
         name="cell",
     )
-    # So that the first hundreds of updates need not be spent on finding out how rare a key is.
+    # Otherwise the model would spend hundreds of updates to learn how rare each key is.
     shares = keras.initializers.Constant(task.shares)
     reads = keras.layers.Dense(task.outputs, bias_initializer=shares)
     outputs = reads(layer(inputs, lengths=lengths))
@@ -84,7 +84,7 @@ def build(task: Task, run: Run) -> keras.Model:
 
 
 def compiled(task: Task, run: Run) -> keras.Model:
-    """The model with its loss and an optimizer that scales gradients to a norm of 1 at most."""
+    """Returns the model with its loss and an optimizer that clips gradients to a norm of 1."""
     model = build(task, run)
     metrics = [PooledScore(task.score)]
     metrics += [keras.metrics.SparseCategoricalAccuracy("accuracy")] if task.accuracy else []
@@ -101,34 +101,34 @@ def compiled(task: Task, run: Run) -> keras.Model:
 
 
 @lru_cache(maxsize=2)
-def kept(task: Task, run: Run) -> keras.Model:
-    """A compiled model for all runs that differ in seed and rate alone: XLA takes its time."""
+def shared_model(task: Task, run: Run) -> keras.Model:
+    """Returns a compiled model for all runs that differ only in seed and rate: XLA is slow."""
     keras.backend.clear_session()
     model = compiled(task, run)
-    # On JAX and torch a model's first step reads a batch more, to build its metrics. In a fit that
-    # would change the order of the batches, for the first run of a kept model and not for others.
+    # On JAX and torch a model's first step reads one batch more, to build its metrics. In `fit`
+    # this would change the order of the batches in the first run of a shared model, and only there.
     model.test_on_batch(*scored(task.valid, task, run)[0])
     return model
 
 
 def begin(task: Task, run: Run) -> keras.Model:
-    """A model as if it were new: weights, seeds and optimizer as this run begins."""
-    model = kept(task, dataclasses.replace(run, seed=0, learning_rate=1.0))
+    """Returns the shared model with new weights, seeds and optimizer, as this run begins."""
+    model = shared_model(task, dataclasses.replace(run, seed=0, learning_rate=1.0))
     keras.utils.set_random_seed(run.seed)
     new = build(task, run)
     for variable, first in zip(model.variables, new.variables, strict=True):
         variable.assign(first)
     for variable in model.optimizer.variables:
-        variable.assign(keras.ops.zeros_like(variable.value))  # JAX takes arrays alone
+        variable.assign(keras.ops.zeros_like(variable.value))  # JAX accepts only arrays
     model.optimizer.learning_rate = run.learning_rate
     return model
 
 
 def train(run: Run, data: Path | None = None) -> dict:
-    """Trains from the seed; returns what is kept of the run, all of it plain numbers."""
+    """Carries out a run; returns its settings, scores and curves, as plain numbers."""
     started = time.perf_counter()
     task = tasks.load(run.task, data, run.small)
-    model, batches = begin(task, run), learned_from(task, run)
+    model, batches = begin(task, run), training_batches(task, run)
     curve = Curve()
     stop = callbacks.EarlyStopping(
         "val_score", mode="min", patience=run.patience, restore_best_weights=True
@@ -150,8 +150,8 @@ def train(run: Run, data: Path | None = None) -> dict:
     }
 
 
-def learned_from(task: Task, run: Run) -> kg.PaddedBatches:
-    """The batches of an epoch."""
+def training_batches(task: Task, run: Run) -> kg.PaddedBatches:
+    """Returns the batches of an epoch."""
     part, buckets = task.train, task.buckets(run.buckets)
     if run.excerpt and not task.each_step:
         raise ValueError(
@@ -165,35 +165,35 @@ def learned_from(task: Task, run: Run) -> kg.PaddedBatches:
 
 
 def scored(part: Part, task: Task, run: Run) -> kg.PaddedBatches:
-    """Whole sequences."""
+    """Returns the whole sequences of a part, in batches."""
     return part.batches(SCORED_AT_ONCE, task.buckets(run.buckets))
 
 
 def rate_of(run: Run) -> callbacks.Callback:
-    """The learning rate of each epoch."""
+    """Returns the callback that sets the learning rate of each epoch."""
     fall = (1.0 - run.last_rate) / max(1, run.epochs - 1)
     return callbacks.LearningRateScheduler(lambda at, _: run.learning_rate * (1.0 - fall * at))
 
 
 def scores(model, task: Task, run: Run) -> dict:
-    """The score on all three parts, pooled over all that was not added for padding."""
+    """Returns the scores on all three parts, each a mean over all that is not padding."""
     found = {}
     for name in ("train", "valid", "test"):
         batches = scored(getattr(task, name), task, run)
-        told = model.evaluate(batches, verbose=0, return_dict=True)
-        found[name] = finite(told["score"])
+        logs = model.evaluate(batches, verbose=0, return_dict=True)
+        found[name] = finite(logs["score"])
         if task.accuracy:
-            found[f"{name}_accuracy"] = finite(told["accuracy"])
+            found[f"{name}_accuracy"] = finite(logs["accuracy"])
     return found
 
 
 def finite(score: float) -> float:
-    """Six digits of it; DIVERGED for what is not a number, so that tables and ranks have one."""
+    """Returns a score with six digits; DIVERGED if it is not finite, so that ranks exist."""
     return float(f"{score:.6g}") if math.isfinite(score) else DIVERGED
 
 
 class Curve(callbacks.Callback):
-    """The scores after each epoch, and how long its updates took."""
+    """Records the scores after each epoch, and how long its updates took."""
 
     def __init__(self):
         super().__init__()
@@ -211,7 +211,7 @@ class Curve(callbacks.Callback):
         self.valid.append(finite(logs["val_score"]))
 
     def summary(self, updates: int) -> dict:
-        """`seconds` of an epoch is the median but for the first, which compiles."""
+        """Returns the curves, and the median time of the epochs after the first, which compiles."""
         return {
             "epochs": len(self.valid),
             "updates_per_epoch": updates,
