@@ -1,4 +1,4 @@
-"""check_cell: is a recurrent cell fit for Keras, XLA, mixed precision, files and ONNX?"""
+"""`check_cell`: runs all checks of a recurrent cell and returns a report."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_gated.conformance import over_time, serialization, training
-from keras_gated.conformance.copies import Subject
+from keras_gated.conformance.copies import CellCopies
 from keras_gated.conformance.report import (
     FAILED,
     PASSED,
@@ -19,7 +19,7 @@ from keras_gated.conformance.report import (
     error_text,
 )
 
-CHECKS: dict[str, Callable[[Subject], str]] = {
+CHECKS: dict[str, Callable[[CellCopies], str]] = {
     "shapes": over_time.shapes,
     "deterministic": over_time.deterministic,
     "config": serialization.config,
@@ -36,8 +36,9 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "saving": serialization.saving,
     "onnx": serialization.onnx,
 }
-FIRST = ("shapes", "deterministic")  # where one fails, what comes after it says nothing
-LEAST = {"input_dim": 1, "batch_size": 2, "time": 3}
+# If one of these fails, all others would fail too and say nothing more: they are skipped.
+FIRST = ("shapes", "deterministic")
+SMALLEST = {"input_dim": 1, "batch_size": 2, "time": 3}
 
 
 def check_cell(
@@ -51,60 +52,65 @@ def check_cell(
     checks: Sequence[str] | None = None,
     raise_on_failure: bool = False,
 ) -> CellReport:
-    """Checks whether a recurrent cell does all that is expected of one.
+    """Checks whether a recurrent cell does all that Keras, XLA and ONNX expect of one.
 
-    The cell may be anybody's: what `keras.layers.RNN` takes. Copies of it get random weights,
-    inputs and non-zero states; the cell itself is neither run nor changed. Copies are in float32
-    unless a check says otherwise. The checks:
+    It can be any cell that `keras.layers.RNN` takes, also one that you wrote. The checks run copies
+    of it, with random weights, inputs and non-zero states; the cell itself is not run and not
+    changed. Copies are in float32 unless a check says otherwise. The checks:
 
-    - "shapes": of outputs and states, and their type, at each step.
-    - "deterministic": two calls with training=False give the same. Where this check or the one
-      before fails, those after it are skipped.
+    - "shapes": shapes and dtype of outputs and states, at each step.
+    - "deterministic": two calls with training=False give the same. If this check or "shapes"
+      fails, all others are skipped.
     - "config": `get_config` and `from_config` make an equal cell.
-    - "states": initial states are read; two halves with the states passed on are the whole.
-    - "rows": rows of a batch do not know of one another.
-    - "causal": what comes last does not change what comes before.
-    - "masks": a masked step repeats the output and leaves the states.
-    - "unrolled": unrolled = looped.
-    - "compiled": eager = graph = XLA on TensorFlow, eager = jit on JAX; skipped on torch.
-    - "bidirectional": `keras.layers.Bidirectional` = the two directions by hand.
-    - "trainable": every trainable weight gets a gradient, finite and not zero throughout.
-    - "gradients": by weights, inputs and initial states = central differences; in float64 on
-      TensorFlow, elsewhere, where Keras's operations round to float32, to a hundredth.
-    - "precision": one type throughout under mixed_float16 and mixed_bfloat16.
-    - "saving": a `.keras` file, loaded in safe mode, gives the same weights and numbers.
-    - "onnx": a file of `export_onnx` passes `check_onnx`; skipped but on TensorFlow.
+    - "states": the cell reads its initial states; two halves of a sequence, with the states passed
+      on, give what the whole sequence gives.
+    - "rows": each row of a batch depends on its own inputs and states only.
+    - "causal": the last input does not change earlier outputs.
+    - "masks": a masked step repeats the last output and leaves the states unchanged.
+    - "unrolled": an unrolled layer gives what a loop gives.
+    - "compiled": on TensorFlow eager = graph = XLA, on JAX eager = jit; skipped on torch.
+    - "bidirectional": `keras.layers.Bidirectional` gives what two layers give.
+    - "trainable": every trainable weight gets a gradient, finite and not zero everywhere.
+    - "gradients": gradients by weights, inputs and initial states equal central differences: in
+      float64 on TensorFlow; elsewhere, where operations of Keras round to float32, within 0.01.
+    - "precision": outputs and states have one dtype under mixed_float16 and mixed_bfloat16.
+    - "saving": a `.keras` file, loaded in safe mode, gives the same weights and results.
+    - "onnx": a file of `export_onnx` passes `check_onnx`; runs on TensorFlow only.
 
     Args:
         cell: a `keras.Layer` with `state_size` (one integer or several) and call(inputs, states),
-            which is copied by its config; or a function without arguments that makes one, e.g.
-            its class, which is needed where the config does not.
-        input_dim: int > 0, features of x_t. None: those that a built cell has, 3 for another.
+            which is copied by its config; or a function without arguments that makes one, e.g. its
+            class. Pass a function if the cell's config does not work.
+        input_dim: int > 0, features of the inputs. None: as in the cell if it is built, else 3.
         batch_size: int > 1.
         time: int > 2.
-        seed: int >= 0, of weights, states and inputs.
-        tolerance: float > 0, on |difference| / max(1, |y|).
-        checks: names of the checks to make; None is all.
-        raise_on_failure: bool. Whether a cell that does not pass raises.
+        seed: int >= 0. Seed of weights, states and inputs.
+        tolerance: float > 0. The largest |difference| / max(1, |y|) allowed.
+        checks: names of the checks to run; None runs all.
+        raise_on_failure: bool. Whether to raise an error if a check fails.
 
     Returns:
-        A `CellReport`; its `passed` tells, its str() explains.
+        A `CellReport`: `passed` is the result, `print` shows all checks.
 
     Raises:
-        CellError: with `raise_on_failure`, if a check failed: names what is wrong and where.
+        CellError: with `raise_on_failure`, if a check failed. The message has the report.
         ValueError: if an argument is not as above.
 
     Example:
-        >>> print(kg.check_cell(MyCell(8)))
+        >>> report = kg.check_cell(keras.layers.GRUCell(4), checks=["shapes", "masks", "saving"])
+        >>> report.passed
+        True
+        >>> print(report)
+        GRUCell: passed on ...
     """
     sizes = {"input_dim": input_dim, "batch_size": batch_size, "time": time}
     _check_arguments(sizes, seed, tolerance)
-    names = _chosen(checks)
-    subject = Subject(cell, input_dim, batch_size, time, seed, tolerance)
-    rows = _made(names, subject)
+    names = _names_in_order(checks)
+    copies = CellCopies(cell, input_dim, batch_size, time, seed, tolerance)
+    rows = _run_checks(names, copies)
     outcomes = {row.outcome for row in rows}
     report = CellReport(
-        cell=type(subject.example).__name__,
+        cell=type(copies.example).__name__,
         backend=keras.backend.backend(),
         passed=PASSED in outcomes and FAILED not in outcomes,
         tolerance=tolerance,
@@ -112,26 +118,26 @@ def check_cell(
         checks=tuple(rows),
     )
     if raise_on_failure and not report.passed:
-        raise CellError(f"The cell does not do what is expected of one.\n{report}")
+        raise CellError(f"The cell did not pass all checks.\n{report}")
     return report
 
 
-def _made(names: Sequence[str], subject: Subject) -> list[CellCheck]:
-    rows, wrong = [], None
+def _run_checks(names: Sequence[str], copies: CellCopies) -> list[CellCheck]:
+    rows, failed_first = [], None
     for name in names:
-        if wrong:
-            row = CellCheck(name, SKIPPED, f"not made, since {wrong!r} failed")
+        if failed_first:
+            row = CellCheck(name, SKIPPED, f"not run, because {failed_first!r} failed")
         else:
-            row = _one(name, subject)
-            wrong = name if name in FIRST and row.outcome == FAILED else None
+            row = _run_check(name, copies)
+            failed_first = name if name in FIRST and row.outcome == FAILED else None
         rows.append(row)
     return rows
 
 
-def _one(name: str, subject: Subject) -> CellCheck:
-    """One check; whatever it raises is its finding."""
+def _run_check(name: str, copies: CellCopies) -> CellCheck:
+    """Runs one check. Any exception of the cell is a result: the check failed."""
     try:
-        return CellCheck(name, PASSED, CHECKS[name](subject))
+        return CellCheck(name, PASSED, CHECKS[name](copies))
     except Skipped as skipped:
         return CellCheck(name, SKIPPED, str(skipped))
     except Failed as failed:
@@ -140,7 +146,8 @@ def _one(name: str, subject: Subject) -> CellCheck:
         return CellCheck(name, FAILED, f"raises {error_text(error)}")
 
 
-def _chosen(checks: Sequence[str] | None) -> list[str]:
+def _names_in_order(checks: Sequence[str] | None) -> list[str]:
+    """The names of the checks to run, in the order of `CHECKS`."""
     names = list(CHECKS) if checks is None else [checks] if isinstance(checks, str) else [*checks]
     unknown = [name for name in names if name not in CHECKS]
     if unknown or not names:
@@ -153,10 +160,11 @@ def _chosen(checks: Sequence[str] | None) -> list[str]:
 
 def _check_arguments(sizes: dict[str, Any], seed: Any, tolerance: Any) -> None:
     for name, size in sizes.items():
-        whole = isinstance(size, int) and not isinstance(size, bool) and size >= LEAST[name]
-        if not whole and not (name == "input_dim" and size is None):
+        smallest = SMALLEST[name]
+        valid = isinstance(size, int) and not isinstance(size, bool) and size >= smallest
+        if not valid and not (name == "input_dim" and size is None):
             raise ValueError(
-                f"Argument `{name}` must be an integer >= {LEAST[name]}. Received: {name}={size!r}."
+                f"Argument `{name}` must be an integer >= {smallest}. Received: {name}={size!r}."
             )
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"Argument `seed` must be an integer >= 0. Received: seed={seed!r}.")

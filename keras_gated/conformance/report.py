@@ -1,4 +1,4 @@
-"""What `check_cell` found: a row for each check."""
+"""The report of `check_cell`, with a row for each check, and the exceptions that checks raise."""
 
 import re
 import textwrap
@@ -11,25 +11,25 @@ PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
 
 
 class CellError(RuntimeError):
-    """Raised where a cell does not do what is expected of one."""
+    """Raised by `check_cell(..., raise_on_failure=True)` if a check fails."""
 
 
 class Failed(Exception):
-    """Raised within a check, with a sentence that names what is wrong and where."""
+    """Raised by a check that fails. The message says what is wrong and where."""
 
 
 class Skipped(Exception):
-    """Raised within a check that cannot be made here, with the reason."""
+    """Raised by a check that cannot run here. The message is the reason."""
 
 
 @dataclass(frozen=True)
 class CellCheck:
-    """One check.
+    """The result of one check.
 
     Attributes:
-        name: of the check.
+        name: name of the check.
         outcome: "passed", "FAILED" or "skipped".
-        text: what was found; of a failure what is wrong and where; else why it was skipped.
+        text: what was measured; after a failure what is wrong and where; or why it was skipped.
     """
 
     name: str
@@ -39,14 +39,14 @@ class CellCheck:
 
 @dataclass(frozen=True)
 class CellReport:
-    """What `check_cell` found. Prints as a table.
+    """The result of `check_cell`. It prints as a table.
 
     Attributes:
         cell: name of the cell's class.
-        backend: of Keras.
-        passed: whether no check failed and at least one was made.
-        tolerance: on the difference relative to max(1, |y|).
-        seed: of weights, states and inputs.
+        backend: Keras's backend.
+        passed: whether no check failed and at least one ran.
+        tolerance: the largest difference allowed, relative to max(1, |y|).
+        seed: seed of weights, states and inputs.
         checks: a `CellCheck` for each check, in order.
     """
 
@@ -71,12 +71,13 @@ class CellReport:
             [
                 f"{self.cell}: {verdict} on {self.backend} at tolerance {self.tolerance:.1e}, "
                 f"seed {self.seed}: {counts}",
-                *format_table(("check", "outcome", "found"), rows),
+                *format_table(("check", "outcome", "result"), rows),
             ]
         )
 
 
 def error_text(error: Exception) -> str:
-    """Returns an exception in one line: its type and what it says first, or what is at its root."""
-    root = re.findall(r"^Exception encountered: (.+)$", str(error), flags=re.MULTILINE)
-    return textwrap.shorten(f"{type(error).__name__}: {(root or [short_reason(error)])[-1]}", 300)
+    """Returns an exception in one line: its type, and its first sentence or that of its cause."""
+    # Keras wraps the exception of a layer into a long text that quotes it.
+    causes = re.findall(r"^Exception encountered: (.+)$", str(error), flags=re.MULTILINE)
+    return textwrap.shorten(f"{type(error).__name__}: {(causes or [short_reason(error)])[-1]}", 300)

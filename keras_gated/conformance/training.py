@@ -1,4 +1,7 @@
-"""Checks of what a cell learns and in which types it computes."""
+"""Checks of a cell's gradients, and of its dtypes under mixed precision.
+
+Each check is a function of `CellCopies`. It returns a text on what it measured, or raises `Failed`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,26 +11,27 @@ import numpy as np
 from keras import ops
 
 from keras_gated.conformance.compare import difference
-from keras_gated.conformance.copies import Subject
-from keras_gated.conformance.over_time import flat
+from keras_gated.conformance.copies import CellCopies
+from keras_gated.conformance.over_time import as_list
 from keras_gated.conformance.report import Failed
 from keras_gated.conformance.run_cell import gradients, over_time, run, tensors
 
-# Central differences: type, step, and tolerance relative to max(1, |slope|). Their own error is
-# about 1e-8 in float64; a longer step fails where a normalisation bends much. Off TensorFlow
-# operations of Keras round to float32: there it is about 1e-4.
+# Central differences: dtype, step, and tolerance relative to max(1, |slope|). In float64 their own
+# error is about 1e-8; with a longer step they fail for a strongly curved function, such as a
+# normalisation. On JAX and torch some operations of Keras round to float32; there the error of the
+# differences is about 1e-4.
 FINE, COARSE = ("float64", 1e-6, 1e-6), ("float32", 3e-3, 1e-2)
 
 
-def trainable(s: Subject) -> str:
-    """Every trainable weight gets a gradient."""
-    cell = s.cell()
-    loss = _loss(s, cell)
-    slopes = gradients(cell, loss, *tensors(cell, s.x, s.states))
+def trainable(copies: CellCopies) -> str:
+    """Every trainable weight gets a gradient that is finite and not zero everywhere."""
+    cell = copies.copy()
+    loss = _loss(copies, cell)
+    slopes = gradients(cell, loss, *tensors(cell, copies.x, copies.states))
     weights = cell.trainable_weights
     wrong = [
         f"{weight.path} gets {fault}"
-        for weight, slope in zip(weights, slopes, strict=False)
+        for weight, slope in zip(weights, slopes, strict=False)  # slopes of inputs follow
         if (fault := _fault(slope))
     ]
     if wrong:
@@ -36,104 +40,112 @@ def trainable(s: Subject) -> str:
 
 
 def _fault(slope: np.ndarray | None) -> str | None:
+    """What is wrong with a gradient, or None."""
     if slope is None:
-        return "no gradient: nothing leads from it to the outputs"
+        return "no gradient: the outputs do not depend on it"
     if not np.isfinite(slope).all():
         return "a gradient that is not finite"
     return None if slope.any() else "a gradient of zero everywhere"
 
 
-def derivatives(s: Subject) -> str:
-    """Gradients by weights, inputs and initial states equal central differences."""
+def derivatives(copies: CellCopies) -> str:
+    """Gradients by weights, inputs and initial states equal central differences.
+
+    A gradient is compared in one random direction: there a single difference tests all its entries.
+    """
     dtype, step, tolerance = FINE if keras.backend.backend() == "tensorflow" else COARSE
-    cell = s.cell(dtype)
-    kinds = {name: array.dtype.name for name, array in run(cell, s.x, s.states).items()}
-    if set(kinds.values()) != {dtype}:
-        raise Failed(f"a cell of dtype {dtype} does not compute in it: {kinds}")
-    loss = _loss(s, cell)
-    slopes = gradients(cell, loss, *tensors(cell, s.x, s.states))
-    rng, worst = s.rng("directions"), 0.0
-    for (name, array, at), slope in zip(_sources(s, cell, loss), slopes, strict=True):
-        way = rng.standard_normal(array.shape)
-        expected = (at(array + step * way) - at(array - step * way)) / (2 * step)
-        found = np.array(0.0 if slope is None else np.sum(slope * way))
-        apart = float(difference(found, expected))
-        if apart > tolerance:
+    cell = copies.copy(dtype)
+    arrays = run(cell, copies.x, copies.states)
+    dtypes = {name: array.dtype.name for name, array in arrays.items()}
+    if set(dtypes.values()) != {dtype}:
+        raise Failed(f"a cell of dtype {dtype} does not compute in it: {dtypes}")
+    loss = _loss(copies, cell)
+    slopes = gradients(cell, loss, *tensors(cell, copies.x, copies.states))
+    rng, largest = copies.rng("directions"), 0.0
+    sources = _sources(copies, cell, loss)
+    for (name, array, loss_at), slope in zip(sources, slopes, strict=True):
+        direction = rng.standard_normal(array.shape)
+        after, before = loss_at(array + step * direction), loss_at(array - step * direction)
+        expected = (after - before) / (2 * step)
+        actual = np.array(0.0 if slope is None else np.sum(slope * direction))
+        error = float(difference(actual, expected))
+        if error > tolerance:
             raise Failed(
-                f"the gradient by {name} is {float(found):.6g} along a random direction; central "
+                f"the gradient by {name} is {float(actual):.6g} along a random direction; central "
                 f"differences give {float(expected):.6g}"
             )
-        worst = max(worst, apart)
-    return f"{len(slopes)} gradients in {dtype}, largest difference {worst:.1e}"
+        largest = max(largest, error)
+    return f"{len(slopes)} gradients in {dtype}, largest difference {largest:.1e}"
 
 
-def _loss(s: Subject, cell: Any) -> Callable:
-    """A random linear function of outputs and last states."""
-    call, rng = over_time(cell), s.rng("loss")
-    shapes = [array.shape for array in run(cell, s.x, s.states).values()]
-    upstream = [ops.convert_to_tensor(rng.standard_normal(z), dtype="float32") for z in shapes]
+def _loss(copies: CellCopies, cell: Any) -> Callable:
+    """A random linear function of outputs and last states: (x, states) -> scalar."""
+    call, rng = over_time(cell), copies.rng("loss")
+    shapes = [array.shape for array in run(cell, copies.x, copies.states).values()]
+    factors = [ops.convert_to_tensor(rng.standard_normal(z), dtype="float32") for z in shapes]
 
     def loss(x, states):
         total: Any = 0.0
-        for result, up in zip(call(x, states), upstream, strict=True):
-            total += ops.sum(result * ops.cast(up, result.dtype))
+        for result, factor in zip(call(x, states), factors, strict=True):
+            total += ops.sum(result * ops.cast(factor, result.dtype))
         return total
 
     return loss
 
 
-def _sources(s: Subject, cell: Any, loss: Callable) -> list[tuple[str, np.ndarray, Callable]]:
-    """(name, array, array -> loss) of trainable weights, inputs and states."""
+def _sources(copies: CellCopies, cell: Any, loss: Callable) -> list[tuple]:
+    """(name, array, function array -> loss) of each trainable weight, of x, and of each state.
+
+    The order is that of `run_cell.gradients`.
+    """
 
     def value(x, states):
         return np.array(ops.convert_to_numpy(loss(*tensors(cell, x, states))))
 
-    def by_weight(weight):
+    def of_weight(weight):
         array = np.array(ops.convert_to_numpy(weight))
 
-        def at(changed):
+        def loss_at(changed):
             weight.assign(changed)
             try:
-                return value(s.x, s.states)
+                return value(copies.x, copies.states)
             finally:
                 weight.assign(array)
 
-        return weight.path, array, at
+        return weight.path, array, loss_at
 
-    def by_state(k):
+    def of_state(k):
+        before, after = copies.states[:k], copies.states[k + 1 :]
         return (
             f"initial state {k}",
-            s.states[k],
-            lambda changed: value(s.x, [*s.states[:k], changed, *s.states[k + 1 :]]),
+            copies.states[k],
+            lambda changed: value(copies.x, [*before, changed, *after]),
         )
 
-    by_x = "the inputs", s.x, lambda changed: value(changed, s.states)
-    return [
-        *map(by_weight, cell.trainable_weights),
-        by_x,
-        *map(by_state, range(len(s.states))),
-    ]
+    of_x = "the inputs", copies.x, lambda changed: value(changed, copies.states)
+    weights = map(of_weight, cell.trainable_weights)
+    return [*weights, of_x, *map(of_state, range(len(copies.states)))]
 
 
-def precision(s: Subject) -> str:
-    """Under mixed precision outputs and states keep one type from step to step."""
+def precision(copies: CellCopies) -> str:
+    """Under mixed precision outputs and states have the same dtype at every step."""
     for policy in ("mixed_float16", "mixed_bfloat16"):
-        cell = s.cell(policy)
-        x, states = tensors(cell, s.x, s.states)
+        cell = copies.copy(policy)
+        x, states = tensors(cell, copies.x, copies.states)
         for time in range(x.shape[1]):
             output, new = cell(x[:, time], states)
-            new = flat(new)
+            new = as_list(new)
             for k, (state, before) in enumerate(zip(new, states, strict=True)):
-                _same_type(state, before, f"state {k}", time, policy)
-            _same_type(output, x, "the output", time, policy)
+                _check_dtype(state, before, f"state {k}", time, policy)
+            _check_dtype(output, x, "the output", time, policy)
             states = new
-        for name, array in run(cell, s.x, s.states).items():
+        for name, array in run(cell, copies.x, copies.states).items():
             if not np.isfinite(array.astype("float64")).all():
                 raise Failed(f"{name} not finite under {policy}")
     return "mixed_float16, mixed_bfloat16: one type throughout"
 
 
-def _same_type(tensor: Any, before: Any, name: str, time: int, policy: str) -> None:
-    kind, wanted = (keras.backend.standardize_dtype(each.dtype) for each in (tensor, before))
-    if kind != wanted:
-        raise Failed(f"{name} is {kind} and not {wanted} after time step {time} under {policy}")
+def _check_dtype(tensor: Any, before: Any, name: str, time: int, policy: str) -> None:
+    dtype, expected = (keras.backend.standardize_dtype(each.dtype) for each in (tensor, before))
+    if dtype != expected:
+        raise Failed(f"{name} is {dtype} and not {expected} after time step {time} under {policy}")

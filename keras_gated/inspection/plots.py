@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.inspection.traces import GATES, Trace, half_life, saturation
+from keras_gated.installation import install_hint
 
 BINS = np.linspace(0.0, 1.0, 41)
 TITLES = {"candidate": "candidate", "c": "memory c", "h": "output h"}
@@ -110,7 +111,7 @@ def _figure(**options) -> Any:
     except ImportError as error:
         raise ImportError(
             f"Figures need the package 'matplotlib', which cannot be imported ({error}). Install "
-            'it in a clone of keras_gated with: pip install ".[plot]".'
+            f"it with {install_hint('plot')}."
         ) from error
     return Figure(layout="constrained", **options)
 

@@ -209,10 +209,10 @@ class _EquationBuilder:
 
     def _memory(self) -> Expr:
         carried = _activated(self.form.carry_activation, Expr(f"{self.memory}_{{t-1}}"))
-        kept = _times(self._gate_symbol("forget"), carried)
-        written = _times(self._gate_symbol("input"), Expr(rf"\tilde{{{self.memory}}}_t"))
-        mixed = _sum(kept, written) if kept or written else Expr("0")
-        return _activated(self.form.memory_activation, mixed)
+        old = _times(self._gate_symbol("forget"), carried)
+        new = _times(self._gate_symbol("input"), Expr(rf"\tilde{{{self.memory}}}_t"))
+        memory = _sum(old, new) if old or new else Expr("0")
+        return _activated(self.form.memory_activation, memory)
 
     def _gate_symbol(self, name: str) -> Expr | float:
         constant = self.form.gates[name].constant

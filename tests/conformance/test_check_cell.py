@@ -92,7 +92,7 @@ def only(backends, *fault):
     return pytest.param(*fault, marks=other_process)
 
 
-NOTHING = "gets (no gradient: nothing leads from it|a gradient of zero)"
+NOTHING = "gets (no gradient: the outputs do not depend on it|a gradient of zero)"
 # A cell, or what makes one, and by check that must fail what it must say.
 FAULTS = [
     (ForgetsArgument(leak=0.5), {"config": "attribute 'leak' is 1.0, before it was 0.5: get_conf"}),
@@ -199,11 +199,11 @@ def test_a_state_in_python_is_found_by_other_checks_too(name, sentence):
 def test_what_cannot_be_checked_is_told():
     report = kg.check_cell(NoConfig(3), checks=EVERYWHERE, **SIZES)
     assert {check.text for check in report.checks if check.outcome == "skipped"} == {
-        "the cell's config makes no copy: give a function that makes the cell"
+        "the cell cannot be copied by its config: pass a function that makes the cell"
     }
     assert not kg.check_cell(NoConfig(3), checks="masks", **SIZES).passed  # nothing was checked
     wrong = kg.check_cell(WrongSize, checks=("onnx", "shapes"), **SIZES)
-    assert wrong.checks[-1].text == "not made, since 'shapes' failed"
+    assert wrong.checks[-1].text == "not run, because 'shapes' failed"
 
 
 def test_a_failure_raises_if_asked():

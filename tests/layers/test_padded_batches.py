@@ -127,5 +127,5 @@ def test_what_does_not_fit_is_refused():
     )
     raises(
         lambda: kg.PaddedBatches(data, [1, 0, 1]),
-        "`targets`...Received: lengths [1, 1, 1]",
+        "`targets`...Received: arrays of lengths [1, 1, 1]",
     )
