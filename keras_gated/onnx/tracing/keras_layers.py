@@ -9,7 +9,7 @@ the layer.
   over `StackedRNNCells` runs as a stack of layers, one cell after the other.
 - `Bidirectional`: `call`. Keras reverses the outputs of the backward layer in time, so that they
   are in the order of the input. An ONNX node that runs backwards gives them in this order already.
-  So the backward layer is told to do the same, and Bidirectional reverses nothing. Only then can
+  So the backward layer is made to do the same, and Bidirectional reverses nothing. Only then can
   the two directions become one bidirectional node (`graph/stubs.py`).
 - `TimeDistributed` and `Dense`: `call`, see `layer_calls.py`.
 """
