@@ -3,6 +3,8 @@
 from importlib import import_module
 from types import ModuleType
 
+from keras_gated.installation import install_hint
+
 
 class ExportError(RuntimeError):
     """Raised if a model cannot be exported, or if its ONNX file computes something else."""
@@ -24,7 +26,6 @@ def require(*names: str) -> list[ModuleType]:
         except ImportError as error:
             raise ImportError(
                 f"The ONNX export needs the package {name.split('.')[0]!r}, which cannot be "
-                f'imported ({error}). Install the extra "onnx" from a clone of this package: '
-                'pip install ".[onnx]".'
+                f"imported ({error}). Install it with {install_hint('onnx')}."
             ) from error
     return modules

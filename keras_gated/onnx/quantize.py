@@ -173,7 +173,8 @@ def _quantize_file(
 
     Args:
         source: the float32 file.
-        model: what it was exported from, if that is known. It tells which random inputs make sense.
+        model: what it was exported from, if that is known: token indices stay within its
+            vocabulary.
         path, samples, seed, per_channel, reduce_range: as in `quantize_onnx`.
     """
     (onnx,) = require("onnx")

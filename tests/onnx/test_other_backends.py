@@ -11,8 +11,8 @@ import pytest
 
 from keras_gated.onnx.report import as_json
 from tests import ROOT
+from tests.onnx.custom_models import exported_here, made
 from tests.onnx.helpers import on_tensorflow
-from tests.onnx.unknown import exported_here, made
 
 BACKENDS = {"jax": False, "torch": True}  # whether the model is a subclassed one
 
@@ -23,7 +23,7 @@ def found(tmp_path_factory):
     running = {}
     for backend, subclassed in BACKENDS.items():
         if find_spec(backend):
-            code = f"from tests.onnx.foreign import whole_export; whole_export({subclassed})"
+            code = f"from tests.onnx.custom_models import whole_export; whole_export({subclassed})"
             running[backend] = subprocess.Popen(
                 [sys.executable, "-c", code],
                 cwd=tmp_path_factory.mktemp(backend),

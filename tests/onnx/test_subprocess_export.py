@@ -10,8 +10,16 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.onnx import subprocess_export as other_process
+from tests.onnx.custom_models import (
+    Shift,
+    Unregistered,
+    functional,
+    half,
+    randomize,
+    register,
+    small,
+)
 from tests.onnx.helpers import on_tensorflow
-from tests.onnx.unknown import Shift, Unregistered, functional, half, randomize, register, small
 
 
 @register
