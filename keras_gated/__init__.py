@@ -3,6 +3,15 @@
 from importlib import import_module
 from importlib.metadata import version
 
+from keras_gated.installation import backend_problem
+
+try:  # Keras imports its backend's package, which may be missing
+    import keras as _keras  # noqa: F401
+except ModuleNotFoundError as _error:
+    if _problem := backend_problem(_error.name):
+        raise ImportError(_problem) from None
+    raise
+
 from keras_gated.cell import GatedCell
 from keras_gated.convert.keras_models import from_keras, to_keras
 from keras_gated.convert.torch_modules import from_torch

@@ -3,6 +3,7 @@
 # A module imports only from those before it. A new module needs a place here. Each line names a
 # folder and modules of it; a folder has several lines where others come in between.
 ROOMS = """
+    : installation
     spec: parts cell_spec normal_form activations from_arguments presets catalogue
     spec: options onnx_operator equations describe
     engine.backends: tensorflow jax torch current
@@ -21,7 +22,7 @@ ROOMS = """
     onnx: export export_streaming int8 int8_comparison quantize
     conformance: report run_cell copies compare over_time training serialization check
     speed: timing adapters onnx_runs
-    cli: arguments cells bench main
+    cli: command arguments load_keras cells doctor models layer_times bench main
 """
 
 

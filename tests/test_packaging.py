@@ -15,7 +15,7 @@ import pytest
 
 from tests import ROOT
 
-pytest.importorskip("hatchling", reason='what builds: pip install "keras-gated[test]"')
+pytest.importorskip("hatchling", reason='builds the package: pip install ".[test]"')
 HOME = ROOT
 CODE = ("keras_gated", "benchmarks", "examples", "site_pages", "tests")
 VERSION = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["version"]

@@ -1,11 +1,9 @@
-"""What a user writes on the command line as the arguments of the functions."""
+"""Turns text on the command line into arguments of the export functions."""
 
 import argparse
 import re
 from collections.abc import Sequence
-from typing import Any
-
-import keras
+from typing import Any, NamedTuple
 
 from keras_gated.onnx.tracing.choice import LOWERINGS
 
@@ -14,51 +12,79 @@ _INPUT = re.compile(
 )
 
 
-def input_of_model(text: str) -> tuple[str | None, keras.KerasTensor]:
-    """Reads [KEY=]SHAPE[:DTYPE[:NAME]], e.g. "None,None,88:float32"; returns the key, or None, too.
+class ModelInput(NamedTuple):
+    """An input of a model, as --input describes it.
+
+    Attributes:
+        text: what was typed.
+        key: the input's key, if the model takes a dictionary; else None.
+        shape: sizes; None is an open axis.
+        dtype: "float32" unless given. Only Keras knows whether it is one: see `input_signature`.
+        name: or None.
+    """
+
+    text: str
+    key: str | None
+    shape: tuple[int | None, ...]
+    dtype: str
+    name: str | None
+
+
+def model_input(text: str) -> ModelInput:
+    """Reads [KEY=]SHAPE[:DTYPE[:NAME]], e.g. "None,None,88:float32".
 
     Raises:
-        argparse.ArgumentTypeError: if it is anything else.
+        argparse.ArgumentTypeError: if the text has another form.
     """
+    match = _INPUT.fullmatch(text)
     try:
-        found = _INPUT.fullmatch(text)
-        if not found:
-            raise ValueError
-        sizes = [part.strip() for part in found["shape"].split(",")]
+        sizes = [part.strip() for part in match["shape"].split(",")] if match else ["none"]
         shape = tuple(None if size == "None" else int(size) for size in sizes)
-        if any(size is not None and size < 1 for size in shape):
-            raise ValueError
-        tensor = keras.KerasTensor(shape, found["dtype"] or "float32", name=found["name"])
-        return found["key"], tensor
-    except ValueError as error:  # Keras raises one for a dtype that it does not know
-        raise argparse.ArgumentTypeError(
-            "must be [KEY=]SHAPE[:DTYPE[:NAME]], sizes > 0 or None, a dtype that Keras knows, "
-            f"e.g. None,None,88:float32 or ids=None,None:int32. Received: {text}"
-        ) from error
+    except ValueError:
+        raise _wrong_input(text) from None
+    if not match or any(size is not None and size < 1 for size in shape):
+        raise _wrong_input(text)
+    return ModelInput(text, match["key"], shape, match["dtype"] or "float32", match["name"])
 
 
-def signature(inputs: Sequence[tuple[str | None, keras.KerasTensor]]) -> Any:
-    """Returns inputs by `input_of_model` as the model takes them; None if there are none.
+def _wrong_input(text: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(
+        "must be [KEY=]SHAPE[:DTYPE[:NAME]], sizes > 0 or None, a dtype that Keras knows, "
+        f"e.g. None,None,88:float32 or ids=None,None:int32. Received: {text}"
+    )
+
+
+def input_signature(inputs: Sequence[ModelInput]) -> Any:
+    """Returns KerasTensors in the structure that the model takes; None if there are no inputs.
 
     Raises:
-        ValueError: if some have a key and others none, or two the same.
+        argparse.ArgumentTypeError: if Keras does not know a dtype.
+        ValueError: if only some inputs have a key, or two have the same.
     """
-    keys, tensors = [key for key, _ in inputs], [tensor for _, tensor in inputs]
-    if not any(keys):
-        return tensors or None
-    if None in keys or len(set(keys)) < len(keys):
+    keys = [one.key for one in inputs]
+    if any(keys) and (None in keys or len(set(keys)) < len(keys)):
         raise ValueError(
             "Argument `--input` must have a KEY= of its own each time, or none at all. "
             f"Received: keys {keys}."
         )
-    return dict(zip(keys, tensors, strict=True))
+    tensors = [_keras_tensor(one) for one in inputs]
+    return dict(zip(keys, tensors, strict=True)) if any(keys) else tensors or None
+
+
+def _keras_tensor(one: ModelInput) -> Any:
+    import keras
+
+    try:
+        return keras.KerasTensor(one.shape, one.dtype, name=one.name)
+    except ValueError:  # a dtype that Keras does not know
+        raise _wrong_input(one.text) from None
 
 
 def lowering(text: str) -> str | dict[str, str]:
     """Reads one of `LOWERINGS`, or LAYER=KIND,...
 
     Raises:
-        argparse.ArgumentTypeError: if it is neither.
+        argparse.ArgumentTypeError: if the text has another form.
     """
     pairs = [part.rpartition("=") for part in text.split(",")]
     if not all(kind in LOWERINGS for _, _, kind in pairs):

@@ -1,19 +1,24 @@
-"""The commands about cells and about this machine: what they take, find and print."""
+"""The commands list, show, diff and budget. They describe and compare presets, without Keras."""
 
 import argparse
-import importlib.metadata
-import importlib.util
-import platform
-import shutil
-import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from keras_gated.cli.command import (
+    Result,
+    add_command,
+    add_input_dim,
+    add_numbers,
+    add_preset,
+    add_sizes,
+    natural,
+    read_numbers,
+    table_text,
+)
+from keras_gated.spec import catalogue  # noqa: F401 - fills the presets
 from keras_gated.spec.describe import (
+    Difference,
     count_flops,
     count_parameters,
     describe,
@@ -25,56 +30,15 @@ from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import lower
 from keras_gated.spec.presets import Preset, presets
 
-BACKENDS = "tensorflow", "jax", "torch"
+SIZES = ("input_dim", "units")
+BUDGET = ("input_dim", "parameters")
+BASELINES = "base"  # the family of the cells that others are variants of
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a command found.
-
-    Attributes:
-        report: what is printed: its str(), or with --json its fields.
-        passed: bool.
-    """
-
-    report: Any
-    passed: bool = True
-
-
-def command(commands, name: str, run: Callable, text: str) -> argparse.ArgumentParser:
-    """The parser of a command, with what all commands take."""
-    parser = commands.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no more")
-    return parser
-
-
-def add_to(commands) -> None:
-    """Adds the parsers of all commands of this module."""
-    for add in (_list_parser, _show_parser, _diff_parser, _budget_parser, _doctor_parser):
+def add_cell_commands(commands) -> None:
+    """Adds the commands of this module."""
+    for add in (_add_list, _add_show, _add_diff, _add_budget):
         add(commands)
-
-
-def natural(text: str) -> int:
-    """Reads a number > 0."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-natural.__name__ = "number > 0"  # argparse names it where it fails
-
-
-def add_sizes(parser: argparse.ArgumentParser, default: int | None) -> None:
-    """Adds the sizes of a cell; without a default they may be left out."""
-    unless = f"; {default} unless given" if default else ", for the counts"
-    parser.add_argument(
-        "--inputs", type=natural, default=default, metavar="M", help=f"features of x{unless}"
-    )
-    parser.add_argument(
-        "--units", type=natural, default=default, metavar="N", help=f"size of the state{unless}"
-    )
 
 
 # list and show ----------------------------------------------------------------------------------
@@ -82,7 +46,7 @@ def add_sizes(parser: argparse.ArgumentParser, default: int | None) -> None:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a cell; counts are None without sizes."""
+    """What is known about a preset. Counts are None if the sizes are not given."""
 
     name: str
     title: str
@@ -100,40 +64,34 @@ class Facts:
         return self.text
 
 
-def _facts(known: Preset, inputs: int | None, units: int | None) -> Facts:
-    form = resolve(known.spec)
-    parameters, flops = _counts(known.name, inputs, units)
+def _facts(preset: Preset, input_dim: int | None, units: int | None) -> Facts:
+    form, name = resolve(preset.spec), preset.name
+    sized = input_dim is not None and units is not None
     return Facts(
-        known.name,
-        known.title,
-        known.family,
+        name,
+        preset.title,
+        preset.family,
         form.states,
         lower(form).operator or "Scan",
-        parameters,
-        flops,
-        known.paper if known.confirmed else f"{known.paper} (formula recalled)",
-        known.notes,
-        equations(known.name),
-        describe(known.name, input_dim=inputs, units=units),
+        count_parameters(name, input_dim, units) if sized else None,
+        count_flops(name, input_dim, units) if sized else None,
+        preset.paper if preset.confirmed else f"{preset.paper} (formula recalled)",
+        preset.notes,
+        equations(name),
+        describe(name, input_dim=input_dim, units=units),
     )
-
-
-def _counts(name: str, inputs: int | None, units: int | None) -> tuple[int | None, int | None]:
-    if inputs is None or units is None:
-        return None, None
-    return count_parameters(name, inputs, units), count_flops(name, inputs, units)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Cells and the sizes at which they are counted."""
+    """Presets, and the sizes for which they are counted."""
 
     inputs: int
     units: int
     cells: tuple[Facts, ...]
 
     def __str__(self) -> str:
-        title = f"weights and FLOPs of a time step with {self.inputs} inputs, {self.units} units"
+        title = f"weights, and FLOPs of one time step: {self.inputs} inputs, {self.units} units"
         table = Table("name", "cell", "family", "states", title=title)
         for head in ("weights", "FLOPs"):
             table.add_column(head, justify="right")
@@ -142,77 +100,106 @@ class Listing:
             counts = (f"{n:,}" if n else "-" for n in (cell.parameters, cell.flops))
             states = ", ".join(cell.states)
             table.add_row(cell.name, cell.title, cell.family, states, *counts, cell.onnx)
-        return as_text(table)
+        return table_text(table)
 
 
-def as_text(table: Table) -> str:
-    """Returns a table as it is printed, as wide as the terminal."""
-    console = Console(width=None if Console().is_terminal else 140)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().rstrip("\n")
-
-
-def _list_parser(commands) -> None:
-    parser = command(commands, "list", _list, "List the named cells.")
-    families = list(dict.fromkeys(known.family for known in presets.values()))
-    parser.add_argument("--family", choices=families, help="those of one group")
-    parser.add_argument("--states", type=natural, metavar="K", help="those with K states")
-    parser.add_argument("--parameters", type=natural, metavar="P", help="P weights at most")
+def _add_list(commands) -> None:
+    parser = add_command(commands, "list", _list, "List the presets, with their sizes.")
+    families = list(dict.fromkeys(preset.family for preset in presets.values()))
+    parser.add_argument("--family", choices=families, help="only presets of this family")
+    parser.add_argument("--states", type=natural, metavar="K", help="only cells with K states")
+    parser.add_argument(
+        "--parameters", type=natural, metavar="P", help="only cells with at most P weights"
+    )
     add_sizes(parser, default=64)
 
 
-def _list(options) -> Result:
-    cells = (_listed(known, options.inputs, options.units) for known in presets.values())
-    found = tuple(
-        cell
-        for cell in cells
-        if options.family in (None, cell.family)
-        and options.states in (None, len(cell.states))
-        and (options.parameters is None or _fits(cell, options.parameters))
-    )
-    return Result(Listing(options.inputs, options.units, found))
+def _list(options: argparse.Namespace) -> Result:
+    cells = (_facts_if_it_fits(p, options.input_dim, options.units) for p in presets.values())
+    chosen = tuple(cell for cell in cells if _passes(cell, options))
+    return Result(Listing(options.input_dim, options.units, chosen))
 
 
-def _listed(known: Preset, inputs: int, units: int) -> Facts:
-    """Without counts where the cell admits no such sizes."""
+def _facts_if_it_fits(preset: Preset, input_dim: int, units: int) -> Facts:
+    """Returns the facts, without counts if the cell cannot have these sizes."""
     try:
-        return _facts(known, inputs, units)
+        return _facts(preset, input_dim, units)
     except ValueError:
-        return _facts(known, None, None)
+        return _facts(preset, None, None)
 
 
-def _fits(cell: Facts, parameters: int) -> bool:
-    return cell.parameters is not None and cell.parameters <= parameters
+def _passes(cell: Facts, options: argparse.Namespace) -> bool:
+    """Whether a cell passes the filters of the command `list`."""
+    if options.family not in (None, cell.family):
+        return False
+    if options.states not in (None, len(cell.states)):
+        return False
+    if options.parameters is None:
+        return True
+    return cell.parameters is not None and cell.parameters <= options.parameters
 
 
-def _show_parser(commands) -> None:
-    text = "Show a cell: equations, weights, counts, ONNX operator, paper, disagreements."
-    parser = command(commands, "show", _show, text)
-    parser.add_argument("name", metavar="NAME")
-    add_sizes(parser, default=None)
+def _add_show(commands) -> None:
+    text = "Show a preset: equations, weights, counts, ONNX operator, paper, notes."
+    parser = add_command(commands, "show", _show, text)
+    add_preset(parser, metavar="NAME")
+    add_numbers(parser, SIZES)
+    add_sizes(parser)
 
 
-def _show(options) -> Result:
-    return Result(_facts(presets[options.name], options.inputs, options.units))
+def _show(options: argparse.Namespace) -> Result:
+    return Result(_facts(presets[options.name], **read_numbers(options, SIZES)))
 
 
-# diff and budget --------------------------------------------------------------------------------
+# diff -------------------------------------------------------------------------------------------
 
 
-def _diff_parser(commands) -> None:
-    parser = command(commands, "diff", _diff, "Show what one cell has that the other lacks.")
-    parser.add_argument("first", metavar="A")
-    parser.add_argument("second", metavar="B")
+def _add_diff(commands) -> None:
+    text = "Compare two presets: the states, weights and equations that only one of them has."
+    parser = add_command(commands, "diff", _diff, text)
+    add_preset(parser, "first", metavar="A")
+    add_preset(parser, "second", metavar="B")
 
 
-def _diff(options) -> Result:
-    return Result(diff(options.first, options.second))
+def _diff(options: argparse.Namespace) -> Result:
+    return Result(
+        diff(options.first, options.second), hint=_nearer_baseline(options.first, options.second)
+    )
+
+
+def _nearer_baseline(first: str, second: str) -> str:
+    """Returns a line that names a nearer baseline to compare a variant with; empty if none is.
+
+    Greff's variants, for one, have peepholes: compared with "lstm" they show little else.
+    """
+    pair = {presets[name].family == BASELINES: name for name in (first, second)}
+    if len(pair) < 2:  # two baselines or two variants
+        return ""
+    baseline, variant = pair[True], pair[False]
+    names = (name for name, preset in presets.items() if preset.family == BASELINES)
+    differences = {name: diff(name, variant) for name in names}
+    nearest = min(differences, key=lambda name: _count(differences[name]))
+    near, far = differences[nearest], differences[baseline]
+    if _count(near) == _count(far):
+        return ""
+    shared = [x for x in far.only_second if x not in near.only_second and "=" not in x]
+    return (
+        f"{variant} is nearer to {nearest} than to {baseline} ({_count(near)} differences, not "
+        f"{_count(far)}){': both have ' if shared else ''}{', '.join(shared)}. "
+        f"Compare them with: keras-gated diff {nearest} {variant}"
+    )
+
+
+def _count(difference: Difference) -> int:
+    return len(difference.only_first) + len(difference.only_second)
+
+
+# budget -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The units that a number of weights allows."""
+    """The largest cell within a number of weights."""
 
     name: str
     inputs: int
@@ -226,123 +213,19 @@ class Budget:
         )
 
 
-def _budget_parser(commands) -> None:
-    text = "Tell how many units a number of weights allows."
-    parser = command(commands, "budget", _budget, text)
-    parser.add_argument("name", metavar="NAME")
-    parser.add_argument("--parameters", type=natural, required=True, metavar="P")
-    parser.add_argument("--inputs", type=natural, required=True, metavar="M")
+def _add_budget(commands) -> None:
+    text = "Find the largest number of units with which a preset has at most P weights."
+    parser = add_command(commands, "budget", _budget, text)
+    add_preset(parser, metavar="NAME")
+    add_numbers(parser, BUDGET)
+    add_input_dim(parser, "")
+    parser.add_argument("--parameters", type=natural, metavar="P", help="weights at most")
 
 
-def _budget(options) -> Result:
-    units = units_for_budget(options.name, options.inputs, options.parameters)
-    counted = count_parameters(options.name, options.inputs, units)
-    return Result(Budget(options.name, options.inputs, units, counted))
-
-
-# doctor -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package that keras_gated needs or can use.
-
-    Attributes:
-        name: of the package.
-        installed: its version, or None.
-        wanted: the versions that are admitted.
-        extra: the extras that bring it; empty if it is always needed.
-        fits: bool. None that is not installed and of an extra fits too.
-    """
-
-    name: str
-    installed: str | None
-    wanted: str
-    extra: str
-    fits: bool
-
-
-@dataclass(frozen=True)
-class Health:
-    """What is installed here, and whether it goes together."""
-
-    python: str
-    machine: str
-    packages: tuple[Package, ...]
-    problems: tuple[str, ...]
-
-    def __str__(self) -> str:
-        table = Table("package", "installed", "wanted", "for", title=f"Python {self.python}")
-        for package in self.packages:
-            installed = package.installed or "-"
-            style = None if package.fits else "red"
-            table.add_row(package.name, installed, package.wanted, package.extra, style=style)
-        found = "\n".join(self.problems) or "Nothing clashes."
-        return f"{as_text(table)}\n{self.machine}\n{found}"
-
-
-def _doctor_parser(commands) -> None:
-    text = "Tell what is installed here, what is missing for what, and what clashes."
-    command(commands, "doctor", _doctor, text)
-
-
-def _doctor(_) -> Result:
-    packages = tuple(_packages())
-    problems = [
-        f"{p.name} {p.installed or 'is missing'}: keras_gated needs {p.name}{p.wanted}"
-        + (f" for [{p.extra}]" if p.extra else "")
-        for p in packages
-        if not p.fits
-    ]
-    if not any(importlib.util.find_spec(name) for name in BACKENDS):
-        problems.append(
-            "Keras has no backend here that trains: install one of keras-gated[tensorflow], "
-            "keras-gated[jax], keras-gated[torch]."
-        )
-    machine = f"{platform.system()} {platform.machine()}; GPUs: {_gpus()}"
-    health = Health(platform.python_version(), machine, packages, tuple(problems))
-    return Result(health, passed=not problems)
-
-
-def _packages():
-    """What the package's own metadata names, each with the extras that it is for."""
-    from packaging.requirements import Requirement
-
-    extras: dict[tuple[str, str], list[str]] = {}
-    for text in importlib.metadata.requires("keras-gated") or ():
-        wanted = Requirement(text)
-        extra = _extra(wanted)
-        if wanted.name != "keras-gated" and extra not in ("test", "dev", "docs"):
-            extras.setdefault((wanted.name, str(wanted.specifier)), []).append(extra)
-    for (name, wanted), of in extras.items():
-        installed, needed = _version(name), "" in of
-        admitted = Requirement(f"{name}{wanted}").specifier
-        fits = admitted.contains(installed, prereleases=True) if installed else not needed
-        yield Package(name, installed, wanted, ", ".join(filter(None, of)), fits)
-
-
-def _extra(wanted) -> str:
-    """The extra in a marker such as `extra == "onnx"`; empty where there is none."""
-    return str(wanted.marker).rpartition("extra == ")[2].strip('"') if wanted.marker else ""
-
-
-def _version(name: str) -> str | None:
-    """Of the package, or of one that is known to stand in for it."""
-    for one in (name, f"{name}-cpu", f"{name}-gpu"):
-        try:
-            return importlib.metadata.version(one)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
-
-
-def _gpus() -> str:
-    """What NVIDIA's own program tells."""
-    if not (program := shutil.which("nvidia-smi")):
-        return "none seen (no nvidia-smi)"
-    try:
-        told = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"not known: {error}"
-    found = "; ".join(told.stdout.splitlines())
-    return found if told.returncode == 0 and found else f"none: {told.stderr or found}".strip()
+def _budget(options: argparse.Namespace) -> Result:
+    sizes = read_numbers(options, BUDGET)
+    if missing := [name for name, value in sizes.items() if value is None]:
+        options.usage_error(f"the following arguments are required: {', '.join(missing)}")
+    units = units_for_budget(options.name, **sizes)
+    parameters = count_parameters(options.name, sizes["input_dim"], units)
+    return Result(Budget(options.name, sizes["input_dim"], units, parameters))

@@ -1,17 +1,13 @@
-"""keras-gated bench: what it measures and tells; how fast anything is, no test says."""
+"""keras-gated bench: what it measures and prints. No test says how fast anything is."""
 
 import json
-import os
-import sys
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 import keras_gated as kg
-import keras_gated_cli
-from keras_gated.cli import bench
+from keras_gated.cli import layer_times
 from keras_gated.cli.main import main
 from keras_gated.speed import adapters
 from keras_gated.speed.onnx_runs import FORMS, onnx_runs
@@ -40,12 +36,12 @@ def test_every_layer_is_timed_and_set_beside_keras(capsys):
     layers = {layer["name"]: layer for layer in found["layers"]}
     assert list(layers) == ["keras LSTM", "keras GRU", "cifg"]
     for name, layer in layers.items():
-        assert set(layer["onnx"]) == (set() if name in bench.KERAS else set(FORMS))
+        assert set(layer["onnx"]) == (set() if name in layer_times.KERAS else set(FORMS))
         assert all(median > 0 for median in layer["onnx"].values())
         for kind in ("train", "infer"):
             assert layer[kind] > 0
             assert layer["ratios"][kind] == {
-                name: pytest.approx(layers[name][kind] / layer[kind]) for name in bench.KERAS
+                name: pytest.approx(layers[name][kind] / layer[kind]) for name in layer_times.KERAS
             }
 
 
@@ -58,8 +54,8 @@ def test_the_table_shows_milliseconds_and_how_many_times_as_fast(capsys, monkeyp
         return {key: given[key[0]][("train", "infer").index(key[1])] for key in runs}
 
     nothing = adapters.Contender(lambda: None, lambda: None)
-    monkeypatch.setattr(bench, "make_contender", lambda *_: nothing)
-    monkeypatch.setattr(bench, "medians", known)
+    monkeypatch.setattr(layer_times, "make_contender", lambda *_: nothing)
+    monkeypatch.setattr(layer_times, "medians", known)
     assert main(["bench", "mgu", *SIZES]) == 0
     printed = capsys.readouterr().out
     (row,) = (line for line in printed.splitlines() if line.startswith("│ mgu"))
@@ -141,43 +137,3 @@ def test_in_onnx_each_form_that_the_cell_has(tmp_path):
         for form, run in runs.items():
             (found,) = run()
             assert_close(found, layer(x), "keras float32", f"{name}, {form}")
-
-
-# The program
-
-
-def started(monkeypatch, command: str, environment: dict, program: object) -> int:
-    """Runs keras-gated with another keras_gated.cli.main; `environment` is left as it made it."""
-    monkeypatch.setattr(sys, "argv", ["keras-gated", command])
-    monkeypatch.setattr(os, "environ", environment)
-    monkeypatch.setitem(sys.modules, "keras_gated.cli.main", program)
-    return keras_gated_cli.main()
-
-
-@pytest.mark.parametrize("given", [{"KERAS_BACKEND": "torch"}, {"CUDA_VISIBLE_DEVICES": "1"}, {}])
-def test_it_runs_on_the_backend_and_device_that_are_set(given, monkeypatch):
-    environment, log = dict(given), {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    program = SimpleNamespace(main=lambda: 7)
-    assert started(monkeypatch, "bench", environment, program) == 7
-    assert environment == given | log
-    assert started(monkeypatch, "check", environment, program) == 7
-    assert environment == {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"} | log
-
-
-class Without:
-    """What importing keras_gated.cli.main does where a package is not installed."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __getattr__(self, _):
-        raise ModuleNotFoundError(f"No module named {self._name!r}", name=self._name)
-
-
-def test_a_backend_that_is_not_installed_is_named(monkeypatch, capsys):
-    assert started(monkeypatch, "bench", {}, Without("tensorflow.python")) == 1
-    printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.count("\n") == 1
-    assert "tensorflow" in printed.err and "not installed" in printed.err
-    with pytest.raises(ModuleNotFoundError, match="rich"):
-        started(monkeypatch, "bench", {}, Without("rich"))
