@@ -1,7 +1,7 @@
 """Training on several devices loses what one device loses, on the same batches.
 
-It is `examples/distributed.py` that trains. Devices are split and processes joined before anything
-is computed, so each way runs in processes of its own, in which this file is a module.
+`examples/distributed.py` trains. Devices are split and processes joined before anything is
+computed, so each way runs in processes of its own.
 """
 
 import json
@@ -10,7 +10,6 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from importlib.util import find_spec
-from pathlib import Path
 
 import distributed
 import keras
@@ -19,66 +18,15 @@ import pytest
 from distributed import BATCH, TIME, UNITS, fit
 
 from tests import ROOT
+from tests.examples.on_devices import EPOCHS, SEED
 from tests.helpers import raises
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="names its backends itself"
 )
-SEED, EPOCHS, LIMIT = 3, 2, 300
+
+LIMIT = 300  # seconds
 COLUMNS = 3 * UNITS  # input gate, candidate, output gate
-
-
-# In a process of its own ------------------------------------------------------------------------
-
-
-def report(*ways: str) -> None:
-    """Writes what it saw to a file of this process."""
-    index = json.loads(os.environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]["index"]
-    see = on_jax if keras.backend.backend() == "jax" else on_tensorflow
-    Path(f"{index}.json").write_text(json.dumps(see(*ways)))
-
-
-def on_tensorflow(way: str) -> dict:
-    """The losses of one device are known to pytest."""
-    model, losses = distributed.WAYS[way][0]()(SEED, EPOCHS)
-    weights = {}
-    for variable in model.weights:
-        held = getattr(variable.value, "values", (variable.value,))
-        weights[variable.path] = [(x.device, x.numpy().tolist()) for x in held]
-    replicas = model.distribute_strategy.num_replicas_in_sync
-    return {"losses": losses, "replicas": replicas, "weights": weights}
-
-
-def on_jax(*ways: str) -> dict:
-    one, alone = fit(nullcontext, SEED, EPOCHS)
-    trainings = {way: distributed.WAYS[way][0]() for way in ways}
-    _, halves = trainings[ways[0]](SEED, EPOCHS, BATCH // 2)
-    found = {way: parallel(train, one.get_weights()) for way, train in trainings.items()}
-    return {"alone": alone, "halves": halves, **found}
-
-
-def parallel(train, expected: list) -> dict:
-    model, losses = train(SEED, EPOCHS)
-    weights = {}
-    for variable in model.weights:
-        shards = variable.value.addressable_shards
-        weights[variable.path] = [(str(s.device), s.data.tolist()) for s in shards]
-    pairs = zip(model.get_weights(), expected, strict=True)
-    difference = max(float(np.abs(a - b).max()) for a, b in pairs)
-    rows = rows_on_devices(train, model)
-    return {"losses": losses, "weights": weights, "difference": difference, "rows": rows}
-
-
-def rows_on_devices(train, model) -> list:
-    """The shapes of what the devices compute of one batch."""
-    distribution = train.args[0].__self__  # whose scope it is
-    x = distributed.adding(SEED)[0][:BATCH]
-    with distribution.scope():
-        x = keras.distribution.distribute_tensor(x, distribution.get_data_layout(x.shape))
-        return [shard.data.shape for shard in model(x).addressable_shards]
-
-
-# What they wrote --------------------------------------------------------------------------------
 
 
 ON_JAX = "data_parallel", "model_parallel"
@@ -90,8 +38,8 @@ def program(backend: str, *ways: str) -> list[str]:
         "import sys, distributed",
         f"distributed.prepare({backend!r})",
         "sys.modules['tensorflow'] = None" if backend == "jax" else "",
-        "import test_distributed",
-        f"test_distributed.report(*{ways!r})",
+        "from tests.examples import on_devices",
+        f"on_devices.report(*{ways!r})",
     )
     return [sys.executable, "-c", "\n".join(lines)]
 
