@@ -44,10 +44,7 @@ def test_the_typical_presets_have_every_kind_of_part():
 
     assert parts(TYPICAL) == parts(kg.presets) and len(TYPICAL) < len(OTHERS)
     few = [name for name in CHOSEN if name != "fgr"]
-    assert with_every_part(few, list(kg.presets)) == [
-        *few,
-        "fgr",
-    ]  # a preset of a new kind is added
+    assert "fgr" in with_every_part(few, list(kg.presets))  # one of a new kind is added
 
 
 @every
