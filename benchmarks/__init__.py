@@ -1,1 +1,7 @@
-"""Speed and memory, measured: `python -m benchmarks --help`."""
+"""Measures speed and memory: `python -m benchmarks --help`.
+
+- `__main__.py`: the command; what all commands share. `run.py`, `contenders.py`, `others.py`,
+  `sizes.py`, `measure.py` and `report.py`: its parts.
+- `onnx.py`, `device.py`: `python -m benchmarks.onnx` and `python -m benchmarks.device`.
+- `gpu.py`, `gpu_parts.py`, `gpu_device.py`, `gpu_report.py`: `python -m benchmarks.gpu`.
+"""

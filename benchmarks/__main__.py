@@ -1,4 +1,4 @@
-"""Measures speed and memory beside Keras's, torch's and flax's layers, and writes a table."""
+"""Measures speed and memory of layers of keras_gated, Keras, torch and flax; writes tables."""
 
 import argparse
 import importlib.metadata
@@ -11,16 +11,16 @@ import time
 from pathlib import Path
 
 
-def command(
+def make_parser(
     module: str, text: str | None, quick: str | None, seconds: tuple
 ) -> argparse.ArgumentParser:
-    """Returns the parser of a command, with what all of them take.
+    """Returns the parser of a command, with the options that all commands have.
 
     Args:
-        module: its name.
-        text: what it does.
-        quick: what is left with `--quick`; None if there is no such option.
-        seconds: how many by default, and for what.
+        module: name of the command's module.
+        text: what the command does.
+        quick: what `--quick` measures; None if there is no such option.
+        seconds: default of `--seconds`, and what the seconds are for.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=text)
     if quick:
@@ -31,39 +31,43 @@ def command(
     return parser
 
 
-def parsed(arguments=None) -> argparse.Namespace:
+def parse_arguments(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = command("benchmarks", __doc__, "two sizes", (60.0, "each size, about"))
+    parser = make_parser("benchmarks", __doc__, "two sizes", (60.0, "each size, about"))
     parser.add_argument(
         "--size",
         action="append",
         metavar="B,T,F,U",
-        help="batch, time, inputs, units to measure instead; can be given several times",
+        help="batch, time, inputs, units: measure this size instead; can be repeated",
     )
     parser.add_argument(
         "--part",
         action="append",
         choices=("times", "compile", "memory"),
-        help="measure this alone, and put it into the results that are in the folder",
+        help="measure only this part, and put it into the results in the folder",
     )
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
-    parser.add_argument("--repeats", type=int, default=25, help="turns at most for each size")
+    parser.add_argument(
+        "--repeats", type=int, default=25, help="largest number of turns for each size"
+    )
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Runs the command."""
-    options = parsed()
-    started(options)
+    options = parse_arguments()
+    set_up(options)
     from benchmarks.report import markdown
-    from benchmarks.run import measured
+    from benchmarks.run import measure_all
 
-    result = with_earlier(options, options.backend, {"about": about(options), **measured(options)})
-    written(options.out, options.backend, result, markdown(result))
+    result = merge_earlier(
+        options, options.backend, {"about": run_info(options), **measure_all(options)}
+    )
+    write_and_print(options.out, options.backend, result, markdown(result))
 
 
-def started(options) -> None:
-    """Names the backend, before anything loads Keras, and sets the seed."""
+def set_up(options) -> None:
+    """Sets Keras's backend and the seed. Call it before anything imports Keras."""
     os.environ["KERAS_BACKEND"] = options.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
@@ -71,13 +75,13 @@ def started(options) -> None:
     keras.utils.set_random_seed(options.seed)
 
 
-def written(folder: Path, name: str, result: dict, page: str) -> None:
+def write_and_print(folder: Path, name: str, result: dict, page: str) -> None:
     """Writes a result as JSON and as a page, and prints the page."""
-    saved(folder, name, result, page)
+    write(folder, name, result, page)
     print(page)
 
 
-def saved(folder: Path, name: str, result: dict, page: str) -> None:
+def write(folder: Path, name: str, result: dict, page: str) -> None:
     """Writes a result as JSON and as a page."""
     folder.mkdir(parents=True, exist_ok=True)
     for ending, text in (("json", json.dumps(result, indent=1) + "\n"), ("md", page)):
@@ -86,20 +90,24 @@ def saved(folder: Path, name: str, result: dict, page: str) -> None:
         temporary.replace(folder / f"{name}.{ending}")
 
 
-def with_earlier(options, name: str, result: dict) -> dict:
-    """With `--part`: the results of the run before in the folder, these put in."""
+def merge_earlier(options, name: str, result: dict) -> dict:
+    """Returns `result`; with `--part` put into the earlier results in the folder."""
     earlier = options.out / f"{name}.json"
     if not (options.part and earlier.exists()):
         return result
     before = json.loads(earlier.read_text())
     about = before["about"]
     if any(about[k] != result["about"][k] for k in ("machine", "versions", "seed")):
-        raise SystemExit(f"{earlier} is from another machine or from other versions.")
+        raise SystemExit(
+            f"{earlier} comes from another machine, other versions or another seed. "
+            "Choose another folder with --out, or measure all parts again."
+        )
     about["command"] += f"`, then `{result['about']['command']}"
     return {**before, **result, "about": about}
 
 
-def about(options, module: str = "benchmarks") -> dict:
+def run_info(options, module: str = "benchmarks") -> dict:
+    """Returns what a page says of a run: command, date, machine, backend, seed and versions."""
     names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "flax", "torch", "numpy")
     names += ("onnxruntime", "tf2onnx") if module != "benchmarks" else ()
     versions = {"python": platform.python_version()}
@@ -119,8 +127,8 @@ def about(options, module: str = "benchmarks") -> dict:
 
 
 def _processor() -> str:
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.exists() else []
+    file = Path("/proc/cpuinfo")  # on Linux
+    lines = file.read_text().splitlines() if file.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown processor"
 

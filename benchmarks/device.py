@@ -1,50 +1,50 @@
-"""Measures what a device would run: one time step of a stream, and a file in int8, at batch 1.
+"""Measures what a small device runs, at batch 1: one time step of a stream, and int8 files.
 
-A step of `StreamingSession` beside `predict_on_batch` of the stateful Keras model, in turns of
-20 steps, as a stream runs; the int8 file beside the float32 file on one thread. Medians, in turns,
-in one process.
+A step of `StreamingSession` is compared with `predict_on_batch` of the stateful Keras model, in
+turns of 20 steps; the int8 file with the float32 file, on one thread. Times are medians, taken in
+turns in one process.
 """
 
 import argparse
 import os
 import tempfile
 
-from benchmarks.__main__ import about, command, started, written
+from benchmarks.__main__ import make_parser, run_info, set_up, write_and_print
 
 LAYERS, UNITS, INPUTS = 5, 64, 32
 CELLS = ("lstm", "gru", "janet")
 INT8 = (("lstm", 64), ("lstm", 256), ("gru", 64), ("gru", 256))
 TIME = 100
-TURN = 20  # steps of a stream at a time: alone, each would find the other's caches
+TURN = 20  # steps of a stream in a turn, so that caches are filled as in a long stream
 
 
-def parsed(arguments=None) -> argparse.Namespace:
+def parse_arguments(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = command("benchmarks.device", __doc__, "shorter turns", (10.0, "each row, about"))
+    parser = make_parser("benchmarks.device", __doc__, "shorter turns", (10.0, "each row, about"))
     parser.set_defaults(backend="tensorflow")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Runs the command."""
-    options = parsed()
-    started(options)
+    options = parse_arguments()
+    set_up(options)
     import keras
 
     seconds = 1.0 if options.quick else options.seconds
     bar = keras.utils.Progbar(len(CELLS) + len(INT8), unit_name="row")
-    result: dict = {"about": about(options, module="benchmarks.device"), "steps": [], "int8": []}
+    result: dict = {"about": run_info(options, module="benchmarks.device"), "steps": [], "int8": []}
     for name in CELLS:
-        result["steps"].append(step(name, seconds, options.seed))
+        result["steps"].append(measure_step(name, seconds, options.seed))
         bar.add(1)
     for name, units in INT8:
-        result["int8"].append(int8(name, units, seconds, options.seed))
+        result["int8"].append(measure_int8(name, units, seconds, options.seed))
         bar.add(1)
-    written(options.out, "device", result, markdown(result))
+    write_and_print(options.out, "device", result, markdown(result))
 
 
-def step(name: str, seconds: float, seed: int) -> dict:
-    """Returns milliseconds of a time step of five layers: in the session, and in Keras."""
+def measure_step(name: str, seconds: float, seed: int) -> dict:
+    """Returns milliseconds of a time step of five layers, in a session and in Keras."""
     import keras
     import numpy as np
 
@@ -66,8 +66,8 @@ def step(name: str, seconds: float, seed: int) -> dict:
     return {"preset": name, **{k: 1e3 * v / TURN for k, v in found.items()}}
 
 
-def int8(name: str, units: int, seconds: float, seed: int) -> dict:
-    """Returns milliseconds and bytes of a layer's float32 file and of its int8 file."""
+def measure_int8(name: str, units: int, seconds: float, seed: int) -> dict:
+    """Returns milliseconds and bytes of the float32 file and of the int8 file of a layer."""
     import keras
     import numpy as np
 

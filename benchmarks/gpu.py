@@ -1,8 +1,8 @@
-"""Measures on a GPU, beside Keras's layers and torch's on cuDNN, within the seconds it is given.
+"""Measures on a GPU, in a limited time: layers of keras_gated, of Keras, and of torch on cuDNN.
 
-Each part runs in a process of its own, which is ended when the part's time is over; what it
-measured until then counts. Page and JSON are written anew with each result. Needs Keras and JAX,
-or TensorFlow; what is not installed is left out, and the page says so.
+Each part runs in its own process, which is stopped at the end of the part's time; its results until
+then count. The page and the JSON file are written again after each result. Keras with JAX or
+TensorFlow is needed. Parts whose package is not installed are left out, and the page says so.
 """
 
 import argparse
@@ -19,22 +19,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.__main__ import about, command, saved, with_earlier
+from benchmarks.__main__ import make_parser, merge_earlier, run_info, write
 from benchmarks.gpu_report import MARK, markdown
 
-NAME = "gpu"  # of the files
+NAME = "gpu"  # name of the page and of the JSON file
 
 
 class Part(NamedTuple):
-    """Of a run; the first of its backends that is installed runs it, for a share of the time."""
+    """A part of the run. The first of its backends that is installed runs it."""
 
     name: str
     backends: tuple[str, ...]
-    share: float
+    share: float  # of the time, relative to other parts
 
     @property
     def backend(self) -> str | None:
-        """The one that runs it, None if none is installed."""
+        """The backend that runs the part; None if none is installed."""
         return next((name for name in self.backends if find_spec(name)), None)
 
 
@@ -50,12 +50,12 @@ PARTS = (
 )
 
 
-def parsed(arguments=None) -> argparse.Namespace:
+def parse_arguments(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = command("benchmarks.gpu", __doc__, None, (450.0, "the whole run, at most"))
+    parser = make_parser("benchmarks.gpu", __doc__, None, (450.0, "the whole run, at most"))
     names = [part.name for part in PARTS]
-    parser.add_argument("--part", action="append", choices=names, help="run this alone")
-    text = "tiny sizes, on the CPU where there is no GPU: tries the program, measures nothing"
+    parser.add_argument("--part", action="append", choices=names, help="run only this part")
+    text = "tiny sizes, on the CPU if there is no GPU: tests the program, the times mean nothing"
     parser.add_argument("--smoke", action="store_true", help=text)
     parser.set_defaults(backend="as the parts say")
     return parser.parse_args(arguments)
@@ -63,15 +63,15 @@ def parsed(arguments=None) -> argparse.Namespace:
 
 def main(arguments=None) -> None:
     """Runs the command."""
-    options = parsed(arguments)
-    where = about(options, module="benchmarks.gpu")
-    where["machine"] = "; ".join(filter(None, (driver(), where["machine"])))
-    result = with_earlier(options, NAME, {"about": where, "smoke": options.smoke})
+    options = parse_arguments(arguments)
+    where = run_info(options, module="benchmarks.gpu")
+    where["machine"] = "; ".join(filter(None, (describe_gpus(), where["machine"])))
+    result = merge_earlier(options, NAME, {"about": where, "smoke": options.smoke})
     result.setdefault("parts", {})
 
     def put(path: list, value: Any) -> None:
         merge(result, path, value)
-        saved(options.out, NAME, result, markdown(result))
+        write(options.out, NAME, result, markdown(result))
 
     end = time.monotonic() + options.seconds
     wanted = [part for part in PARTS if part.name in (options.part or [p.name for p in PARTS])]
@@ -81,52 +81,52 @@ def main(arguments=None) -> None:
         if part.backend is None:
             put(ended, f"skipped: {' or '.join(part.backends)} is not installed")
             continue
-        seconds = share(wanted[at:], end - time.monotonic())
+        seconds = seconds_of_first(wanted[at:], end - time.monotonic())
         print(f"{part.name}, on {part.backend}: {seconds:.0f} seconds at most", flush=True)
-        outcome = run(program(part, options), part.backend, seconds, put)
+        outcome = run(part_command(part, options), part.backend, seconds, put)
         if "ended" not in result["parts"].get(part.name, {}):
             put(ended, outcome)
     print(markdown(result))
 
 
-def share(parts: list[Part], left: float) -> float:
-    """Returns the seconds of the first of the parts that are still to run."""
+def seconds_of_first(parts: list[Part], left: float) -> float:
+    """Returns how many of the seconds left belong to the first of the parts still to run."""
     whole = sum(part.share for part in parts if part.backend)
     return max(0.0, left) * parts[0].share / whole
 
 
-def program(part: Part, options: argparse.Namespace) -> list[str]:
-    """Returns the command that measures a part."""
+def part_command(part: Part, options: argparse.Namespace) -> list[str]:
+    """Returns the command line that measures a part."""
     smoke = ["--smoke"] if options.smoke else []
     return [sys.executable, "-m", "benchmarks.gpu_parts", part.name, str(options.seed), *smoke]
 
 
 def run(program: list[str], backend: str, seconds: float, put: Callable) -> str:
-    """Runs a program that prints results, shows what else it prints, and ends it in time.
+    """Runs a program that prints results as lines, and stops it when its time is over.
 
     Args:
         program: the command.
-        backend: Keras's.
-        seconds: after which it is ended, with all that it started.
-        put: (path, value) -> None, takes each result.
+        backend: Keras's backend.
+        seconds: time after which the program is killed, with all processes that it started.
+        put: (path, value) -> None, called with each result. Other lines are printed.
 
     Returns:
-        How it ended.
+        How the program ended.
     """
     home = str(Path(__file__).parents[1])
     paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-    named = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths}
-    over = threading.Event()
+    environment = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths}
+    timed_out = threading.Event()
     with subprocess.Popen(
         program,
-        env=os.environ | named,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
 
         def stop() -> None:
-            over.set()
+            timed_out.set()
             os.killpg(process.pid, signal.SIGKILL)
 
         timer = threading.Timer(seconds, stop)
@@ -140,15 +140,15 @@ def run(program: list[str], backend: str, seconds: float, put: Callable) -> str:
             status = process.wait()
         finally:
             timer.cancel()
-            if process.poll() is None:  # this process is ended, or a result could not be put
+            if process.poll() is None:  # this process is interrupted, or `put` failed
                 stop()
-    if over.is_set():
+    if timed_out.is_set():
         return f"cut off after {seconds:.0f} seconds"
     return "complete" if status == 0 else f"failed with exit status {status}"
 
 
 def merge(result: dict, path: list[str], value: Any) -> None:
-    """Puts a value where the path says; tables there are added to."""
+    """Puts a value into nested dictionaries at a path of keys; dictionaries are merged."""
     for key in path[:-1]:
         result = result.setdefault(key, {})
     if isinstance(value, dict):
@@ -159,8 +159,8 @@ def merge(result: dict, path: list[str], value: Any) -> None:
         result[path[-1]] = value
 
 
-def driver() -> str | None:
-    """Returns what the driver's own program says of the GPUs; None where there is none."""
+def describe_gpus() -> str | None:
+    """Returns name, memory and driver of the GPUs from nvidia-smi; None if there is none."""
     if not shutil.which("nvidia-smi"):
         return None
     query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]

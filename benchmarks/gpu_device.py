@@ -1,4 +1,4 @@
-"""The device that Keras's backend computes on, and in which precision it multiplies there."""
+"""The GPU of Keras's backend, and the precision of its matrix products."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from contextlib import ExitStack, contextmanager
 import keras
 
 BACKEND = keras.backend.backend()
-# By name, Keras's dtype policy; TF32 rounds what is multiplied to 11 bits and adds up in float32.
+# Keras's dtype policy of each precision. TF32 rounds factors to 11 bits and sums in float32.
 PRECISIONS = {"TF32": "float32", "bfloat16": "mixed_bfloat16", "float32": "float32"}
 
 
-def gpu() -> str | None:
-    """Returns the name of the GPU that the backend computes on, None if it sees none."""
+def gpu_name() -> str | None:
+    """Returns the name of the GPU on which the backend computes; None if it has none."""
     if BACKEND == "jax":
         import jax
 
@@ -28,8 +28,8 @@ def gpu() -> str | None:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
-def runtime() -> str:
-    """Returns the versions of CUDA and cuDNN, as far as the backend tells them."""
+def runtime_versions() -> str:
+    """Returns the versions of CUDA and cuDNN that the backend reports."""
     if BACKEND == "jax":
         from jax.extend.backend import get_backend
 
@@ -46,7 +46,7 @@ def runtime() -> str:
 
 @contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Inside, what is made and run computes in a precision, one of `PRECISIONS`."""
+    """Inside this context, layers are made and run in a precision, one of `PRECISIONS`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(PRECISIONS[name])
     try:
@@ -61,8 +61,8 @@ def precision(name: str) -> Iterator[None]:
 
 @contextmanager
 def tf32(on: bool) -> Iterator[None]:
-    """Inside, products in float32 are taken in TF32 where the device has it, or never."""
-    before, switch = _switch()
+    """Inside this context, float32 products use TF32 if the device has it, or (False) never."""
+    before, switch = _tf32_switch()
     switch(on)
     try:
         yield
@@ -76,8 +76,8 @@ def _autocast():
     return torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16)
 
 
-def _switch() -> tuple:
-    """Whether TF32 is on, and what switches it."""
+def _tf32_switch() -> tuple:
+    """Whether TF32 is on, and a function that switches it."""
     if BACKEND == "tensorflow":
         from tensorflow import config
 
@@ -85,23 +85,23 @@ def _switch() -> tuple:
             config.experimental.tensor_float_32_execution_enabled(),
             config.experimental.enable_tensor_float_32_execution,
         )
-    return _switch_of_jax() if BACKEND == "jax" else _switch_of_torch()
+    return _jax_switch() if BACKEND == "jax" else _torch_switch()
 
 
-def _switch_of_jax() -> tuple:
+def _jax_switch() -> tuple:
     import jax
 
-    # Of the process and not of a thread: what is measured is compiled in several.
+    # `update` holds for all threads; contenders are compiled in several.
     def switch(on):
         jax.config.update("jax_default_matmul_precision", "default" if on else "highest")
 
     return jax.config.jax_default_matmul_precision in (None, "default"), switch
 
 
-def _switch_of_torch() -> tuple:
+def _torch_switch() -> tuple:
     import torch
 
-    # By torch's older names: its compiler reads these, and refuses to where the newer are set.
+    # torch's older names: its compiler reads these, and raises if the newer ones are set.
     def switch(on):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""What was measured on a GPU as Markdown."""
+"""Writes the results of `python -m benchmarks.gpu` as a page in Markdown."""
 
 from benchmarks.report import (
     COMPILED,
@@ -11,8 +11,8 @@ from benchmarks.report import (
 )
 from benchmarks.sizes import GPU_LINEAR, IN_16_BITS, RATIOS, TORCH_LOOP, Size
 
-MARK = "RESULT "  # before a result that a part prints
-BLOCKS = {"GatedLSTM": 4, "GatedGRU": 3}  # of W and U, whose products make the floor
+MARK = "RESULT "  # begins a line in which a part prints a result
+BLOCKS = {"GatedLSTM": 4, "GatedGRU": 3}  # number of blocks in the kernels
 ON_TENSORFLOW = " on TensorFlow"
 # (ours, the other's), as in `RATIOS`
 GPU_RATIOS = (
@@ -28,13 +28,14 @@ GPU_RATIOS = (
     *((f"Gated{k}{ON_TENSORFLOW}", f"keras {k}, cuDNN{ON_TENSORFLOW}") for k in ("LSTM", "GRU")),
 )
 TEXT = (
-    "Times are medians in milliseconds; those of one library are taken in turns in one process, "
-    "and each library has a process of its own. Sizes are (batch, time, inputs, units). Ratios are "
-    "times of the other by ours: above 1 ours is faster. A gap is what was not measured. Without a "
-    'library\'s name a row is of Keras on JAX, or on TensorFlow where there is no JAX; "cuDNN" is '
-    "Keras's layer as it comes, the other runs in Keras's loop under XLA. In bfloat16 weights are "
-    "in float32 and products in bfloat16 (Keras's mixed_bfloat16, torch's autocast), unless a row "
-    "says otherwise."
+    "Times are medians in milliseconds. Layers of one library are measured in turns in one "
+    "process; each library has its own process. Sizes are (batch, time, inputs, units). A "
+    "ratio is the time of the other layer divided by that of ours: above 1 ours is faster. A "
+    "gap means that nothing was measured. A row without a library's name is of Keras on JAX, "
+    'or on TensorFlow if JAX is not installed. "cuDNN" is Keras\'s layer with its default '
+    "arguments; the row without it runs in Keras's loop under XLA. In bfloat16 weights are in"
+    " float32 and products in bfloat16 (Keras's mixed_bfloat16, torch's autocast), unless a "
+    "row says otherwise."
 )
 
 
@@ -69,7 +70,7 @@ def _parts(result: dict) -> list[str]:
 
 
 def _ceilings(found: dict) -> list[str]:
-    """The rates, and by how much a product is off, which tells what it was taken in."""
+    """The rates, and the error of a product, which shows its precision."""
     rows = [
         [f"product of large matrices, {k}", f"{v['flops'] / 1e12:.1f} TFLOP/s", f"{v['error']:.1e}"]
         for k, v in found.items()
@@ -80,7 +81,9 @@ def _ceilings(found: dict) -> list[str]:
     return table(["", "rate", "relative error"], rows)
 
 
-def floor(name: str, size: Size, kind: str, flops: float, bandwidth: float, width: int) -> tuple:
+def time_floor(
+    name: str, size: Size, kind: str, flops: float, bandwidth: float, width: int
+) -> tuple:
     """Returns the least seconds that the products take, and the least that moving the data takes.
 
     A training step takes the products of the input and of the state forward, those by the state
@@ -88,11 +91,11 @@ def floor(name: str, size: Size, kind: str, flops: float, bandwidth: float, widt
 
     Args:
         name: one of `BLOCKS`.
-        size: of the layer.
+        size: size of the layer.
         kind: "train" or "infer".
         flops: operations per second.
         bandwidth: bytes per second.
-        width: bytes of a number of the outputs.
+        width: bytes of one number of the outputs.
     """
     batch, time, inputs, units = size
     columns = BLOCKS[name] * units
@@ -105,7 +108,7 @@ def floor(name: str, size: Size, kind: str, flops: float, bandwidth: float, widt
 
 
 def _floors(result: dict, precision: str, kind: str) -> list[str]:
-    """Each time beside its floor."""
+    """The lines of a table that compares each time with its lower bound."""
     found = result.get("ceilings", {})
     if not {precision, "copy"} <= set(found):
         return []
@@ -113,7 +116,7 @@ def _floors(result: dict, precision: str, kind: str) -> list[str]:
     rows = []
     for size, times in result["precisions"][precision]["sizes"].items():
         for name in set(BLOCKS) & set(times[kind]):
-            floors = floor(name, Size.read(size.strip("()")), kind, *rates)
+            floors = time_floor(name, Size.read(size.strip("()")), kind, *rates)
             share = times[kind][name] / max(floors)
             rows.append([f"{name} {size}", *(f"{1e3 * v:.2f}" for v in floors), f"{share:.1f}"])
     head = ["milliseconds at least", "for the products", "for the bytes", "times as long"]

@@ -1,4 +1,4 @@
-"""Times, by the package's own loop, and peak memory, by a process for each layer."""
+"""Measures times, with the loop of `keras_gated.speed`, and the peak memory of a layer."""
 
 import subprocess
 import sys
@@ -11,9 +11,10 @@ __all__ = ["interleaved", "medians", "peak_memory", "seconds"]
 
 
 def peak_memory(name: str, size: Size, seed: int) -> int:
-    """Returns the resident peak in bytes of a process that does one training step only.
+    """Returns the peak memory, in bytes, of a new process that does one training step.
 
-    The peak of the same process before its first step is taken off. Compilation counts. Linux.
+    It is the peak of the resident memory minus the peak before the step; compilation counts. Works
+    on Linux only.
     """
     command = [sys.executable, "-m", "benchmarks.measure", name, str(seed), *map(str, size)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -21,16 +22,16 @@ def peak_memory(name: str, size: Size, seed: int) -> int:
 
 
 def _peak_of_this_process(name: str, seed: str, *size: str) -> int:
-    from benchmarks.contenders import contenders
+    from benchmarks.contenders import make_contenders
 
-    contender = contenders(Size(*map(int, size)), int(seed))[name]
+    contender = make_contenders(Size(*map(int, size)), int(seed))[name]
     before = _peak()
     contender.train()
     return _peak() - before
 
 
 def _peak() -> int:
-    """The peak so far. Not ru_maxrss: a new process starts with its parent's."""
+    """The peak of this process so far. In ru_maxrss it would begin with that of the parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 

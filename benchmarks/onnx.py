@@ -1,31 +1,31 @@
-"""Measures the forms of a cell in ONNX: native operator, Scan, Loop, and what "auto" takes.
+"""Measures the forms of a cell in ONNX: native operator, Scan and Loop; and which one "auto" takes.
 
-onnxruntime on one thread of the CPU; medians, in turns, in one process.
+onnxruntime runs on one thread of the CPU. Times are medians, taken in turns in one process.
 """
 
 import argparse
 import tempfile
 
-from benchmarks.__main__ import about, command, started, written
+from benchmarks.__main__ import make_parser, run_info, set_up, write_and_print
 
 PRESETS = ("lstm", "cifg", "janet", "gru", "gru_no_reset", "mgu")
 PAIRS = ((32, 1), (64, 1), (64, 64), (128, 1), (128, 16), (256, 1), (256, 16), (512, 1), (512, 64))
 TIME = 50
-# What a device runs: batch 1, 100 time steps, 32 inputs, 64 units.
+# For small devices: batch 1, 100 time steps, 32 inputs, 64 units.
 SMALL = ("lstm", "lstm_peephole", "nig", "nfg", "nog", "cifg", "gru", "gru_cho")
 
 
-def parsed(arguments=None) -> argparse.Namespace:
+def parse_arguments(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = command("benchmarks.onnx", __doc__, "three sizes", (1.0, "each row, about"))
+    parser = make_parser("benchmarks.onnx", __doc__, "three sizes", (1.0, "each row, about"))
     parser.set_defaults(backend="tensorflow")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Runs the command."""
-    options = parsed()
-    started(options)
+    options = parse_arguments()
+    set_up(options)
     import keras
 
     pairs = PAIRS[1::3] if options.quick else PAIRS
@@ -33,14 +33,16 @@ def main() -> None:
     work += [(name, batch, TIME, units, units) for units, batch in pairs for name in PRESETS]
     rows, bar = [], keras.utils.Progbar(len(work), unit_name="row")
     for row in work:
-        rows.append(measured(*row, seconds=options.seconds, seed=options.seed))
+        rows.append(measure_forms(*row, seconds=options.seconds, seed=options.seed))
         bar.add(1)
-    where = about(options, module="benchmarks.onnx")
-    written(options.out, "onnx", {"about": where, "rows": rows}, markdown(where, rows))
+    where = run_info(options, module="benchmarks.onnx")
+    write_and_print(options.out, "onnx", {"about": where, "rows": rows}, markdown(where, rows))
 
 
-def measured(name: str, batch: int, time: int, inputs: int, units: int, *, seconds, seed) -> dict:
-    """Returns the median time in milliseconds of each form of a preset, and what auto takes."""
+def measure_forms(
+    name: str, batch: int, time: int, inputs: int, units: int, *, seconds, seed
+) -> dict:
+    """Returns the median milliseconds of each form of a preset, and which form auto takes."""
     import keras
     import numpy as np
 
@@ -83,7 +85,7 @@ def markdown(about: dict, rows: list[dict]) -> str:
         )
     text = (
         "Times are medians in milliseconds of one run of onnxruntime on one thread, taken in turns "
-        "in one process; sizes are (batch, time, inputs, units). `auto` was told the batch."
+        "in one process; sizes are (batch, time, inputs, units). `auto` knew the batch."
     )
     return "\n".join([*heading("ONNX, as measured", about, text), "", *table(head, lines)]) + "\n"
 

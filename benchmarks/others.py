@@ -1,4 +1,4 @@
-"""What ours is compared with and is no layer of Keras: torch's, flax's, and the bare products."""
+"""Contenders that are not layers of Keras: torch's and flax's layers, and bare products."""
 
 from collections.abc import Collection
 
@@ -11,13 +11,13 @@ from keras_gated.speed.adapters import BACKEND, Contender, compiled, torch_conte
 TORCH = "torch LSTM", "torch GRU"
 
 
-def others(size: Size, x, weights, only: Collection[str] | None) -> dict[str, Contender]:
-    """Returns torch's and flax's own layers, and the bare products, where they can run.
+def make_others(size: Size, x, weights, only: Collection[str] | None) -> dict[str, Contender]:
+    """Returns torch's and flax's own layers, and the bare products, as far as they can run here.
 
     Args:
-        size: of the layers.
+        size: size of the layers.
         x, weights: the data, arrays (B, T, F) and (B, T, U).
-        only: names of those to make; by default all but `WHEN_NAMED`.
+        only: names of the contenders to make; by default all except `WHEN_NAMED`.
     """
     found = {}
     for add, names in OTHERS.items():
@@ -33,7 +33,7 @@ def others(size: Size, x, weights, only: Collection[str] | None) -> dict[str, Co
 def _torch_layers(size: Size, x, weights, wanted) -> dict[str, Contender]:
     import torch
 
-    class First(torch.nn.Module):
+    class OutputsOnly(torch.nn.Module):
         def __init__(self, kind):
             super().__init__()
             self.layer = kind(size.inputs, size.units, batch_first=True)
@@ -42,16 +42,16 @@ def _torch_layers(size: Size, x, weights, wanted) -> dict[str, Contender]:
             return self.layer(x)[0]
 
     makers = {
-        "torch LSTM": lambda: First(torch.nn.LSTM),
-        "torch GRU": lambda: First(torch.nn.GRU),
-        "torch LSTM" + IN_16_BITS: lambda: First(torch.nn.LSTM).bfloat16(),
-        "torch GRU" + IN_16_BITS: lambda: First(torch.nn.GRU).bfloat16(),
+        "torch LSTM": lambda: OutputsOnly(torch.nn.LSTM),
+        "torch GRU": lambda: OutputsOnly(torch.nn.GRU),
+        "torch LSTM" + IN_16_BITS: lambda: OutputsOnly(torch.nn.LSTM).bfloat16(),
+        "torch GRU" + IN_16_BITS: lambda: OutputsOnly(torch.nn.GRU).bfloat16(),
     }
     return {name: torch_contender(makers[name](), x, weights) for name in makers if name in wanted}
 
 
 def _torch_loop(size: Size, x, weights, wanted) -> dict[str, Contender]:
-    """An LSTM as one writes it in torch, the product of the input before the loop."""
+    """An LSTM written as a loop in torch, with the product of the input before the loop."""
     import torch
 
     class Loop(torch.nn.Module):
@@ -92,7 +92,10 @@ def _flax_layers(size: Size, x, weights, wanted) -> dict[str, Contender]:
 
 
 def _bare_products(size: Size, x, weights, wanted) -> dict[str, Contender]:
-    """The matrix products of an LSTM alone, under XLA, each used by its largest element only."""
+    """The matrix products of an LSTM without anything else, under XLA.
+
+    Only the largest element of each product is used, so that XLA cannot leave the product out.
+    """
     if BACKEND == "torch":
         return {}
     ops, dtype = keras.ops, keras.config.dtype_policy().compute_dtype

@@ -1,4 +1,4 @@
-"""What was measured as Markdown."""
+"""Writes results as a page in Markdown."""
 
 import math
 
@@ -9,11 +9,11 @@ COMPILED = "seconds to compile a training step"
 
 
 def markdown(result: dict) -> str:
-    """Returns a page with the machine and versions, times, ratios, compile time and memory."""
+    """Returns the page of a result: machine, versions, times, ratios, compile times and memory."""
     text = (
-        "Times are medians in milliseconds, taken in turns in one process; sizes are (batch, time, "
-        "inputs, units). Ratios are times of the other by ours: above 1 ours is faster. Keras's "
-        "layers and ours are compiled by XLA where the backend has it."
+        "Times are medians in milliseconds, measured in turns in one process. Sizes are (batch, "
+        "time, inputs, units). A ratio is the time of the other layer divided by that of ours: "
+        "above 1 ours is faster. XLA compiles Keras's layers and ours if the backend has it."
     )
     lines = heading("Speed, as measured", result["about"], text)
     if "sizes" in result:
@@ -36,12 +36,12 @@ def markdown(result: dict) -> str:
 
 
 def heading(title: str, about: dict, text: str) -> list[str]:
-    """Returns the first lines of a page: what was run, where, with what; and what is shown."""
+    """Returns the first lines of a page: the command, machine and versions, and a text."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    ran = f"`{about['command']}`, {about['date']}; {about['machine']}; seed {about['seed']}. "
-    remark = ["", about["remark"]] if "remark" in about else []  # put in by hand
-    ran += f"Keras backend: {about['backend']}. {versions}."
-    return [f"# {title}", "", ran, *remark, "", text]
+    run = f"`{about['command']}`, {about['date']}; {about['machine']}; seed {about['seed']}. "
+    remark = ["", about["remark"]] if "remark" in about else []  # added to the JSON by hand
+    run += f"Keras backend: {about['backend']}. {versions}."
+    return [f"# {title}", "", run, *remark, "", text]
 
 
 def table(head: list, rows: list) -> list[str]:
@@ -57,7 +57,7 @@ def times_table(result: dict, kind: str) -> list[str]:
 
 
 def by_size_table(head: str, values: dict, scale: float = 1.0) -> list[str]:
-    """Returns the lines of a table from {size: {name: value}}; what is missing leaves a gap."""
+    """Returns the lines of a table from {size: {name: value}}; a missing value leaves a gap."""
     names = dict.fromkeys(name for by_name in values.values() for name in by_name)
     rows = [
         [name, *(format_number(by_name.get(name), scale, digits=1) for by_name in values.values())]
@@ -67,12 +67,12 @@ def by_size_table(head: str, values: dict, scale: float = 1.0) -> list[str]:
 
 
 def format_number(value: float | None, scale: float = 1.0, digits: int = 2) -> str:
-    """Returns a number as it stands in a table; nothing where nothing was measured."""
+    """Returns a number as text; an empty text for None."""
     return "" if value is None else f"{scale * value:.{digits}f}"
 
 
 def ratios(result: dict, kind: str, pairs=RATIOS) -> dict[str, list[float | None]]:
-    """Returns, for each pair that was measured, the ratio at each size, None where it was not."""
+    """Returns for each pair the ratio of times at each size; None if one was not measured."""
     sizes = [times[kind] for times in result["sizes"].values()]
     found = {
         f"{ours} against {theirs}": [
@@ -89,7 +89,7 @@ def geometric_mean(values: list[float]) -> float:
 
 
 def ratios_table(result: dict, kind: str, pairs=RATIOS) -> list[str]:
-    """Returns the lines of a table of ratios, with their mean over the sizes that were measured."""
+    """Returns the lines of a table of ratios, with their mean over the measured sizes."""
     rows = [
         [pair, *map(format_number, values), f"{geometric_mean([v for v in values if v]):.2f}"]
         for pair, values in ratios(result, kind, pairs).items()
@@ -98,7 +98,7 @@ def ratios_table(result: dict, kind: str, pairs=RATIOS) -> list[str]:
 
 
 def shares_table(result: dict) -> list[str]:
-    """Returns the lines of a table of what training steps of cells with fewer gates take."""
+    """Returns the lines of a table: training times of cells with fewer gates, as shares."""
     rows = [
         [
             f"{part} of {whole}",
@@ -112,4 +112,6 @@ def shares_table(result: dict) -> list[str]:
 
 def _memory(result: dict) -> list[str]:
     rows = [[name, f"{peak / 2**20:.0f}"] for name, peak in result["memory"]["peak"].items()]
-    return table([f"MiB above the process before it, at {result['memory']['size']}", ""], rows)
+    return table(
+        [f"MiB above the process before the step, at {result['memory']['size']}", ""], rows
+    )

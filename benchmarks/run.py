@@ -1,10 +1,10 @@
-"""The measurements of one command, with their progress shown."""
+"""Runs the measurements of `python -m benchmarks`, with progress bars."""
 
 import statistics
 
 import keras
 
-from benchmarks.contenders import contenders
+from benchmarks.contenders import make_contenders
 from benchmarks.measure import interleaved, peak_memory, seconds
 from benchmarks.sizes import (
     ABLATIONS,
@@ -22,34 +22,36 @@ from keras_gated.speed.adapters import BACKEND
 COMPARED = ("keras LSTM", "keras GRU", "GatedLSTM", "GatedGRU")
 
 
-def measured(options) -> dict:
-    """Returns times by size, compile times and peak memory, as in the results file."""
-    given = tuple(Size.read(text) for text in options.size or ())
-    alone = options.quick or given
-    parts = options.part or (["times"] if alone else ["times", "compile", "memory"])
+def measure_all(options) -> dict:
+    """Returns times by size, compile times and peak memory, in the form of the JSON file."""
+    chosen = tuple(Size.read(text) for text in options.size or ())
+    only_times = options.quick or chosen
+    parts = options.part or (["times"] if only_times else ["times", "compile", "memory"])
     result: dict = {}
     if "compile" in parts:
-        result["compile"] = {str(size): _compilation(size, options) for size in COMPILE}
+        result["compile"] = {str(size): _measure_compilation(size, options) for size in COMPILE}
     if "memory" in parts:
-        result["memory"] = _memory(options)
+        result["memory"] = _measure_memory(options)
     if "times" in parts:
-        sizes = given or (QUICK if options.quick else SIZES)
+        sizes = chosen or (QUICK if options.quick else SIZES)
         result["sizes"] = {}
         for at, size in enumerate(sizes):
-            result["sizes"][str(size)] = _times(size, options, f"{at + 1}/{len(sizes)} {size}")
+            result["sizes"][str(size)] = _measure_times(
+                size, options, f"{at + 1}/{len(sizes)} {size}"
+            )
             keras.backend.clear_session()
     return result
 
 
-def _times(size: Size, options, title: str) -> dict:
+def _measure_times(size: Size, options, title: str) -> dict:
     print(title, flush=True)
     ablations = QUICK_ABLATIONS if options.quick else ABLATIONS
-    ready = contenders(size, options.seed, ablations)
+    ready = make_contenders(size, options.seed, ablations)
     runs = {("train", name): contender.train for name, contender in ready.items()}
     runs |= {
         ("infer", name): contender.infer
         for name, contender in ready.items()
-        if not (options.quick and name in (GENERIC, *ablations))  # compilation is what takes long
+        if not (options.quick and name in (GENERIC, *ablations))  # compiling takes long
     }
     bar = keras.utils.Progbar(len(runs), unit_name="compiled")
     for run in runs.values():
@@ -67,11 +69,11 @@ def _times(size: Size, options, title: str) -> dict:
     return times
 
 
-def _compilation(size: Size, options) -> dict:
-    """Seconds that compiling a training step takes: medians, the first time with the tracing."""
+def _measure_compilation(size: Size, options) -> dict:
+    """Median seconds to compile a training step. The first time includes tracing."""
     print(f"compilation at {size}", flush=True)
-    ready = contenders(size, options.seed)
-    contenders(TINY, options.seed)["keras LSTM"].train()  # pays for the start of the compiler
+    ready = make_contenders(size, options.seed)
+    make_contenders(TINY, options.seed)["keras LSTM"].train()  # starts the compiler
     bar, found = keras.utils.Progbar(len(COMPARED), unit_name="compiled"), {}
     for name in COMPARED:
         if compile_ := ready[name].compile:
@@ -80,7 +82,7 @@ def _compilation(size: Size, options) -> dict:
     return found
 
 
-def _memory(options) -> dict:
+def _measure_memory(options) -> dict:
     print(f"peak memory at {MEMORY}, {BACKEND}", flush=True)
     bar, peaks = keras.utils.Progbar(len(COMPARED), unit_name="process"), {}
     for name in COMPARED:

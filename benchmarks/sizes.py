@@ -1,10 +1,10 @@
-"""What is measured: sizes and cells."""
+"""The sizes, cells and comparisons that are measured."""
 
 from typing import NamedTuple
 
 
 class Size(NamedTuple):
-    """Of the input (batch, time, inputs) and the state (units)."""
+    """Size of the input (batch, time, inputs) and of the state (units)."""
 
     batch: int
     time: int
@@ -13,7 +13,7 @@ class Size(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> "Size":
-        """Returns the size that "batch,time,inputs,units" says."""
+        """Returns the size from a text "batch,time,inputs,units"."""
         return cls(*map(int, text.split(",")))
 
     def __str__(self) -> str:
@@ -32,15 +32,15 @@ TINY = Size(1, 2, 3, 4)
 MEMORY = SIZES[4]
 COMPILE = (Size(32, 100, 64, 128), Size(32, 2000, 64, 128))
 
-# Names that stand in more than one table
+# Names that are in more than one table
 GENERIC = "keras RNN(GatedCell lstm)"
 TORCH_LOOP = "torch.compile of an LSTM loop"
-IN_16_BITS = ", all in bfloat16"  # what such a name can end with
+IN_16_BITS = ", all in bfloat16"  # end of a name: weights and products in bfloat16
 
 ABLATIONS = ("nig", "nfg", "nog", "cifg", "janet", "mgu", "gru_cho", "min_gru")
 QUICK_ABLATIONS = ("nfg", "janet", "mgu", "gru_cho")
 
-# (ours, the other's): ratios of times, above 1 where ours is faster
+# (ours, other): the ratio is the time of the other divided by ours, above 1 if ours is faster.
 RATIOS = (
     ("GatedLSTM", "keras LSTM"),
     ("GatedGRU", "keras GRU"),
@@ -58,7 +58,7 @@ SHARES = (
     ("mgu", "gru_cho"),
 )
 
-# On a GPU: the first two are those that matter most, as a run can end before the last.
+# On a GPU. The first two sizes matter most: a run may end before it reaches the last.
 GPU_SIZES = (
     Size(64, 256, 512, 512),
     Size(128, 512, 1024, 1024),
@@ -69,4 +69,4 @@ GPU_SIZES = (
 GPU_SMOKE = (Size(2, 6, 3, 4),)
 GPU_COMPILE = (*(Size(32, time, 128, 256) for time in (128, 512, 2048, 4096)), GPU_SIZES[0])
 GPU_ABLATIONS = ("janet", "mgu")
-GPU_LINEAR = ("min_gru", "qrnn_f")  # all time steps in parallel beside one after another
+GPU_LINEAR = ("min_gru", "qrnn_f")  # time steps in parallel, and one after another

@@ -1,6 +1,9 @@
-"""What the documentation site is made of beside docs/: pages and pictures from the catalogue.
+"""The generated parts of the documentation site: pages, drawings, tables and the reference.
 
-hooks.py is what mkdocs calls; cells.py writes the gallery and a page for each preset, from
-diagram.py, measured.py and the package's own descriptions; idea.py draws the first page's picture;
-reference.py finds public names and refuses those without documentation; mathml.py renders.
+- `hooks.py`: the functions that mkdocs calls.
+- `cells.py`: the gallery and a page for each preset. It uses `diagram.py` (drawings, made of the
+  elements in `svg.py`), `counts.py`, `spec_code.py` and `measured.py`.
+- `inserts.py`: text from the package inside hand-written pages, e.g. the drawing of `idea.py`.
+- `reference.py`, `docstrings.py`: the reference, and a check that every public name is in it.
+- `mathml.py`: formulas as MathML.
 """

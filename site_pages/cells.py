@@ -1,15 +1,15 @@
-"""The gallery of all presets and a page for each, in Markdown, from the catalogue alone."""
+"""The gallery of all presets and a page for each, written in Markdown from the catalogue."""
 
 import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import lower
-from keras_gated.spec.presets import Preset
+from keras_gated.spec.preset_lookup import Preset
 from site_pages import measured
-from site_pages.counts import formula, shape
-from site_pages.diagram import diagram, legend
-from site_pages.spec_code import weight_layout
+from site_pages.counts import count_formula, shape_formula
+from site_pages.diagram import draw_cell, draw_legend
+from site_pages.spec_code import spec_as_code
 
-SIZE = {"input_dim": 64, "units": 64}  # alike, since some cells see each input one to one
+SIZE = {"input_dim": 64, "units": 64}  # equal, because some cells need as many inputs as units
 FAMILIES = {
     "base": "LSTM, GRU and simple RNN",
     "greff": "One part of the LSTM removed",
@@ -23,23 +23,23 @@ FAMILIES = {
 
 def by_family() -> dict[str, list[Preset]]:
     """Returns the presets by the title of their family, in the catalogue's order."""
-    found: dict[str, list[Preset]] = {}
-    for known in kg.presets.values():
-        found.setdefault(FAMILIES.get(known.family, known.family), []).append(known)
-    return found
+    families: dict[str, list[Preset]] = {}
+    for preset in kg.presets.values():
+        families.setdefault(FAMILIES.get(preset.family, preset.family), []).append(preset)
+    return families
 
 
-def pages() -> dict[str, str]:
-    """Returns the text of each page by the place where it stands."""
-    return {"cells/index.md": gallery()} | {
-        f"cells/{known.name}.md": page(known) for known in kg.presets.values()
+def write_pages() -> dict[str, str]:
+    """Returns the text of each page by its path."""
+    return {"cells/index.md": write_gallery()} | {
+        f"cells/{preset.name}.md": write_page(preset) for preset in kg.presets.values()
     }
 
 
 # The gallery ------------------------------------------------------------------------------------
 
 
-def gallery() -> str:
+def write_gallery() -> str:
     """Returns the page with all presets."""
     lines = [
         "# All cells",
@@ -51,24 +51,24 @@ def gallery() -> str:
         f"training step at (batch, time, inputs, units) = {measured.SIZE}, if the cell "
         "[was measured](../speed/tensorflow.md).",
         "",
-        *_figure(legend(), "wide"),
+        *_figure(draw_legend(), "wide"),
     ]
     for title, members in by_family().items():
         lines += ["", f"## {title}", "", '<div class="gallery" markdown="1">']
-        lines += [line for known in members for line in _card(known)]
+        lines += [line for preset in members for line in _card(preset)]
         lines += ["</div>"]
     return "\n".join(lines) + "\n"
 
 
-def _card(known: Preset) -> list[str]:
-    operator = lower(resolve(known.spec)).operator or "Scan"
-    count = kg.count_parameters(known.name, **SIZE)
-    facts = f"{count:,} weights · ONNX {operator} · {measured.short(known.name)}"
+def _card(preset: Preset) -> list[str]:
+    operator = lower(resolve(preset.spec)).operator or "Scan"
+    count = kg.count_parameters(preset.name, **SIZE)
+    facts = f"{count:,} weights · ONNX {operator} · {measured.time_text(preset.name)}"
     return [
         '<div class="card" markdown="1">',
-        *_figure(_diagram(known)),
+        *_figure(_diagram(preset)),
         "",
-        f"**[{known.name}]({known.name}.md)** {known.title}",
+        f"**[{preset.name}]({preset.name}.md)** {preset.title}",
         "",
         f"{facts}",
         "{ .facts }",
@@ -77,8 +77,8 @@ def _card(known: Preset) -> list[str]:
     ]
 
 
-def _diagram(known: Preset) -> str:
-    return diagram(resolve(known.spec), f"The cell {known.name}: {known.title}")
+def _diagram(preset: Preset) -> str:
+    return draw_cell(resolve(preset.spec), f"The cell {preset.name}: {preset.title}")
 
 
 def _figure(svg: str, kind: str = "") -> list[str]:
@@ -88,90 +88,90 @@ def _figure(svg: str, kind: str = "") -> list[str]:
 # One cell ---------------------------------------------------------------------------------------
 
 
-def page(known: Preset) -> str:
+def write_page(preset: Preset) -> str:
     """Returns the page of a preset."""
     lines = [
-        f"# {known.name}",
+        f"# {preset.name}",
         "",
-        f"{known.title[0].upper()}{known.title[1:]}.",
+        f"{preset.title[0].upper()}{preset.title[1:]}.",
         "",
-        *_figure(_diagram(known), "wide"),
+        *_figure(_diagram(preset), "wide"),
         "",
         "## Equations",
         "",
-        f"$$\n{kg.equations(known.name)}\n$$",
+        f"$$\n{kg.equations(preset.name)}\n$$",
         "",
         "$i$, $f$, $r$, $o$ are the input, forget, reset and output gates; a product $\\odot$ is "
         "unit by unit; $W$ and $U$ are dense kernels, $w$ and $u$ diagonal ones, $p$ peepholes.",
         "",
         "## Weights",
         "",
-        *_weights(known),
+        *_weights(preset),
         "",
         "## Facts",
         "",
-        *_table(["", ""], _facts(known)),
+        *_table(["", ""], _facts(preset)),
         "",
         "## In code",
         "",
-        *_code(known),
+        *_code(preset),
         "",
         "The marks in the diagram:",
         "",
-        *_figure(legend(), "wide"),
+        *_figure(draw_legend(), "wide"),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _facts(known: Preset) -> list[list[str]]:
-    form = resolve(known.spec)
+def _facts(preset: Preset) -> list[list[str]]:
+    form = resolve(preset.spec)
     source = "an author's or an independent implementation"
     checked = (
         f"Checked against {source}."
-        if known.confirmed
+        if preset.confirmed
         else f"Recalled from the paper; not checked against {source}."
     )
     rows = {
         "States": ", ".join(f"${name}$" for name in form.states),
-        "Parameters": _counted(kg.count_parameters, known),
-        "FLOPs, a time step": _counted(kg.count_flops, known),
-        "ONNX": _operator(known),
-        "Measured": measured.sentence(known.name),
-        "Paper": known.paper,
+        "Parameters": _count_text(kg.count_parameters, preset),
+        "FLOPs, a time step": _count_text(kg.count_flops, preset),
+        "ONNX": _operator_text(preset),
+        "Measured": measured.time_sentence(preset.name),
+        "Paper": preset.paper,
         "Formula": checked,
-        "Initial bias": known.initial_bias,
-        "Implementations disagree": known.notes or "Nothing known.",
+        "Initial bias": preset.initial_bias,
+        "Implementations disagree": preset.notes or "Nothing preset.",
     }
     return [[f"**{name}**", fact] for name, fact in rows.items()]
 
 
-def _counted(count, known: Preset) -> str:
-    square = bool(resolve(known.spec).square)
+def _count_text(count, preset: Preset) -> str:
+    square = bool(resolve(preset.spec).square)
     where = "$n$ inputs and $n$ units" if square else "$m$ inputs and $n$ units"
-    at = f"{count(known.name, **SIZE):,} with {SIZE['input_dim']} and {SIZE['units']}"
-    return f"${formula(count, known.name, square)}$ with {where}; {at}"
+    at = f"{count(preset.name, **SIZE):,} with {SIZE['input_dim']} and {SIZE['units']}"
+    return f"${count_formula(count, preset.name, square)}$ with {where}; {at}"
 
 
-def _operator(known: Preset) -> str:
-    found = lower(resolve(known.spec))
-    return (
-        f"`{found.operator}`: {found.reason}" if found.operator else f"`Scan`, since {found.reason}"
-    )
+def _operator_text(preset: Preset) -> str:
+    lowering = lower(resolve(preset.spec))
+    if lowering.operator:
+        return f"`{lowering.operator}`: {lowering.reason}"
+    return f"`Scan`, since {lowering.reason}"
 
 
-def _weights(known: Preset) -> list[str]:
-    form = resolve(known.spec)
-    rows = [[f"`{w.name}`", shape(w, form), ", ".join(w.blocks)] for w in form.weights]
+def _weights(preset: Preset) -> list[str]:
+    form = resolve(preset.spec)
+    rows = [[f"`{w.name}`", shape_formula(w, form), ", ".join(w.blocks)] for w in form.weights]
     return _table(["in this order", "shape", "of"], rows)
 
 
-def _code(known: Preset) -> list[str]:
-    calls = [f'layer = kg.GatedRNN(64, "{known.name}", return_sequences=True)']
-    if known.arguments:
-        given = ", ".join(f"{name}={value!r}" for name, value in known.arguments.items())
-        calls.append(f'spec = kg.preset("{known.name}", {given})   # its arguments')
-    written = f"spec = {weight_layout(known.spec)}"
-    return ["```python", "import keras_gated as kg", "", *calls, written, "```"]
+def _code(preset: Preset) -> list[str]:
+    calls = [f'layer = kg.GatedRNN(64, "{preset.name}", return_sequences=True)']
+    if preset.arguments:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in preset.arguments.items())
+        calls.append(f'spec = kg.preset("{preset.name}", {arguments})   # its arguments')
+    spec = f"spec = {spec_as_code(preset.spec)}"
+    return ["```python", "import keras_gated as kg", "", *calls, spec, "```"]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Sizes as formulas in the number of inputs m and of units n."""
+"""Numbers of weights and shapes as formulas in the number of inputs m and of units n."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,15 @@ from keras_gated.spec.normal_form import NormalForm, Weight
 Count = Callable[..., int]
 
 
-def formula(count: Count, spec: str | kg.CellSpec, square: bool = False) -> str:
+def count_formula(count: Count, spec: str | kg.CellSpec, square: bool = False) -> str:
     """Returns a count of a cell in LaTeX, a sum of multiples of m n, n² and n.
 
     Args:
         count: `keras_gated.count_parameters` or `count_flops`.
         spec: name of a preset, or a `CellSpec`.
         square: whether the cell has as many inputs as units.
+
+    The coefficients follow from the counts of three small cells.
     """
 
     def at(inputs: int, units: int) -> int:
@@ -28,7 +30,7 @@ def formula(count: Count, spec: str | kg.CellSpec, square: bool = False) -> str:
     return " + ".join(f"{'' if k == 1 else k} {of}".strip() for of, k in terms.items() if k)
 
 
-def shape(weight: Weight, form: NormalForm) -> str:
+def shape_formula(weight: Weight, form: NormalForm) -> str:
     """Returns the shape of a weight, e.g. "(m, 4n)"."""
     inputs = _times(form.window, "m")
     if form.projection and weight.name != "projection_kernel":

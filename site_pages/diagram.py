@@ -1,9 +1,13 @@
-"""A cell as a picture, from its normal form alone.
+"""Draws a cell as an SVG picture, from its normal form.
 
-All cells are drawn on one plan, so that they can be compared by eye: above, the memory goes from
-left to right, a gate's product at each place; below it a box for each gate and the candidate; below
-these what each of them sees, a mark where a line is read. What a cell lacks is faint, what follows
-another gate has a broken outline.
+All cells have the same layout, so that pictures can be compared:
+
+- At the top the memory runs from left to right. A × on the line is a product with a gate.
+- Below it is a box for each gate and for the candidate.
+- At the bottom are lines for what the boxes see: x, h, c, other gates and the bias. A mark on a
+  line means that the box above it sees this line; the shape of the mark is the kind of kernel.
+
+Gates that a cell does not have are faint. A gate that follows another has a dashed outline.
 """
 
 from collections.abc import Hashable, Iterator
@@ -14,10 +18,10 @@ from keras_gated.spec.normal_form import Block, GateValue, NormalForm
 from site_pages.svg import arc, arrow, box, circle, path, picture, sign, text
 
 COLUMN = {"forget": 122, "input": 212, "candidate": 302, "reset": 392, "output": 488}
-LEFT, RIGHT, SHOWN = 46, 540, 436  # where lines begin and end, and where the output branches off
-MEMORY, WRITTEN, BOX, FIRST, STEP = 30, 86, 150, 204, 30  # heights
-WIDTH, TALL = 76, 32  # of a box
-TOP, BOTTOM = BOX - TALL // 2, BOX + TALL // 2
+LEFT, RIGHT, BRANCH = 46, 540, 436  # x: where lines begin and end, where the output branches off
+MEMORY, PRODUCTS, BOX, FIRST_LINE, LINE_STEP = 30, 86, 150, 204, 30  # y, from top to bottom
+WIDTH, HEIGHT = 76, 32  # of a box
+TOP, BOTTOM = BOX - HEIGHT // 2, BOX + HEIGHT // 2  # y of a box
 KINDS = {
     "dense": "dense: sees all",
     "diagonal": "diagonal: each its own",
@@ -25,71 +29,71 @@ KINDS = {
 }
 
 
-def diagram(form: NormalForm, title: str) -> str:
-    """Returns a cell's picture.
+def draw_cell(form: NormalForm, title: str) -> str:
+    """Returns the picture of a cell as an `<svg>`.
 
     Args:
-        form: of the cell.
-        title: read out to those who do not see it.
+        form: normal form of the cell.
+        title: text for readers who cannot see the picture.
     """
-    lines = _lines(form)
-    at = {name: FIRST + STEP * k for k, name in enumerate(lines)}
+    lines = _input_lines(form)
+    heights = {name: FIRST_LINE + LINE_STEP * k for k, name in enumerate(lines)}
     elements = [
-        *_buses(lines, at),
-        *_memory(form),
-        *_output(form),
-        *(one for name in COLUMN for one in _column(form, name, at)),
-        *_ties(form),
-        *_reset(form, at["h"]),
+        *_draw_input_lines(lines, heights),
+        *_draw_memory(form),
+        *_draw_output(form),
+        *(part for name in COLUMN for part in _draw_box(form, name, heights)),
+        *_draw_ties(form),
+        *_draw_reset(form, heights["h"]),
     ]
-    return picture(580, FIRST + STEP * len(lines) - 12, title, elements, "cell")
+    return picture(580, FIRST_LINE + LINE_STEP * len(lines) - 12, title, elements, "cell")
 
 
-def legend() -> str:
-    """Returns a picture of the marks and what they say."""
-    rows = (*_marks_explained(), *_outlines_explained())
-    return picture(580, 66, "What the marks in the diagrams say", rows, "cell")
+def draw_legend() -> str:
+    """Returns a picture that explains the marks and outlines."""
+    rows = (*_explain_marks(), *_explain_outlines())
+    return picture(580, 66, "The marks in the diagrams", rows, "cell")
 
 
-def _marks_explained() -> Iterator[str]:
-    for x, (kind, told) in zip((12, 152, 330), KINDS.items(), strict=True):
-        yield from _mark(x, 16, kind)
-        yield text(x + 13, 21, told, "small", "start")
-    yield from _mark(490, 16, "bias")
+def _explain_marks() -> Iterator[str]:
+    for x, (kind, meaning) in zip((12, 152, 330), KINDS.items(), strict=True):
+        yield from _draw_mark(x, 16, kind)
+        yield text(x + 13, 21, meaning, "small", "start")
+    yield from _draw_mark(490, 16, "bias")
     yield text(503, 21, "bias", "small", "start")
 
 
-def _outlines_explained() -> Iterator[str]:
-    told = {"on": "weights of its own", "tied": "follows another gate", "off": "constant"}
-    for x, (kind, said) in zip((20, 200, 390), told.items(), strict=True):
+def _explain_outlines() -> Iterator[str]:
+    meanings = {"on": "weights of its own", "tied": "follows another gate", "off": "constant"}
+    for x, (kind, meaning) in zip((20, 200, 390), meanings.items(), strict=True):
         yield box(kind, x, 48, 30, 20)
-        yield text(x + 22, 53, said, "small", "start")
+        yield text(x + 22, 53, meaning, "small", "start")
 
 
-# Above: the memory ------------------------------------------------------------------------------
+# At the top: the memory -------------------------------------------------------------------------
 
 
-def _memory(form: NormalForm) -> Iterator[str]:
+def _draw_memory(form: NormalForm) -> Iterator[str]:
     letter = "c" if form.memory == "cell" else "h"
-    forget, written = form.gates["forget"], form.gates["input"]
+    forget, input_gate = form.gates["forget"], form.gates["input"]
     x = COLUMN["candidate"]
     yield text(LEFT - 6, MEMORY + 5, f"{letter}_{{t-1}}", anchor="end")
     yield path("off" if forget.constant == 0.0 else "on", (LEFT, MEMORY), (x, MEMORY))
     yield arrow("on", (x, MEMORY), (RIGHT, MEMORY))
     yield text(RIGHT + 5, MEMORY + 5, f"{letter}_{{t}}", anchor="start")
-    yield from _applied(form.carry_activation, (LEFT + COLUMN["forget"]) / 2, MEMORY)
-    yield from _applied(form.memory_activation, COLUMN["reset"] - 30, MEMORY)
+    yield from _draw_activation(form.carry_activation, (LEFT + COLUMN["forget"]) / 2, MEMORY)
+    yield from _draw_activation(form.memory_activation, COLUMN["reset"] - 30, MEMORY)
     yield path("on", (x, TOP), (x, MEMORY))
     if forget.constant != 1.0:
-        yield from _gated("forget", forget, COLUMN["forget"], MEMORY)
-    if written.constant != 1.0:
-        yield from _gated("input", written, x, WRITTEN)
+        yield from _draw_product("forget", forget, COLUMN["forget"], MEMORY)
+    if input_gate.constant != 1.0:
+        yield from _draw_product("input", input_gate, x, PRODUCTS)
     if forget.constant != 0.0:
         yield sign(x, MEMORY, "+")
 
 
-def _gated(name: str, value: GateValue, x: float, y: float) -> Iterator[str]:
-    """A product at (x, y) with a gate; the line from its box turns where it stands elsewhere."""
+def _draw_product(name: str, value: GateValue, x: float, y: float) -> Iterator[str]:
+    """A product with a gate at (x, y), and the line to it from the box of the gate."""
     column = COLUMN[name]
     turn = () if x == column else ((column, y),)
     end = (x - 10, y) if turn else (x, y + 10)
@@ -97,75 +101,76 @@ def _gated(name: str, value: GateValue, x: float, y: float) -> Iterator[str]:
     yield sign(x, y, "×")
 
 
-def _output(form: NormalForm) -> Iterator[str]:
+def _draw_output(form: NormalForm) -> Iterator[str]:
     if form.memory == "hidden":
         return
     value, x = form.gates["output"], COLUMN["output"]
-    yield arrow("on", (SHOWN, MEMORY), (SHOWN, WRITTEN), (RIGHT, WRITTEN))
-    yield circle("on-fill", SHOWN, MEMORY, 3)
-    yield text(RIGHT + 5, WRITTEN + 5, "h_{t}", anchor="start")
-    yield from _applied(form.output_activation, SHOWN, (MEMORY + WRITTEN) / 2)
+    yield arrow("on", (BRANCH, MEMORY), (BRANCH, PRODUCTS), (RIGHT, PRODUCTS))
+    yield circle("on-fill", BRANCH, MEMORY, 3)
+    yield text(RIGHT + 5, PRODUCTS + 5, "h_{t}", anchor="start")
+    yield from _draw_activation(form.output_activation, BRANCH, (MEMORY + PRODUCTS) / 2)
     if value.constant != 1.0:
-        yield from _gated("output", value, x, WRITTEN)
+        yield from _draw_product("output", value, x, PRODUCTS)
 
 
-def _applied(activation: Hashable, x: float, y: float) -> Iterator[str]:
-    if written := _name(activation):
-        yield box("on", x, y, 12 + 7 * len(written), 22)
-        yield text(x, y + 4, written, "small")
+def _draw_activation(activation: Hashable, x: float, y: float) -> Iterator[str]:
+    """A small box with the activation; nothing if it is linear."""
+    if label := _activation_text(activation):
+        yield box("on", x, y, 12 + 7 * len(label), 22)
+        yield text(x, y + 4, label, "small")
 
 
 # In the middle: the gates -----------------------------------------------------------------------
 
 
-def _column(form: NormalForm, name: str, at: dict[str, float]) -> Iterator[str]:
+def _draw_box(form: NormalForm, name: str, heights: dict[str, float]) -> Iterator[str]:
     x, block = COLUMN[name], form.blocks.get(name)
     if block:
         letter = "c̃" if name == "candidate" else LETTER[name]
-        shown = f"{letter} {_name(block.activation) or 'linear'}"
-        long = len(shown) > 10
-        yield box("on", x, BOX, WIDTH + 10 * long, TALL)
-        yield text(x, BOX + 5, shown, "small" if long else "")
-        yield from _seen(block, x, at)
+        label = f"{letter} {_activation_text(block.activation) or 'linear'}"
+        long = len(label) > 10
+        yield box("on", x, BOX, WIDTH + 10 * long, HEIGHT)
+        yield text(x, BOX + 5, label, "small" if long else "")
+        yield from _draw_marks(block, x, heights)
     else:
         value = form.gates[name]
         absent = name == "output" and form.memory == "hidden"
-        yield box(gate_kind(name, value), x, BOX, WIDTH, TALL)
-        shown = "none" if absent else f"{LETTER[name]} = {gate_value(value)}"
-        yield text(x, BOX + 5, shown, f"{gate_kind(name, value)}-text")
+        yield box(gate_kind(name, value), x, BOX, WIDTH, HEIGHT)
+        label = "none" if absent else f"{LETTER[name]} = {gate_value(value)}"
+        yield text(x, BOX + 5, label, f"{gate_kind(name, value)}-text")
 
 
 def gate_kind(name: str, value: GateValue) -> str:
-    """How the gate called `name` is drawn."""
+    """Returns the CSS class of a gate: "on" (it has weights), "tied" or "off" (it is constant)."""
     if value.constant is not None:
         return "off"
     return "on" if value.block == name else "tied"
 
 
 def gate_value(value: GateValue) -> str:
-    """A constant, or a gate by the one that it follows."""
+    """Returns the value of a gate as text: a constant, or the gate that it follows."""
     if value.block is None:
         return f"{value.constant:.3g}"
     letter = LETTER[value.block] + ("′" if value.offset else "")
     return f"1 − {letter}" if value.complement else letter
 
 
-def _ties(form: NormalForm) -> Iterator[str]:
+def _draw_ties(form: NormalForm) -> Iterator[str]:
     for name, value in form.gates.items():
         if value.block not in (None, name):
             yield arc("tied", COLUMN[value.block], COLUMN[name], TOP, 30)
 
 
-def _name(activation: Hashable) -> str:
-    """An activation in a few letters; nothing for none."""
+def _activation_text(activation: Hashable) -> str:
+    """The name of an activation, as short as possible; "" if it is linear."""
     return to_plain_text(lookup(activation).latex.format("·", g="·")).removesuffix("(·)").strip("·")
 
 
-# Below: what each of them sees ------------------------------------------------------------------
+# At the bottom: what the boxes see --------------------------------------------------------------
 
 
-def _lines(form: NormalForm) -> dict[str, str]:
-    """What can be read, by name, and how it is written."""
+def _input_lines(form: NormalForm) -> dict[str, str]:
+    """The lines that boxes can see, by name, with their labels."""
     lines = {"x": "x̂_{t}" if form.projection else "x_{t}", "h": "h_{t-1}"}
     if form.window > 1:
         lines["x"] = f"x_{{t}} … x_{{t-{form.window - 1}}}"
@@ -177,14 +182,14 @@ def _lines(form: NormalForm) -> dict[str, str]:
     return lines | ({"b": "1"} if any(block.use_bias for block in blocks) else {})
 
 
-def _buses(lines: dict[str, str], at: dict[str, float]) -> Iterator[str]:
-    for name, written in lines.items():
-        yield text(LEFT + 16, at[name] + 4, written, anchor="end")
-        yield path("bus", (LEFT + 22, at[name]), (RIGHT, at[name]))
+def _draw_input_lines(lines: dict[str, str], heights: dict[str, float]) -> Iterator[str]:
+    for name, label in lines.items():
+        yield text(LEFT + 16, heights[name] + 4, label, anchor="end")
+        yield path("bus", (LEFT + 22, heights[name]), (RIGHT, heights[name]))
 
 
-def _seen(block: Block, x: float, at: dict[str, float]) -> Iterator[str]:
-    """The marks where a block reads a line, and the line that leads them to its box."""
+def _draw_marks(block: Block, x: float, heights: dict[str, float]) -> Iterator[str]:
+    """The marks of a block on the lines that it sees, and the line from them to its box."""
     marks = {
         "x": block.kernel,
         "h": block.recurrent_kernel,
@@ -192,17 +197,17 @@ def _seen(block: Block, x: float, at: dict[str, float]) -> Iterator[str]:
         "gates": "dense" if block.gate_recurrence else None,
         "b": "bias" if block.use_bias else None,
     }
-    found = {name: kind for name, kind in marks.items() if kind}
-    yield path("on", (x, max(at[name] for name in found)), (x, BOTTOM))
-    for name, kind in found.items():
-        yield from _mark(x, at[name], kind)
-    inside = {"x": block.input_activation, "h": block.recurrent_input_activation}
-    for name, activation in inside.items():
-        if written := _name(activation):
-            yield text(x - 11, at[name] - 5, written, "small", "end")
+    present = {name: kind for name, kind in marks.items() if kind}
+    yield path("on", (x, max(heights[name] for name in present)), (x, BOTTOM))
+    for name, kind in present.items():
+        yield from _draw_mark(x, heights[name], kind)
+    activations = {"x": block.input_activation, "h": block.recurrent_input_activation}
+    for name, activation in activations.items():
+        if label := _activation_text(activation):
+            yield text(x - 11, heights[name] - 5, label, "small", "end")
 
 
-def _mark(x: float, y: float, kind: str) -> Iterator[str]:
+def _draw_mark(x: float, y: float, kind: str) -> Iterator[str]:
     if kind == "bias":
         yield circle("on-fill", x, y, 4)
     elif kind == "dense":
@@ -213,8 +218,8 @@ def _mark(x: float, y: float, kind: str) -> Iterator[str]:
         yield path("on", *((x + dx, y + dy) for dx, dy in ends))
 
 
-def _reset(form: NormalForm, y: float) -> Iterator[str]:
-    """From the reset gate to the term of the candidate that it multiplies, which reads at y."""
+def _draw_reset(form: NormalForm, y: float) -> Iterator[str]:
+    """The line from the reset gate to what it multiplies: the mark of the candidate at height y."""
     if form.reset == "none":
         return
     kind, x, right = gate_kind("reset", form.gates["reset"]), COLUMN["candidate"], COLUMN["reset"]

@@ -1,26 +1,26 @@
-"""How docstrings are read for the reference: an extension of griffe, which reads them."""
+"""An extension of griffe, which reads the docstrings for the reference."""
 
 import re
 from textwrap import dedent
 
 from griffe import Extension
 
-# Sections of ours, and those of griffe that are laid out in the same way.
+# Sections of our docstrings, and the sections of griffe with the same layout.
 SECTIONS = {"Example:": "Examples:", "Call arguments:": "Keyword Args: Call arguments:"}
 RETURNS = re.compile(r"^Returns:\n((?:(?: {4}.*)?(?:\n|\Z))+)", re.MULTILINE)
 
 
 class Sections(Extension):
-    """Lets griffe know the sections of our docstrings."""
+    """Renames the sections of our docstrings before griffe reads them."""
 
     def on_object(self, *, obj, **_) -> None:
-        """Called for each module, class, function and attribute."""
+        """griffe calls this for each module, class, function and attribute."""
         if obj.docstring:
-            obj.docstring.value = renamed(obj.docstring.value)
+            obj.docstring.value = rename_sections(obj.docstring.value)
 
 
-def renamed(docstring: str) -> str:
-    """Returns a docstring with its sections as griffe has them.
+def rename_sections(docstring: str) -> str:
+    """Returns a docstring with the section names that griffe knows.
 
     `Returns:` has whole sentences here; griffe would read the first words as a type.
     """

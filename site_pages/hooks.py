@@ -1,4 +1,4 @@
-"""What mkdocs calls: adds the generated pages, renders formulas, checks the reference."""
+"""Hooks of mkdocs: they add pages, replace inserts, render formulas and check the reference."""
 
 import os
 import sys
@@ -26,9 +26,9 @@ RESULTS = "results"
 def on_config(config):
     """Adds the generated pages, and those of finished studies, to the navigation."""
     sections = {title: part for entry in config.nav for title, part in entry.items()}
-    listed = sections.get("Cells", [])
-    listed[1:1] = [
-        {title: [{known.name: f"cells/{known.name}.md"} for known in members]}
+    entries = sections.get("Cells", [])
+    entries[1:1] = [
+        {title: [{preset.name: f"cells/{preset.name}.md"} for preset in members]}
         for title, members in cells.by_family().items()
     ]
     docs = Path(config.docs_dir)
@@ -41,23 +41,25 @@ def on_config(config):
 
 
 def on_files(files, config):
-    """Adds the generated pages; refuses a public name without documentation."""
+    """Adds the generated pages, and stops if a public name has no documentation."""
     texts = [f.content_string for f in files if f.src_uri.startswith(REFERENCE)]
     try:
-        reference.check(keras_gated.__all__, texts)
+        reference.check_reference(keras_gated.__all__, texts)
     except reference.Undocumented as error:
         raise PluginError(str(error)) from error
-    for place, text in cells.pages().items():
+    for place, text in cells.write_pages().items():
         files.append(File.generated(config, place, content=text))
     return files
 
 
 def on_page_markdown(markdown, page, **_):
-    """Fills in the places that a page leaves open."""
-    markdown = inserts.filled(markdown)
-    return reference.located(markdown) if page.file.src_uri.startswith(REFERENCE) else markdown
+    """Replaces the inserts of a page, and in the reference the names of its entries."""
+    markdown = inserts.fill_inserts(markdown)
+    return (
+        reference.expand_entries(markdown) if page.file.src_uri.startswith(REFERENCE) else markdown
+    )
 
 
 def on_page_content(html, **_):
-    """Renders formulas."""
-    return mathml.rendered(html)
+    """Renders the formulas of a page."""
+    return mathml.render_formulas(html)

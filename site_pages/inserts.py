@@ -1,4 +1,7 @@
-"""Fills in the places of hand-written pages, `<!-- name -->`, from the package."""
+"""Inserts: `<!-- name -->` in a hand-written page is replaced by text from the package.
+
+So numbers and tables on such pages are always those of the present code and results.
+"""
 
 import ast
 import re
@@ -9,29 +12,29 @@ import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import lower
 from site_pages import measured
-from site_pages.idea import idea
+from site_pages.idea import draw_idea
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ROOT / "tests" / "rooms.py"
 COMMENT = re.compile(r"<!-- ([\w ]+) -->")
 
 
-def filled(page: str) -> str:
-    """Returns a page with every place filled in.
+def fill_inserts(page: str) -> str:
+    """Returns a page with every insert replaced.
 
     Raises:
         KeyError: if there is no insert of that name.
     """
-    return COMMENT.sub(lambda found: INSERTS[found[1]](), page)
+    return COMMENT.sub(lambda match: INSERTS[match[1]](), page)
 
 
-def native() -> str:
+def count_native_presets() -> str:
     """Returns how many presets are exported as one ONNX operator."""
     return str(sum(lower(resolve(kg.preset(name))).operator is not None for name in kg.presets))
 
 
-def rooms() -> str:
-    """Returns the rooms in their order, as the test of imports has them."""
+def module_table() -> str:
+    """Returns a table of the modules in the order in which they may import one another."""
     for node in ast.walk(ast.parse(ROOMS.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "ROOMS":
             text = str(next(n.value for n in ast.walk(node) if isinstance(n, ast.Constant)))
@@ -41,12 +44,12 @@ def rooms() -> str:
     raise KeyError(f"{ROOMS} has no ROOMS")
 
 
-def page_body(place: str) -> str:
-    """Returns a page of the repository without its title; links to files become their names."""
-    text = (ROOT / place).read_text(encoding="utf-8")
+def page_body(file: str) -> str:
+    """Returns a Markdown file of the repository without its title; links to files become names."""
+    text = (ROOT / file).read_text(encoding="utf-8")
     title, _, body = text.partition("\n")
     if not title.startswith("# "):
-        raise ValueError(f"{place} must begin with its title. Received: {title!r}.")
+        raise ValueError(f"The first line of {file} must be its title. Received: {title!r}.")
     return re.sub(r"\[([^]]+)\]\((?!http)[^)]+\)", r"`\1`", body).strip()
 
 
@@ -54,11 +57,11 @@ INSERTS: dict[str, Callable[[], str]] = {
     "changes": lambda: page_body("CHANGELOG.md"),
     "contributing": lambda: page_body("CONTRIBUTING.md"),
     "examples": lambda: page_body("examples/README.md"),
-    "idea": idea,
+    "idea": draw_idea,
     "int8 table": measured.int8_table,
-    "native": native,
+    "native": count_native_presets,
     "presets": lambda: str(len(kg.presets)),
-    "rooms": rooms,
+    "rooms": module_table,
     "shares table": measured.shares_table,
     "speed table": measured.speed_table,
 }

@@ -1,7 +1,7 @@
-r"""LaTeX to MathML, which browsers render by themselves: no script comes with the page.
+r"""Turns LaTeX into MathML, which browsers render without a script.
 
-latex2mathml converts one expression. The rows of an `aligned` environment, which it cannot align,
-are laid out here.
+latex2mathml converts one expression. It cannot align the rows of an `aligned` environment; this
+file makes a table of them.
 """
 
 import re
@@ -13,7 +13,7 @@ ALIGNED = re.compile(r"\\begin\{aligned\}(.*)\\end\{aligned\}", re.DOTALL)
 MARKED = re.compile(r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</(?:div|span)>', re.DOTALL)
 
 
-def mathml(latex: str, display: str = "block") -> str:
+def to_mathml(latex: str, display: str = "block") -> str:
     """Returns a `<math>` element.
 
     Args:
@@ -25,15 +25,15 @@ def mathml(latex: str, display: str = "block") -> str:
     return f'<math xmlns="http://www.w3.org/1998/Math/MathML" display="{display}">{body}</math>'
 
 
-def rendered(page: str) -> str:
-    """Returns a page of HTML, what pymdownx.arithmatex has marked turned into MathML."""
-    return MARKED.sub(_replaced, page)
+def render_formulas(page: str) -> str:
+    """Returns a page of HTML with MathML in place of the formulas that arithmatex marked."""
+    return MARKED.sub(_render_match, page)
 
 
-def _replaced(found: re.Match) -> str:
-    tag, latex = found[1], unescape(found[2])
+def _render_match(match: re.Match) -> str:
+    tag, latex = match[1], unescape(match[2])
     display = "block" if tag == "div" else "inline"
-    return f'<{tag} class="formula">{mathml(latex, display)}</{tag}>'
+    return f'<{tag} class="formula">{to_mathml(latex, display)}</{tag}>'
 
 
 def _table(body: str) -> str:
@@ -43,6 +43,6 @@ def _table(body: str) -> str:
 
 
 def _inner(latex: str) -> str:
-    """What stands inside latex2mathml's `<math>`."""
-    found = re.sub(r"^<math[^>]*>|</math>$", "", convert(latex.strip(), display="block"))
-    return re.sub(r"<mi>(\w{2,})</mi>", r'<mi class="word">\1</mi>', found)
+    """The elements inside the `<math>` of latex2mathml."""
+    inner = re.sub(r"^<math[^>]*>|</math>$", "", convert(latex.strip(), display="block"))
+    return re.sub(r"<mi>(\w{2,})</mi>", r'<mi class="word">\1</mi>', inner)

@@ -1,4 +1,4 @@
-"""What was measured, read from the results in docs/speed."""
+"""Times and tables from the measured results in docs/speed."""
 
 import json
 from functools import lru_cache
@@ -16,40 +16,40 @@ KERAS = "keras LSTM"
 
 @lru_cache
 def results(name: str) -> dict:
-    """Returns the results in a file, by its name without the ending."""
+    """Returns the results in the file docs/speed/NAME.json."""
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-# Of a preset ------------------------------------------------------------------------------------
+# One preset ------------------------------------------------------------------------------------
 
 
 @lru_cache
 def training_steps() -> dict[str, float]:
-    """Returns the milliseconds of a training step on TensorFlow, for each preset measured."""
+    """Returns milliseconds of a training step on TensorFlow, for each preset that was measured."""
     times = results("tensorflow")["sizes"][SIZE]["train"]
     by_spec = {_spec(name): 1e3 * time for name, time in times.items() if _spec(name)}
     return {n: by_spec[known.spec] for n, known in kg.presets.items() if known.spec in by_spec}
 
 
-def short(name: str) -> str:
+def time_text(name: str) -> str:
     """Returns a preset's time, such as "25.5 ms", or "not measured"."""
     return f"{training_steps()[name]:.1f} ms" if name in training_steps() else NOT_MEASURED
 
 
-def sentence(name: str) -> str:
+def time_sentence(name: str) -> str:
     """Returns a sentence with a preset's time, or one that says that it was not measured."""
     if name not in training_steps():
         return f"{NOT_MEASURED[0].upper()}{NOT_MEASURED[1:]}."
     keras = 1e3 * results("tensorflow")["sizes"][SIZE]["train"][KERAS]
     return (
-        f"{short(name)} for a training step at (batch, time, inputs, units) = {SIZE} on "
+        f"{time_text(name)} for a training step at (batch, time, inputs, units) = {SIZE} on "
         f"TensorFlow; `keras.layers.LSTM` {keras:.1f} ms "
         "([machine and versions](../speed/tensorflow.md))"
     )
 
 
 def _spec(name: str) -> kg.CellSpec | None:
-    """The cell that a name among the results stands for, if it is one of this package."""
+    """The specification of a layer in the results; None if the layer is not of this package."""
     if name in kg.presets:
         return kg.presets[name].spec
     return getattr(kg, name)(1).cell.spec if name in kg.__all__ else None
@@ -59,7 +59,7 @@ def _spec(name: str) -> kg.CellSpec | None:
 
 
 def speed_table() -> str:
-    """Returns how many times as fast as Keras's layers ours are."""
+    """Returns a table of times of Keras's layers divided by those of gated layers."""
     backends = {"tensorflow": "TensorFlow", "jax": "JAX"}
     kinds = {"train": "training step", "infer": "inference"}
     rows = [
@@ -76,12 +76,12 @@ def _ratio(value: float | None) -> str:
 
 
 def _ratios_to_keras(result: dict, kind: str) -> list[tuple[str, list[float | None]]]:
-    found = ratios(result, kind)
-    return [(n, found[f"Gated{n} against keras {n}"]) for n in ("LSTM", "GRU")]
+    by_pair = ratios(result, kind)
+    return [(n, by_pair[f"Gated{n} against keras {n}"]) for n in ("LSTM", "GRU")]
 
 
 def shares_table() -> str:
-    """Returns the shares of the time of a training step that cells with fewer gates take."""
+    """Returns a table of training times of cells with fewer gates, as shares of the full cell's."""
     return "\n".join(report.shares_table(results("tensorflow")))
 
 

@@ -1,4 +1,7 @@
-"""The reference: where a public name comes from, and that each is there and documented."""
+"""The reference: checks that every public name is in it, and finds where each name is defined.
+
+A page of docs/reference has a line `::: keras_gated.NAME` for each name.
+"""
 
 import inspect
 import re
@@ -11,19 +14,19 @@ ENTRY = re.compile(r"^::: keras_gated\.(\w+)$(?:\n    options:$)?", re.MULTILINE
 
 
 class Undocumented(Exception):
-    """A public name without documentation."""
+    """Raised if a public name has no docstring, or is not in the reference exactly once."""
 
 
-def check(names: Iterable[str], pages: Iterable[str], package: Any = kg) -> None:
-    """Checks that each public name has a docstring and one place in the reference.
+def check_reference(names: Iterable[str], pages: Iterable[str], package: Any = kg) -> None:
+    """Checks that each public name has a docstring and exactly one entry in the reference.
 
     Args:
-        names: the public ones.
-        pages: texts of the reference.
-        package: in which the names are found.
+        names: the public names.
+        pages: texts of the pages of the reference.
+        package: the package that has the names.
 
     Raises:
-        Undocumented: if one has none, or two.
+        Undocumented: if a name has no docstring, no entry or two entries.
     """
     names = list(names)
     entries = [name for page in pages for name in ENTRY.findall(page)]
@@ -33,40 +36,43 @@ def check(names: Iterable[str], pages: Iterable[str], package: Any = kg) -> None
         "more than once in docs/reference": sorted({n for n in entries if entries.count(n) > 1}),
         "in docs/reference but not public": [n for n in entries if n not in names],
     }
-    found = [f"{what}: {', '.join(of)}" for what, of in problems.items() if of]
-    if found:
+    texts = [f"{problem}: {', '.join(these)}" for problem, these in problems.items() if these]
+    if texts:
         raise Undocumented(
-            "Every name in keras_gated.__all__ must have a docstring and one "
-            f"`::: keras_gated.NAME` in docs/reference. Received: {'; '.join(found)}. Document it, "
-            "or take it out of __all__."
+            "Every name in keras_gated.__all__ must have a docstring and one entry "
+            f"`::: keras_gated.NAME` in docs/reference. Received: {'; '.join(texts)}. Document it, "
+            "or remove it from __all__."
         )
 
 
 def documentation(thing: Any) -> str | None:
-    """Returns the own docstring of a class or function; of another object that of its class."""
+    """Returns the docstring of a class or function, not an inherited one.
+
+    For another object it is the docstring of its class.
+    """
     own = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     text = vars(own).get("__doc__") if inspect.isclass(own) else own.__doc__
-    # dataclasses write the signature where nothing is written
+    # A dataclass without a docstring gets its signature as one.
     return None if text and text.startswith(f"{own.__name__}(") else text
 
 
-def located(page: str) -> str:
-    """Returns a page of the reference, each `::: keras_gated.NAME` where it is defined.
+def expand_entries(page: str) -> str:
+    """Returns a page of the reference with the module of each name in its entry.
 
-    mkdocstrings reads source files without running them, and so does not see what the package
-    imports when it is asked for. The anchor lets other pages link to the public name.
+    mkdocstrings reads source files without running them, so it does not see names that the package
+    imports only when they are used. The anchor lets other pages link to the public name.
     """
-    return ENTRY.sub(lambda found: _entry(found[1]), page)
+    return ENTRY.sub(lambda match: _entry(match[1]), page)
 
 
 def _entry(name: str) -> str:
-    """The entry in place of a page's, whose own options, if any, go on behind it."""
-    lines = [f"[](){{ #keras_gated.{name} }}", "", f"::: {_place(name)}", "    options:"]
+    """The new entry. Options that the page gives for this entry follow after it."""
+    lines = [f"[](){{ #keras_gated.{name} }}", "", f"::: {_full_name(name)}", "    options:"]
     return "\n".join([*lines, f"      heading: {name}", f"      toc_label: {name}"])
 
 
-def _place(name: str) -> str:
+def _full_name(name: str) -> str:
     thing = getattr(kg, name)
-    if isinstance(thing, Mapping):  # the presets: the class says what they are
+    if isinstance(thing, Mapping):  # kg.presets: its class has the docstring
         thing = type(thing)
     return f"{thing.__module__}.{thing.__qualname__}"

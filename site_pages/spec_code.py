@@ -1,4 +1,4 @@
-"""A specification as the code that makes it."""
+"""Writes the Python code that makes a specification."""
 
 from dataclasses import fields
 from typing import Any
@@ -9,30 +9,31 @@ from keras_gated.spec.parts import Config, Part
 GATES = {1.0: "False", kg.Gate(): "True"}
 
 
-def written(part: Any) -> str:
-    """Returns Python that makes a part of a specification, what is as by default left out."""
+def part_as_code(part: Any) -> str:
+    """Returns code that makes a part of a specification, without fields that have their default."""
     if not isinstance(part, Part):
         return repr(Config.thaw(part))
-    given = [f"{name}={_value(name, value)}" for name, value in _given(part).items()]
-    return f"kg.{type(part).__name__}({', '.join(given)})"
+    arguments = [f"{name}={_value_as_code(name, value)}" for name, value in _set_fields(part)]
+    return f"kg.{type(part).__name__}({', '.join(arguments)})"
 
 
-def weight_layout(spec: kg.CellSpec) -> str:
-    """Returns the code of a specification, an argument a line where there are several."""
-    given = [f"    {name}={_value(name, value)}," for name, value in _given(spec).items()]
-    return "\n".join(["kg.CellSpec(", *given, ")"]) if len(given) > 1 else written(spec)
+def spec_as_code(spec: kg.CellSpec) -> str:
+    """Returns code that makes a specification; several arguments get a line each."""
+    lines = [f"    {name}={_value_as_code(name, value)}," for name, value in _set_fields(spec)]
+    return "\n".join(["kg.CellSpec(", *lines, ")"]) if len(lines) > 1 else part_as_code(spec)
 
 
-def _value(name: str, value: Any) -> str:
-    return (GATES.get(value) if name.endswith("_gate") else None) or written(value)
+def _value_as_code(name: str, value: Any) -> str:
+    return (GATES.get(value) if name.endswith("_gate") else None) or part_as_code(value)
 
 
-def _given(part: Part) -> dict[str, Any]:
-    """The fields that differ from the default of their class."""
-    first = {"memory": part.memory} if isinstance(part, kg.CellSpec) else {}
-    first |= {"to": part.to} if isinstance(part, kg.Tied) else {}
-    usual = type(part)(**first)
+def _set_fields(part: Part) -> list[tuple[str, Any]]:
+    """(name, value) of the fields that differ from their defaults."""
+    # A default can depend on `memory`, and a Tied cannot be made without `to`.
+    required = {"memory": part.memory} if isinstance(part, kg.CellSpec) else {}
+    required |= {"to": part.to} if isinstance(part, kg.Tied) else {}
+    default = type(part)(**required)
     values = {f.name: getattr(part, f.name) for f in fields(part)}  # type: ignore[arg-type]
-    kept = {k: v for k, v in values.items() if v != getattr(usual, k)}
-    needed = {k: v for k, v in first.items() if (k, v) != ("memory", "cell")}
-    return needed | kept
+    changed = {k: v for k, v in values.items() if v != getattr(default, k)}
+    needed = {k: v for k, v in required.items() if (k, v) != ("memory", "cell")}
+    return list((needed | changed).items())

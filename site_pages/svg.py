@@ -1,4 +1,8 @@
-"""Elements of SVG pictures. Colours come from the page, by classes: see stylesheets/site.css."""
+"""Elements of SVG pictures, each as a text.
+
+`kind` is the CSS class of an element; colours and lines are set in docs/stylesheets/site.css. `x`
+and `y` are the centre of a box, circle or sign.
+"""
 
 import re
 from collections.abc import Iterable
@@ -9,13 +13,13 @@ SUBSCRIPT = re.compile(r"_\{([\w-]+)\}")
 
 
 def picture(width: int, height: int, title: str, elements: Iterable[str], kind: str) -> str:
-    """Returns an `<svg>` of a class, which a page can hold."""
+    """Returns an `<svg>` that can be put into a page."""
     head = f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img">'
     return f"{head}<title>{escape(title)}</title>{''.join(elements)}</svg>"
 
 
 def text(x: float, y: float, content: str, kind: str = "", anchor: str = "middle") -> str:
-    """Returns a text; what stands in `_{}` is lowered."""
+    """Returns a text. What is in `_{}` becomes a subscript."""
     first, *rest = SUBSCRIPT.split(content)
     for k, part in enumerate(rest):
         lowered = 'class="sub" dy="4"' if k % 2 == 0 else 'dy="-4"'
@@ -29,13 +33,13 @@ def path(kind: str, *points: tuple[float, float]) -> str:
 
 
 def arrow(kind: str, *points: tuple[float, float]) -> str:
-    """Returns a line through points with a head at its end."""
+    """Returns a line through points with an arrowhead at its end."""
     (x0, y0), (x, y) = points[-2:]
     return path(kind, *points) + _head(kind, x, y, atan2(y - y0, x - x0))
 
 
 def arc(kind: str, start: float, end: float, y: float, rise: float) -> str:
-    """Returns an arrow from one x to another, in an arc above y."""
+    """Returns an arrow from one x to another, as an arc above y."""
     top = y - rise
     line = f"M{start:g} {y:g} C{start:g} {top:g} {end:g} {top:g} {end:g} {y:g}"
     return f'<path class="{kind}" d="{line}"/>' + _head(kind, end, y, pi / 2)
@@ -48,7 +52,7 @@ def _head(kind: str, x: float, y: float, angle: float) -> str:
 
 
 def box(kind: str, x: float, y: float, width: float, height: float) -> str:
-    """Returns a box around a centre."""
+    """Returns a rectangle."""
     return (
         f'<rect class="{kind}" x="{x - width / 2:g}" y="{y - height / 2:g}" width="{width:g}" '
         f'height="{height:g}" rx="4"/>'
@@ -60,6 +64,6 @@ def circle(kind: str, x: float, y: float, radius: float) -> str:
     return f'<circle class="{kind}" cx="{x:g}" cy="{y:g}" r="{radius:g}"/>'
 
 
-def sign(x: float, y: float, what: str) -> str:
-    """Returns a circle in which two lines meet: a product or a sum of vectors."""
-    return circle("node", x, y, 10) + text(x, y + 5, what, "sign")
+def sign(x: float, y: float, symbol: str) -> str:
+    """Returns a circle with a sign in it, × or +: a product or a sum of vectors."""
+    return circle("node", x, y, 10) + text(x, y + 5, symbol, "sign")

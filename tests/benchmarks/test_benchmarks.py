@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import device, onnx
-from benchmarks.contenders import contenders
+from benchmarks.contenders import make_contenders
 from benchmarks.measure import interleaved
 from benchmarks.report import geometric_mean, markdown, ratios
 from benchmarks.sizes import QUICK_ABLATIONS, SHARES, Size
@@ -57,7 +57,7 @@ def test_runs_are_taken_in_turns_and_medians_given():
 
 
 def test_what_the_tables_compare_is_there():
-    there = contenders(Size(2, 3, 2, 4), 0, QUICK_ABLATIONS)
+    there = make_contenders(Size(2, 3, 2, 4), 0, QUICK_ABLATIONS)
     assert {"keras LSTM", "GatedLSTM", "GatedGRU", "keras RNN(GatedCell lstm)"} <= set(there)
     assert {"nfg", "janet", "mgu"} <= {part for part, _ in SHARES} & set(there)
 

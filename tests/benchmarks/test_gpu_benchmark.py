@@ -7,9 +7,9 @@ import keras
 import pytest
 
 from benchmarks import gpu, gpu_device, gpu_parts
-from benchmarks.contenders import AT_ONCE, ON_CUDNN, layers
+from benchmarks.contenders import AT_ONCE, ON_CUDNN, make_layers
 from benchmarks.gpu_device import BACKEND
-from benchmarks.gpu_report import BLOCKS, GPU_RATIOS, MARK, ON_TENSORFLOW, floor, markdown
+from benchmarks.gpu_report import BLOCKS, GPU_RATIOS, MARK, ON_TENSORFLOW, markdown, time_floor
 from benchmarks.others import OTHERS
 from benchmarks.sizes import GPU_SIZES, TINY, Size
 from keras_gated import count_flops, count_parameters, presets
@@ -74,7 +74,7 @@ def test_the_floor_of_an_inference_is_what_the_package_counts():
     """An LSTM's step without its elementwise operations, its weights without its biases."""
     batch, time, inputs, units = SMALL
     for name, preset in (("GatedLSTM", "lstm"), ("GatedGRU", "gru")):
-        products, moved = floor(name, SMALL, "infer", flops=1.0, bandwidth=1.0, width=2)
+        products, moved = time_floor(name, SMALL, "infer", flops=1.0, bandwidth=1.0, width=2)
         elementwise = count_flops(preset, inputs, units) - products / (batch * time)
         assert 0 < elementwise < 30 * units and elementwise % units == 0
         weights = count_parameters(preset, inputs, units)
@@ -85,7 +85,7 @@ def test_the_floor_of_an_inference_is_what_the_package_counts():
 
 def test_the_floor_of_a_training_step():
     """Written out for one step of one sequence: 2 inputs, 3 units, 12 columns."""
-    products, moved = floor("GatedLSTM", Size(1, 1, 2, 3), "train", 1.0, 2.0, 4)
+    products, moved = time_floor("GatedLSTM", Size(1, 1, 2, 3), "train", 1.0, 2.0, 4)
     forward, of_kernels, of_state = 2 * 12 * (2 + 3), 2 * 12 * (2 + 3), 2 * 12 * 3
     assert products == forward + of_kernels + of_state
     weights_and_gradients, x_and_upstream = 2 * 12 * (2 + 3), 2 + 3
@@ -96,7 +96,7 @@ def test_every_part_has_its_program_and_every_ratio_a_contender():
     assert [part.name for part in gpu.PARTS] == list(gpu_parts.PARTS)
     assert len(set(GPU_RATIOS)) == len(GPU_RATIOS)
     ablations = [name + end for name in presets for end in ("", AT_ONCE)]
-    there = {*layers(TINY, ("keras LSTM" + ON_CUDNN, "keras GRU" + ON_CUDNN)), *ablations}
+    there = {*make_layers(TINY, ("keras LSTM" + ON_CUDNN, "keras GRU" + ON_CUDNN)), *ablations}
     there |= {name for names in OTHERS.values() for name in names}
     there |= {name + ON_TENSORFLOW for name in there}
     assert {name for pair in GPU_RATIOS for name in pair} <= there
@@ -112,9 +112,9 @@ def test_parts_share_what_time_is_left(monkeypatch):
         gpu.Part("c", ("tensorflow", "jax"), 3.0),
     ]
     assert [part.backend for part in parts] == ["jax", None, "jax"]
-    assert gpu.share(parts, 100.0) == 25.0  # b is not installed and takes nothing
-    assert gpu.share(parts[2:], 90.0) == 90.0
-    assert gpu.share(parts, -1.0) == 0.0
+    assert gpu.seconds_of_first(parts, 100.0) == 25.0  # b is not installed and takes nothing
+    assert gpu.seconds_of_first(parts[2:], 90.0) == 90.0
+    assert gpu.seconds_of_first(parts, -1.0) == 0.0
 
 
 def test_results_are_put_where_they_belong():
@@ -173,7 +173,7 @@ def reported(capsys, *arguments: str) -> dict:
 
 
 def test_without_a_gpu_nothing_is_measured(capsys, monkeypatch):
-    monkeypatch.setattr(gpu_parts, "gpu", lambda: None)
+    monkeypatch.setattr(gpu_parts, "gpu_name", lambda: None)
     ended = {"ended": f"skipped: {BACKEND} sees no GPU"}
     assert reported(capsys, "ceilings") == {"parts": {"ceilings": ended}}
 
@@ -196,7 +196,7 @@ def test_what_fails_does_not_end_the_others(capsys):
         raise RuntimeError("out of memory\nat length")
 
     ready = {"a": Contender(lambda: None, lambda: None), "b": Contender(lambda: None, fail)}
-    assert list(gpu_parts._warmed(ready, "TF32: ")) == ["a"]
+    assert list(gpu_parts._warm_up(ready, "TF32: ")) == ["a"]
     reported = json.loads(capsys.readouterr().out.removeprefix(MARK))
     assert reported == [["failed", "TF32: b"], "RuntimeError: out of memory"]
 
@@ -204,12 +204,12 @@ def test_what_fails_does_not_end_the_others(capsys):
 @pytest.mark.parametrize("kind", gpu_device.PRECISIONS)
 def test_a_precision_is_left_as_it_was_found(kind):
     """Also where what is measured in it fails."""
-    before = keras.config.dtype_policy().name, gpu_device._switch()[0]
+    before = keras.config.dtype_policy().name, gpu_device._tf32_switch()[0]
     with pytest.raises(RuntimeError), gpu_device.precision(kind):
-        found = keras.config.dtype_policy().name, gpu_device._switch()[0]
+        found = keras.config.dtype_policy().name, gpu_device._tf32_switch()[0]
         assert found == (gpu_device.PRECISIONS[kind], kind != "float32")
         raise RuntimeError
-    assert before == (keras.config.dtype_policy().name, gpu_device._switch()[0])
+    assert before == (keras.config.dtype_policy().name, gpu_device._tf32_switch()[0])
 
 
 @pytest.mark.long

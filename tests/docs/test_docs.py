@@ -23,9 +23,9 @@ from mkdocs.config import load_config  # noqa: E402
 from mkdocs.exceptions import Abort  # noqa: E402
 
 from site_pages import cells, counts, inserts, mathml, measured, reference, spec_code  # noqa: E402
-from site_pages.diagram import diagram  # noqa: E402
-from site_pages.docstrings import renamed  # noqa: E402
-from site_pages.idea import idea  # noqa: E402
+from site_pages.diagram import draw_cell  # noqa: E402
+from site_pages.docstrings import rename_sections  # noqa: E402
+from site_pages.idea import draw_idea  # noqa: E402
 
 DOCS = ROOT / "docs"
 WRITTEN = [*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"]  # the latter is shown on a page
@@ -75,7 +75,7 @@ def test_files_that_a_page_names_exist(page):
 def test_no_page_counts_the_presets(page):
     """Whoever adds one would have to change it; pages of the site have it filled in."""
     text = page.read_text(encoding="utf-8")
-    numbers = rf"\b({len(kg.presets)}|{inserts.native()})\b"
+    numbers = rf"\b({len(kg.presets)}|{inserts.count_native_presets()})\b"
     assert not re.search(rf"{numbers}[\w ]* (cells|presets)|(cells|presets).{{,20}}{numbers}", text)
 
 
@@ -85,7 +85,7 @@ def test_no_page_counts_the_presets(page):
 @every
 def test_a_cells_page_says_what_the_package_says(name):
     known = kg.presets[name]
-    page = cells.page(known)
+    page = cells.write_page(known)
     assert known.paper in page and known.notes in page and kg.equations(name) in page
     assert f"{kg.count_parameters(name, 64, 64):,}" in page
     assert f"{kg.count_flops(name, 64, 64):,}" in page
@@ -101,11 +101,11 @@ def test_sizes_as_formulas(name):
     form = resolve(kg.preset(name))
     m, n = (5, 5) if form.square else (3, 7)
     for count in (kg.count_parameters, kg.count_flops):
-        formula = counts.formula(count, name, bool(form.square))
+        formula = counts.count_formula(count, name, bool(form.square))
         terms = re.sub(r"(\d) (?=[mn])|(m) (?=n)", r"\1\2*", formula).replace("^", "**")
         assert eval(terms, {"m": m, "n": n}) == count(name, m, n)
     for weight in form.weights:
-        shape = re.sub(r"(\d)([mn])", r"\1*\2", counts.shape(weight, form))
+        shape = re.sub(r"(\d)([mn])", r"\1*\2", counts.shape_formula(weight, form))
         assert eval(shape, {"m": m, "n": n}) == form.shapes(m, n)[weight.name]
 
 
@@ -113,7 +113,7 @@ def test_specifications_as_code():
     tied = kg.Tied("forget", complement=True, offset=0.5)
     gate = kg.Gate(use_bias=False, bias_initializer={"class_name": "Ones", "config": {}})
     for spec in (kg.CellSpec(), kg.CellSpec(input_gate=tied, forget_gate=gate, use_bias=False)):
-        assert eval(spec_code.written(spec), {"kg": kg}) == spec
+        assert eval(spec_code.part_as_code(spec), {"kg": kg}) == spec
 
 
 @every
@@ -124,7 +124,7 @@ def test_a_diagram_has_a_mark_for_each_weight(name):
     parts = [(key, array.ndim) for keys in drawn.values() for key, array in keys.items()]
     seen = [ndim for key, ndim in parts if key.endswith("kernel")]
     projected = 1 if "projection" in drawn else 0
-    picture = ET.fromstring(diagram(resolve(kg.preset(name)), name))
+    picture = ET.fromstring(draw_cell(resolve(kg.preset(name)), name))
     marks = [rect for rect in picture.iter("rect") if rect.get("width") == "13"]
     dense = [rect for rect in marks if rect.get("class") == "on-fill"]
     diagonal = [path for path in picture.iter("path") if _is_diagonal(path.get("d", ""))]
@@ -149,7 +149,7 @@ def test_gates_in_a_diagram():
         "elman": {"f = 0": "off", "i = 1": "off", "c̃ tanh": "on"},
     }
     for name, gates in displayed.items():
-        picture = list(ET.fromstring(diagram(resolve(kg.preset(name)), name)))
+        picture = list(ET.fromstring(draw_cell(resolve(kg.preset(name)), name)))
         texts = {element.text: k for k, element in enumerate(picture)}
         for written, kind in gates.items():
             assert picture[texts[written] - 1].get("class") == kind, f"{name}: {written}"
@@ -157,7 +157,7 @@ def test_gates_in_a_diagram():
 
 @pytest.mark.catalogue
 def test_the_gallery_has_every_cell():
-    page = cells.gallery()
+    page = cells.write_gallery()
     assert re.findall(r"\*\*\[(\w+)\]\(\1\.md\)\*\*", page) == [
         known.name for members in cells.by_family().values() for known in members
     ]
@@ -168,7 +168,7 @@ def test_the_gallery_has_every_cell():
 def test_the_first_pages_picture():
     rows = [
         "".join(t.itertext())
-        for t in ET.fromstring(idea()).iter("text")
+        for t in ET.fromstring(draw_idea()).iter("text")
         if "tied" in t.get("class")
     ]
     assert rows == ["(1 − f) ×", "(1 − i) ×", "(1 − i) ×", "i ×", "(1 − f′) ×", "(1 − i) ×"]
@@ -179,11 +179,12 @@ def test_measured_numbers_are_those_of_the_tables():
     head, *rows = re.search(r"## Training step\n\n(.*?)\n\n", table, re.DOTALL)[1].splitlines()
     column = [cell.strip() for cell in head.split("|")].index(measured.SIZE)
     times = {row.split("|")[1].strip(): row.split("|")[column].strip() for row in rows}
-    assert measured.short("janet") == f"{times['janet']} ms"
-    assert measured.short("lstm") == measured.short("np") == f"{times['GatedLSTM']} ms"
-    assert measured.short("gru") == f"{times['GatedGRU']} ms"
+    assert measured.time_text("janet") == f"{times['janet']} ms"
+    assert measured.time_text("lstm") == measured.time_text("np") == f"{times['GatedLSTM']} ms"
+    assert measured.time_text("gru") == f"{times['GatedGRU']} ms"
     assert (
-        measured.short("elman") == "not measured" and measured.sentence("elman") == "Not measured."
+        measured.time_text("elman") == "not measured"
+        and measured.time_sentence("elman") == "Not measured."
     )
     ratio = float(times["keras LSTM"]) / float(times["GatedLSTM"])
     row = next(row for row in measured.speed_table().splitlines() if "training step, LSTM" in row)
@@ -197,7 +198,7 @@ def test_measured_numbers_are_those_of_the_tables():
 
 @every
 def test_equations_become_mathml(name):
-    root = ET.fromstring(mathml.mathml(kg.equations(name)))
+    root = ET.fromstring(mathml.to_mathml(kg.equations(name)))
     rows = [row for row in root.iter() if row.tag.endswith("mtr")]
     assert len(rows) == len(kg.equations(name).splitlines()) - 2
     assert {len(row) for row in rows} == {2}
@@ -219,21 +220,21 @@ def test_formulas_on_a_page():
     page = (
         'a <span class="arithmatex">\\(x &lt; y_t\\)</span>, <div class="arithmatex">\\[z\\]</div>'
     )
-    found = mathml.rendered(page)
+    found = mathml.render_formulas(page)
     assert "arithmatex" not in found and found.count("<math") == 2
     assert 'display="inline"' in found and "&lt;" in found.replace("&#x0003C;", "&lt;")
 
 
 def test_places_on_pages_are_filled_in():
-    assert inserts.filled("a <!-- presets --> b") == f"a {len(kg.presets)} b"
-    rows = re.findall(r"\| `(.*?)` \| (.*) \|", inserts.rooms())
+    assert inserts.fill_inserts("a <!-- presets --> b") == f"a {len(kg.presets)} b"
+    rows = re.findall(r"\| `(.*?)` \| (.*) \|", inserts.module_table())
     listed = [f"{f}.{m}".removeprefix("keras_gated.") for f, names in rows for m in names.split()]
     assert listed == modules_in_order(ROOMS)
-    raises(lambda: inserts.filled("<!-- nothing such -->"), "nothing such", KeyError)
+    raises(lambda: inserts.fill_inserts("<!-- nothing such -->"), "nothing such", KeyError)
 
 
 def test_sections_of_docstrings():
-    text = renamed(inspect.getdoc(kg.GatedRNN))
+    text = rename_sections(inspect.getdoc(kg.GatedRNN))
     assert "\nExamples:\n" in text and "\nKeyword Args: Call arguments:\n    sequences" in text
     assert "\n**Returns:**\n\n(B, T, U) with return_sequences" in text
     assert "in place of U.\n\nRaises:\n    ValueError" in text
@@ -259,15 +260,15 @@ def test_the_site_is_refused_where_a_public_name_has_no_documentation(
 
 def test_every_public_name_has_its_place():
     pages = [path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md")]
-    reference.check(kg.__all__, pages)
+    reference.check_reference(kg.__all__, pages)
     twice = [*pages, "::: keras_gated.Gate"]
     found = reference.Undocumented
-    raises(lambda: reference.check(kg.__all__, twice), "more than once ...: Gate", found)
-    raises(lambda: reference.check(kg.__all__[1:], pages), "not public: Candidate", found)
+    raises(lambda: reference.check_reference(kg.__all__, twice), "more than once ...: Gate", found)
+    raises(lambda: reference.check_reference(kg.__all__[1:], pages), "not public: Candidate", found)
 
 
 def test_entries_keep_their_options():
-    page = reference.located("::: keras_gated.GatedCell\n    options:\n      members: [a]\n")
+    page = reference.expand_entries("::: keras_gated.GatedCell\n    options:\n      members: [a]\n")
     assert "::: keras_gated.cell.GatedCell\n    options:\n" in page
     assert page.endswith("      toc_label: GatedCell\n      members: [a]\n")
     assert page.count("options:") == 1

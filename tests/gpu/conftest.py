@@ -19,11 +19,13 @@ SWITCH = "KERAS_GATED_GPU_TESTS_ON"
 @pytest.fixture(scope="session")
 def device():
     """The name of the GPU, or "cpu" where the tests themselves are checked."""
-    from benchmarks.gpu_device import BACKEND, gpu
+    from benchmarks.gpu_device import BACKEND, gpu_name
 
     if os.environ.get(SWITCH) == "cpu":
         return "cpu"
-    return gpu() or pytest.skip(f"{BACKEND} sees no GPU; {SWITCH}=cpu checks the tests themselves")
+    return gpu_name() or pytest.skip(
+        f"{BACKEND} sees no GPU; {SWITCH}=cpu checks the tests themselves"
+    )
 
 
 @pytest.fixture(autouse=True)

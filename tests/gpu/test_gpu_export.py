@@ -13,7 +13,7 @@ import pytest
 from keras import ops
 
 import keras_gated as kg
-from benchmarks.gpu_device import gpu, tf32
+from benchmarks.gpu_device import gpu_name, tf32
 from tests import ROOT
 from tests.helpers import BACKEND, F, T, U, assert_close
 
@@ -62,7 +62,7 @@ def test_the_graph_is_the_same_with_and_without_a_gpu(trained, tmp_path, device)
     saved = tmp_path / "model.keras"
     trained.save(saved)
     found = [exported(saved, tmp_path / f"{k}.onnx", more) for k, more in enumerate(({}, WITHOUT))]
-    assert [gpu_there for gpu_there, _ in found] == [None if device == "cpu" else gpu(), None]
+    assert [gpu_there for gpu_there, _ in found] == [None if device == "cpu" else gpu_name(), None]
     assert found[0][1] == found[1][1]
 
 
