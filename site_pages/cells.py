@@ -140,7 +140,7 @@ def _facts(preset: Preset) -> list[list[str]]:
         "Paper": preset.paper,
         "Formula": checked,
         "Initial bias": preset.initial_bias,
-        "Implementations disagree": preset.notes or "Nothing preset.",
+        "Implementations disagree": preset.notes or "Nothing known.",
     }
     return [[f"**{name}**", fact] for name, fact in rows.items()]
 
