@@ -89,4 +89,4 @@ def assert_ignored(paths: list[str]) -> None:
         return
     command = ["git", "check-ignore", "--no-index", "--stdin"]
     done = subprocess.run(command, cwd=ROOT, input="\n".join(paths), capture_output=True, text=True)
-    assert set(done.stdout.split()) == set(paths), f"of {paths} git ignores only {done.stdout}"
+    assert set(done.stdout.splitlines()) == set(paths), f"of {paths} git ignores only {done.stdout}"

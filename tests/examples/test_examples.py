@@ -1,5 +1,6 @@
 """Every example is listed; those that no other test runs run as a user starts them, in short."""
 
+import ast
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.docs.run_pages import assert_ignored, run_lines
 
 EXAMPLES = ROOT / "examples"
 long = pytest.mark.long
@@ -49,6 +51,31 @@ def test_every_example_is_listed_with_a_short_form():
     for name, code in codes.items():
         assert name in text, f"examples/README.md does not name {name}"
         assert (name in scripts) == ("--smoke" in code), name
+
+
+def commands() -> dict[str, list[str]]:
+    """Returns the commands that examples name in their docstrings, by file."""
+    found = {}
+    for file in sorted(EXAMPLES.glob("*.py")):
+        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        lines = re.findall(r"^ +((?:pip|python|keras-gated) .*)$", text, re.MULTILINE)
+        found |= {file.name: lines} if lines else {}
+    return found
+
+
+@pytest.mark.parametrize("file", commands())
+def test_commands_in_docstrings_can_be_run(file):
+    for line in commands()[file]:
+        run_lines(line)
+
+
+@pytest.mark.parametrize("file", sorted([*EXAMPLES.rglob("*.py"), ROOT / "benchmarks/__main__.py"]))
+def test_git_ignores_what_a_script_writes_by_default(file):
+    code = file.read_text(encoding="utf-8")
+    for folder in re.findall(r'default=Path\("?([^")]*)"?\)', code):
+        text = " ".join((ast.get_docstring(ast.parse(code)) or "").split())
+        names = re.findall(r"\b\w+\.(?:keras|onnx|png)\b", text.partition("Writes ")[2])
+        assert_ignored([(Path(folder) / name).as_posix() for name in names or ["a file"]])
 
 
 def ran(script: str, folder: Path) -> str:
