@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from keras_gated.onnx.tracing.choice import LOWERINGS
+from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 
 _INPUT = re.compile(
     r"(?:(?P<key>[^=:]+)=)?(?P<shape>[^=:]+)(?::(?P<dtype>\w+)(?::(?P<name>[^=:]+))?)?"

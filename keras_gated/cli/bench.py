@@ -3,9 +3,9 @@
 import argparse
 
 from keras_gated.cli.command import Result, add_command, add_preset, add_sizes, natural
-from keras_gated.cli.load_keras import load_keras
-from keras_gated.onnx.tracing.choice import LOWERINGS
-from keras_gated.spec.presets import presets
+from keras_gated.cli.import_keras import load_keras
+from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
+from keras_gated.spec.preset_lookup import presets
 
 
 def add_bench(commands) -> None:

@@ -28,7 +28,7 @@ from keras_gated.spec.describe import (
 )
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import lower
-from keras_gated.spec.presets import Preset, presets
+from keras_gated.spec.preset_lookup import Preset, presets
 
 SIZES = ("input_dim", "units")
 BUDGET = ("input_dim", "parameters")
@@ -168,7 +168,7 @@ def _diff(options: argparse.Namespace) -> Result:
 
 
 def _nearer_baseline(first: str, second: str) -> str:
-    """Returns a line that names a nearer baseline to compare a variant with; empty if none is.
+    """Returns lines that name a nearer baseline to compare a variant with; empty if none is.
 
     Greff's variants, for one, have peepholes: compared with "lstm" they show little else.
     """
@@ -182,11 +182,14 @@ def _nearer_baseline(first: str, second: str) -> str:
     near, far = differences[nearest], differences[baseline]
     if _count(near) == _count(far):
         return ""
+    counts = f"{_count(near)} differences, not {_count(far)}"
     shared = [x for x in far.only_second if x not in near.only_second and "=" not in x]
-    return (
-        f"{variant} is nearer to {nearest} than to {baseline} ({_count(near)} differences, not "
-        f"{_count(far)}){': both have ' if shared else ''}{', '.join(shared)}. "
-        f"Compare them with: keras-gated diff {nearest} {variant}"
+    return "\n".join(
+        [
+            f"{variant} is nearer to {nearest} than to {baseline}: {counts}.",
+            *([f"{variant} and {nearest} have: {', '.join(shared)}."] if shared else []),
+            f"Compare them with: keras-gated diff {nearest} {variant}",
+        ]
     )
 
 

@@ -18,7 +18,7 @@ class Result:
     Attributes:
         report: printed as text, or with --json its fields as one JSON object.
         passed: bool. False makes the exit status 1.
-        hint: a line after the text, e.g. a command that may help more. Not part of the JSON.
+        hint: lines after the text, e.g. a command that may help more. Not part of the JSON.
     """
 
     report: Any

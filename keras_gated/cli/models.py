@@ -10,9 +10,9 @@ from typing import Any
 
 from keras_gated.cli.arguments import input_signature, lowering, model_input
 from keras_gated.cli.command import Result, add_command
-from keras_gated.cli.load_keras import load_keras_for_export
+from keras_gated.cli.import_keras import load_keras_for_export
 from keras_gated.onnx.errors import ExportError
-from keras_gated.onnx.tracing.choice import LOWERINGS
+from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 
 TOLERANCE = 1e-5  # as in check_onnx, which cannot be imported without Keras; a test compares them
 

@@ -1,11 +1,13 @@
 """keras-gated list, show, diff and budget: what they print, and their exit status."""
 
 import json
+import re
 
 import pytest
 
 import keras_gated as kg
 from keras_gated.cli.main import main
+from tests import ROOT
 from tests.helpers import says
 
 
@@ -77,8 +79,8 @@ def test_diff_is_diff(capsys):
 @pytest.mark.parametrize(
     ("pair", "nearest", "shared"),
     [
-        ("lstm cifg", "lstm_peephole", "both have input peephole, output peephole"),
-        ("cifg lstm", "lstm_peephole", "both have input peephole, output peephole"),
+        ("lstm cifg", "lstm_peephole", "have: input peephole, output peephole."),
+        ("cifg lstm", "lstm_peephole", "have: input peephole, output peephole."),
         ("lstm niaf", "lstm_peephole", "peephole"),
         ("gru mut3", "gru_chung", ""),
         ("lstm lstm_f", "lstm_1997", None),
@@ -100,7 +102,16 @@ def test_diff_names_a_nearer_baseline(pair, nearest, shared, capsys):
         variant = next(name for name in pair.split() if kg.presets[name].family != "base")
         assert hint.endswith(f"keras-gated diff {nearest} {variant}")
         assert f"is nearer to {nearest} than to" in hint
-        assert shared in hint if shared is not None else "both have" not in hint
+        assert shared in hint if shared is not None else "have:" not in hint
+
+
+def test_the_guide_shows_what_is_printed(capsys):
+    text = (ROOT / "docs" / "guides" / "command-line.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```sh\nkeras-gated (.*)\n```\n\n```text\n(.*?)```", text, re.DOTALL)
+    assert len(shown) == 2
+    for command, output in shown:
+        assert main(command.split()) == 0
+        assert capsys.readouterr().out == output
 
 
 @pytest.mark.parametrize(

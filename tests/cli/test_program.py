@@ -10,7 +10,8 @@ from types import ModuleType
 import pytest
 
 import keras_gated as kg
-from keras_gated.cli import load_keras, main, models
+from keras_gated.cli import import_keras as load_keras
+from keras_gated.cli import main, models
 from tests import ROOT
 from tests.helpers import says
 
