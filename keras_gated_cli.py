@@ -3,7 +3,7 @@
 `import keras_gated` imports Keras, which takes seconds, and Keras chooses its backend at that
 moment. Most commands need no Keras, and the others need a backend of their own. So this module is
 outside the package: it lets `keras_gated.cli` be imported first, and that imports Keras for the
-commands that need it (keras_gated/cli/load_keras.py).
+commands that need it (keras_gated/cli/import_keras.py).
 """
 
 import sys

@@ -161,7 +161,7 @@ def long(session: nox.Session) -> None:
 
 @nox.session
 def all_long(session: nox.Session) -> None:
-    """Every test that is marked long, with all presets and all ways to call a layer: half an hour."""
+    """Every test that is marked long, all presets and ways to call a layer: half an hour."""
     need(session, "test", "cluster", packages=["jax", TORCH])
     pytest(session, "-m", "long")
 

@@ -70,6 +70,10 @@ def set_up(options) -> None:
     """Sets Keras's backend and the seed. Call it before anything imports Keras."""
     os.environ["KERAS_BACKEND"] = options.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import keras_gated  # noqa: F401 - it names what to install if the backend is missing
+    except ImportError as error:
+        sys.exit(str(error))
     import keras
 
     keras.utils.set_random_seed(options.seed)

@@ -24,6 +24,7 @@ with the package installed; then --engine ray --address HOST:6379 here.
 
 import argparse
 
+import extras  # noqa: F401 - names what to install if a package is missing
 from study.carry_out import add_options
 from study.comparison import Comparison, add_cell_options, search_or_compare
 

@@ -40,6 +40,7 @@ import time
 from contextlib import nullcontext
 from functools import partial
 
+import extras  # noqa: F401 - names what to install if a package is missing
 import numpy as np
 
 TIME, UNITS, BATCH, UPDATES = 20, 16, 32, 16  # updates in an epoch

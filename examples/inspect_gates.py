@@ -19,6 +19,7 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import extras  # noqa: F401 - names what to install if a package is missing
 import keras
 import numpy as np
 from rich.console import Console
@@ -99,9 +100,9 @@ def main():
     marked = test[0][:32, :, 1] == 1.0
     written = trace["lstm"]["input"].mean(axis=-1)
     Console().print(tabulate(history))
-    at_marks, elsewhere = written[marked].mean(), written[~marked].mean()
+    at_marks, others = written[marked].mean(), written[~marked].mean()
     print(
-        f"The input gate is open by {at_marks:.2f} at the marks and by {elsewhere:.2f} elsewhere."
+        f"The input gate is open by {at_marks:.2f} at the marks and by {others:.2f} at other steps."
     )
 
 

@@ -19,6 +19,7 @@ Finished runs are lines of --out/results.jsonl: the same command continues after
 
 import argparse
 
+import extras  # noqa: F401 - names what to install if a package is missing
 from study.carry_out import add_options
 from study.comparison import Comparison, add_cell_options, search_or_compare
 

@@ -26,6 +26,7 @@ continues after an interruption.
 import argparse
 from pathlib import Path
 
+import extras  # noqa: F401 - names what to install if a package is missing
 from study.carry_out import add_options
 from study.comparison import Comparison, chosen_rates, search_or_compare
 from study.music import FILES

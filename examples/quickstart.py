@@ -21,6 +21,7 @@ from statistics import median
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import extras  # noqa: F401 - names what to install if a package is missing
 import keras
 import numpy as np
 from chorales import KEYS, floors, frame_pairs, log_odds, read_chorales, split, weighted

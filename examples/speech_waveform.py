@@ -27,6 +27,7 @@ import tempfile
 import wave
 from pathlib import Path
 
+import extras  # noqa: F401 - names what to install if a package is missing
 import numpy as np
 from study import speech
 from study.carry_out import add_options

@@ -23,6 +23,7 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import extras  # noqa: F401 - names what to install if a package is missing
 import keras
 import numpy as np
 from keras import ops

@@ -30,7 +30,7 @@ from keras_gated.spec.describe import (
     units_for_budget,
 )
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
-from keras_gated.spec.presets import Preset, preset, presets
+from keras_gated.spec.preset_lookup import Preset, preset, presets
 
 __version__ = version("keras-gated")
 
@@ -43,7 +43,7 @@ _LATER = {
     "GateMonitor": "keras_gated.inspection.monitor",
     "ParityReport": "keras_gated.onnx.verify.differences",
     "QuantizationReport": "keras_gated.onnx.quantize",
-    "StreamingSession": "keras_gated.onnx.session",
+    "StreamingSession": "keras_gated.onnx.streaming_session",
     "check_cell": "keras_gated.conformance.check",
     "check_onnx": "keras_gated.onnx.verify.check",
     "export_onnx": "keras_gated.onnx.export",

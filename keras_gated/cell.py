@@ -31,7 +31,7 @@ from keras_gated.spec.options import (
     zoneout_rates_of,
 )
 from keras_gated.spec.parts import Config, check_positive
-from keras_gated.spec.presets import as_spec
+from keras_gated.spec.preset_lookup import as_spec
 
 
 @keras.saving.register_keras_serializable("keras_gated")

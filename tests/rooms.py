@@ -4,25 +4,25 @@
 # folder and modules of it; a folder has several lines where others come in between.
 ROOMS = """
     : installation
-    spec: parts cell_spec normal_form activations from_arguments presets catalogue
+    spec: parts cell_spec normal_form activations from_arguments preset_lookup catalogue
     spec: options onnx_operator equations describe
-    engine.backends: tensorflow jax torch current
-    engine: formula random_masks input_window layout backward loop parallel_scan run
+    engine.backends: tensorflow jax torch selected
+    engine: formula random_masks input_window time_major backward loop parallel_scan run
     : layer_arguments initializers cell_weights cell layers padded_batches
     convert: torch_modules keras_layers keras_models
     inspection: traces plots monitor
-    onnx: errors report atomic_file session
-    onnx.tracing: model_layers model_io choice weights operator_inputs
-    onnx.graph: tf2onnx writer guards cleanup masks recurrent scan stubs
-    onnx.tracing: layer_calls keras_layers tracer
-    onnx: convert
+    onnx: errors report atomic_file streaming_session
+    onnx.tracing: layer_places model_io native_or_scan weights operator_inputs
+    onnx.graph: tf2onnx writer empty_input_guards cleanup masks recurrent scan stubs int8_nodes
+    onnx.tracing: replacement_calls patched_layers tracer
+    onnx: model_to_graph
     onnx.tracing: streaming
     onnx: subprocess_export
-    onnx.verify: inputs differences streams check
-    onnx: export export_streaming int8 int8_comparison quantize
-    conformance: report run_cell copies compare over_time training serialization check
+    onnx.verify: inputs differences streams check int8_comparison
+    onnx: export export_streaming quantize
+    conformance: report run_cell cell_copies compare over_time training serialization check
     speed: timing adapters onnx_runs
-    cli: command arguments load_keras cells doctor models layer_times bench main
+    cli: command arguments import_keras cells doctor models layer_times bench main
 """
 
 

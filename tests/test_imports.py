@@ -102,7 +102,7 @@ def test_specifications_need_the_standard_library_only(name):
 
 
 def test_a_stream_needs_numpy_and_onnxruntime_only():
-    others = {n.partition(".")[0] for n, _ in imported(HOME / "onnx" / "session.py")}
+    others = {n.partition(".")[0] for n, _ in imported(HOME / "onnx" / "streaming_session.py")}
     assert others - set(sys.stdlib_module_names) == {"numpy", "onnxruntime"}
 
 

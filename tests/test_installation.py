@@ -12,21 +12,9 @@ import pytest
 from keras_gated import installation
 from tests import ROOT
 from tests.helpers import says
+from tests.without import WITHOUT
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-# Runs as if packages were not installed.
-WITHOUT = """
-import sys
-from importlib.machinery import PathFinder
-
-class Finder(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        missing = name.partition(".")[0] in {missing!r}
-        return None if missing else super().find_spec(name, path, target)
-
-sys.meta_path = [Finder if finder is PathFinder else finder for finder in sys.meta_path]
-"""
 
 
 @pytest.fixture

@@ -41,7 +41,9 @@ def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
     parser.add_argument("--address", help="of a running Ray cluster; implies --engine ray")
     parser.add_argument("--smoke", action="store_true", help="few sequences and epochs, no XLA")
     parser.add_argument("--search", action="store_true", help="search for learning rates")
-    parser.add_argument("--draws", type=int, default=10, help="rates that --search tries")
+    parser.add_argument(
+        "--draws", dest="rate_count", type=int, default=10, help="rates that --search tries"
+    )
 
 
 def carry_out(runs: Sequence[Run], results: Results, options, data: Path | None = None) -> None:

@@ -83,9 +83,9 @@ class Comparison:
         """Returns all runs. The seeds of a cell follow one another: they share a compiled model."""
         return [self.run(*pair, seed) for pair in self.pairs for seed in range(seeds)]
 
-    def search_runs(self, draws: int, epochs: int | None = None) -> list[Run]:
+    def search_runs(self, count: int, epochs: int | None = None) -> list[Run]:
         """Returns a run for each cell, task and drawn rate, by default with half the epochs."""
-        rates = draw_rates(draws, *self.exponents)
+        rates = draw_rates(count, *self.exponents)
         drawn = [(pair, rate) for pair in self.pairs for rate in rates]
         runs = [self.run(*pair, SEARCH_SEED, learning_rate=rate) for pair, rate in drawn]
         return [replace(run, epochs=epochs or max(1, run.epochs // 2)) for run in runs]
@@ -111,18 +111,18 @@ def add_cell_options(parser: argparse.ArgumentParser, cells, vanilla: str, names
 def search_or_compare(plan: Comparison, options, search_epochs: int | None = None, more=()):
     """Searches for learning rates if `options.search`, else compares the cells."""
     if options.search:
-        search(plan, options, options.draws, search_epochs)
+        search(plan, options, options.rate_count, search_epochs)
     else:
         compare(plan, options, more)
 
 
-def search(plan: Comparison, options, draws: int, epochs: int | None = None) -> None:
+def search(plan: Comparison, options, count: int, epochs: int | None = None) -> None:
     """Finds the rate with the best validation score for each task and cell; writes rates.json."""
     folder = options.out
     if options.smoke:
-        plan, draws, epochs, folder = plan.small(), 2, 2, folder / "smoke"
+        plan, count, epochs, folder = plan.small(), 2, 2, folder / "smoke"
     results = Results(folder / "search.jsonl")
-    runs = plan.search_runs(draws, epochs)
+    runs = plan.search_runs(count, epochs)
     carry_out(runs, results, options, plan.data)
     rows, rates = [], read_rates(folder)
     for (task, cell), group in report.grouped(results.of(runs)).items():
@@ -133,7 +133,7 @@ def search(plan: Comparison, options, draws: int, epochs: int | None = None) -> 
         ]
         rows.append([task, plan.cells[cell], f"{rate:g}", report.number(best["valid"]), *second])
     heads = ["set", "cell", "rate", "valid", "second best"]
-    Console().print(report.Sheet(f"best of {draws} rates", heads, rows).rich())
+    Console().print(report.Sheet(f"best of {count} rates", heads, rows).rich())
     report.write(folder / "rates.json", json.dumps(rates, indent=1) + "\n")
     print(f"Rates for the same command without --search: {folder / 'rates.json'}")
 

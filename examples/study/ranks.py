@@ -3,6 +3,7 @@
 from math import comb
 
 import numpy as np
+from scipy.stats import mannwhitneyu, rankdata
 
 
 def rank_test(one: list[float], other: list[float]) -> float:
@@ -10,8 +11,6 @@ def rank_test(one: list[float], other: list[float]) -> float:
 
     It is exact if no two numbers are equal.
     """
-    from scipy.stats import mannwhitneyu
-
     all_differ = len({*one, *other}) == len(one) + len(other)
     return float(mannwhitneyu(one, other, method="exact" if all_differ else "auto").pvalue)
 
@@ -36,7 +35,5 @@ def ranks_of(scores: dict[str, list[float]]) -> dict[str, list[float]]:
     Args:
         scores: cell -> scores; score k of all cells is of the same task and seed.
     """
-    from scipy.stats import rankdata
-
     ranks = rankdata(np.array(list(scores.values())), axis=0)
     return dict(zip(scores, ranks.tolist(), strict=True))

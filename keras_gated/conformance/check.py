@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_gated.conformance import over_time, serialization, training
-from keras_gated.conformance.copies import CellCopies
+from keras_gated.conformance.cell_copies import CellCopies
 from keras_gated.conformance.report import (
     FAILED,
     PASSED,

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_gated.conformance.cell_copies import CellCopies, assign
 from keras_gated.conformance.compare import (
     compare,
     difference_text,
@@ -17,7 +18,6 @@ from keras_gated.conformance.compare import (
     rows_of,
     states_of,
 )
-from keras_gated.conformance.copies import CellCopies, assign
 from keras_gated.conformance.report import Failed, Skipped, error_text
 from keras_gated.conformance.run_cell import compilers, over_time, rnn, run, tensors, to_arrays
 

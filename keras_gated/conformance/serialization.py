@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gated.conformance.cell_copies import CellCopies, assign
 from keras_gated.conformance.compare import compare, difference_text
-from keras_gated.conformance.copies import CellCopies, assign
 from keras_gated.conformance.report import Failed, Skipped, error_text
 from keras_gated.conformance.run_cell import rnn, run, tensors, to_arrays
 from keras_gated.installation import install_hint

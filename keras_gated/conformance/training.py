@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gated.conformance.cell_copies import CellCopies
 from keras_gated.conformance.compare import difference
-from keras_gated.conformance.copies import CellCopies
 from keras_gated.conformance.over_time import as_list
 from keras_gated.conformance.report import Failed
 from keras_gated.conformance.run_cell import gradients, over_time, run, tensors

@@ -21,7 +21,7 @@ from keras_gated.spec.describe import diff
 from keras_gated.spec.normal_form import NormalForm, resolve
 from keras_gated.spec.options import NEED_LAYER, OPTIONS
 from keras_gated.spec.parts import Candidate, Config
-from keras_gated.spec.presets import presets
+from keras_gated.spec.preset_lookup import presets
 
 LAYERS = keras.layers
 # For each cell of Keras: the gated layer that computes the same.

@@ -4,7 +4,7 @@ In the order in which to read it:
 
 - `formula`: one time step on tensors, and the hooks through which the others see its inside.
 - `run`: chooses how a layer's cell is run over time.
-- `layout`: how a layer's tensors lie in the loop, and how its result is put together.
+- `time_major`: how a layer's tensors lie in the loop, and how its result is put together.
 - `loop`: the loop over time, forwards and backwards.
 - `backward`: the gradient of one step; opens with an LSTM step worked by hand.
 - `parallel_scan`: all time steps at once, for cells whose memory is linear.

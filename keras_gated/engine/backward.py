@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_gated.engine.backends.current import backend
+from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.formula import BEHIND_RESET, Formula, Hooks, Tensors, cast_like, product
 
 # For each piece: {index of a known value: slope}. A slope of None: the piece is that value itself.

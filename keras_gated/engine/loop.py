@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_gated.engine.backends.current import backend
+from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.backward import Cut, Slopes
 from keras_gated.engine.formula import DropoutMasks, Formula, Hooks, Tensors, cast_like
 from keras_gated.engine.random_masks import RandomMasks, apply_zoneout, is_series

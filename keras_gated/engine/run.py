@@ -15,11 +15,11 @@ from contextvars import ContextVar
 import keras
 from keras import ops
 
-from keras_gated.engine.backends.current import backend
-from keras_gated.engine.layout import OF_INPUT, result_of, separate_columns, time_major
+from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.loop import FusedLoop
 from keras_gated.engine.parallel_scan import run_scan
 from keras_gated.engine.random_masks import RandomMasks, is_series
+from keras_gated.engine.time_major import OF_INPUT, result_of, separate_columns, time_major
 
 Runner = Callable[..., tuple | None]
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"

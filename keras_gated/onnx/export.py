@@ -1,6 +1,6 @@
 """export_onnx: writes a Keras model to an ONNX file and checks it.
 
-The steps are: check the arguments, convert the model (`convert.py`: trace, replace the stubs, clean
+The steps are: check the arguments, convert the model (`model_to_graph.py`: trace, replace the stubs, clean
 up), write a draft, compare the draft with the model (`verify`), give the draft its final name. On
 Keras's JAX and torch backends, a process on TensorFlow does the conversion
 (`subprocess_export.py`).
@@ -14,14 +14,14 @@ from typing import Any
 import keras
 
 from keras_gated.onnx.atomic_file import check_path, replace_when_complete
-from keras_gated.onnx.convert import ModelCall, convert_call, make_report
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.graph.tf2onnx import OPSETS
+from keras_gated.onnx.model_to_graph import ModelCall, convert_call, make_report
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
-from keras_gated.onnx.tracing.choice import LOWERINGS
+from keras_gated.onnx.tracing.layer_places import check_stateless, in_float32, recurrent_names
 from keras_gated.onnx.tracing.model_io import interface_of
-from keras_gated.onnx.tracing.model_layers import check_stateless, in_float32, recurrent_names
+from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 from keras_gated.onnx.tracing.tracer import Tracer
 from keras_gated.onnx.verify.check import check_onnx
 from keras_gated.onnx.verify.differences import ParityReport

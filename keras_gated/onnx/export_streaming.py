@@ -17,14 +17,14 @@ from typing import Any
 import keras
 
 from keras_gated.onnx.atomic_file import replace_when_complete
-from keras_gated.onnx.convert import convert_call, make_report, trace
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import check_arguments
+from keras_gated.onnx.model_to_graph import convert_call, make_report, trace
 from keras_gated.onnx.report import ExportReport
-from keras_gated.onnx.session import STATES, StreamingSession
+from keras_gated.onnx.streaming_session import STATES, StreamingSession
 from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
+from keras_gated.onnx.tracing.layer_places import in_float32, places_within
 from keras_gated.onnx.tracing.model_io import Interface, interface_of
-from keras_gated.onnx.tracing.model_layers import in_float32, places_within
 from keras_gated.onnx.tracing.streaming import (
     State,
     StreamingCall,

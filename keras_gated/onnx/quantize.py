@@ -1,7 +1,7 @@
 """quantize_onnx: writes an ONNX file that multiplies in int8, and measures what that costs.
 
 The steps are: export the Keras model in float32 (unless a file is given), rewrite its graph
-(`int8.py`), run both files on the same inputs (`int8_comparison.py`), report.
+(`graph/int8_nodes.py`), run both files on the same inputs (`verify/int8_comparison.py`), report.
 """
 
 import os
@@ -14,18 +14,18 @@ from typing import Any
 import keras
 
 from keras_gated.layers import GatedRNN
-from keras_gated.onnx import int8
 from keras_gated.onnx.atomic_file import check_path, replace_when_complete
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.graph import int8_nodes as int8
 from keras_gated.onnx.graph.cleanup import count_operators
-from keras_gated.onnx.int8 import NodeReport
-from keras_gated.onnx.int8_comparison import FilePair, OutputDifference, output_differences
+from keras_gated.onnx.graph.int8_nodes import NodeReport
 from keras_gated.onnx.report import format_counts, format_table
-from keras_gated.onnx.tracing.keras_layers import to_gated_cell
-from keras_gated.onnx.tracing.model_layers import places_within
+from keras_gated.onnx.tracing.layer_places import places_within
+from keras_gated.onnx.tracing.patched_layers import to_gated_cell
 from keras_gated.onnx.verify.check import open_session
 from keras_gated.onnx.verify.inputs import feeds_from_samples, input_ports, random_feed_maker
+from keras_gated.onnx.verify.int8_comparison import FilePair, OutputDifference, output_differences
 from keras_gated.spec.normal_form import NormalForm
 from keras_gated.spec.onnx_operator import lower
 

@@ -1,8 +1,9 @@
-"""The presets: published cells as settings of the one formula. The only list of names.
+"""The presets: cells of the literature as specifications. This is the only list of their names.
 
-To add one, add an entry here and its witness in tests/reference. `confirmed=True` says that the
-formula was checked against an author's or an independent implementation (elman and gru_cho against
-Keras's layers and lstm_peephole against onnxruntime, in the tests); the others are recalled.
+To add a preset, add an entry here and its witness in tests/reference. `confirmed=True` says that
+the formula was checked against an implementation by the authors or an independent one. (Tests check
+elman and gru_cho against Keras's layers, and lstm_peephole against onnxruntime.) The other formulas
+were written from memory of the papers ("recalled").
 """
 
 from dataclasses import replace
@@ -10,7 +11,7 @@ from functools import partial
 
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.parts import Candidate, Config, Gate, Projection, Tied
-from keras_gated.spec.presets import presets
+from keras_gated.spec.preset_lookup import presets
 
 # Parts that several presets share.
 HIDDEN = CellSpec(memory="hidden", forget_gate=1.0, input_gate=1.0)
@@ -20,21 +21,22 @@ PEEPHOLES = CellSpec(
     forget_gate=Gate(peephole=True, bias_initializer="ones"),
     output_gate=Gate(peephole=True),
 )
+# One gate mixes old state and candidate: its value is the share that is kept, or that is written.
 KEEPS = replace(HIDDEN, forget_gate=Gate(), input_gate=Tied("forget", complement=True))
 WRITES = replace(HIDDEN, input_gate=Gate(), forget_gate=Tied("input", complement=True))
 LINEAR = Candidate(recurrent_kernel=None, use_bias=False, activation="linear")  # W x_t
 INPUT_ONLY = Gate(recurrent_kernel=None)
 DIAGONAL = Gate(kernel=None, recurrent_kernel="diagonal")
 MINUS_ONE = Config.of({"class_name": "Constant", "config": {"value": -1.0}})
-ONES = "forget 1 (Jozefowicz et al. 2015), so that the memory is kept at first"
+ONES = "forget 1 (Jozefowicz et al. 2015), so that the memory is carried on at first"
 
 
 def lstm_gates(gate: Gate, forget: Gate | None = None) -> CellSpec:
-    """The LSTM without peepholes whose three gates are `gate`."""
+    """Returns the LSTM without peepholes whose three gates are `gate`."""
     return CellSpec(input_gate=gate, forget_gate=forget or gate, output_gate=gate)
 
 
-# The corners ---------------------------------------------------------------------------------
+# LSTM, GRU and simple RNN --------------------------------------------------------------------
 add = partial(presets.add, family="base")
 
 add(
@@ -42,7 +44,7 @@ add(
     "tanh RNN, no gate at all",
     paper="Elman 1990, Finding structure in time. Cognitive Science 14",
     build=lambda: replace(HIDDEN, forget_gate=0.0),
-    notes="Elman's units were logistic; tanh is what every library has. torch adds a second bias.",
+    notes="Elman's units were logistic; all libraries use tanh. torch adds a second bias.",
     confirmed=True,
 )
 add(
@@ -61,22 +63,22 @@ add(
     paper="Gers and Schmidhuber 2000; Graves 2013, arXiv:1308.0850; Chung et al. 2014, "
     "arXiv:1412.3555",
     build=lambda: PEEPHOLES,
-    notes="The output gate looks at c_t (papers, ONNX), not at c_(t-1) as one library has it. "
+    notes="The output gate sees c_t (papers, ONNX), not c_(t-1) as in one library. "
     "Peepholes are vectors; full matrices are another cell. The candidate has none.",
     initial_bias=ONES + "; peepholes 0 or small",
     confirmed=True,
 )
 add(
     "lstm_1997",
-    "the first LSTM: no forget gate, its own squashing",
+    "the first LSTM: no forget gate, other activations",
     paper="Hochreiter and Schmidhuber 1997, Long short-term memory. Neural Computation 9",
     build=lambda: CellSpec(
         forget_gate=1.0,
         candidate=Candidate(activation="double_half_tanh"),
         output_activation="half_tanh",
     ),
-    notes="Squashing 2 tanh(x/2) and tanh(x/2); later versions put plain tanh. The original shared "
-    "gates across a block of cells and truncated gradients, which this does not.",
+    notes="The activations are 2 tanh(x/2) and tanh(x/2); later versions use tanh. The original "
+    "shared gates among a block of cells and truncated gradients; this preset does neither.",
     initial_bias="input and output below 0, so that cells start closed",
 )
 add(
@@ -84,8 +86,8 @@ add(
     "GRU, reset after the product, as in Keras, torch and cuDNN",
     paper="Cho et al. 2014, arXiv:1406.1078v1",
     build=lambda: replace(KEEPS, reset_gate=Gate(), candidate=Candidate(reset_after=True)),
-    notes="The update gate z is the forget gate: z keeps. Keras, torch and ONNX carry two biases "
-    "in every block; flax nnx has no second one.",
+    notes="The update gate z is the forget gate: h = z h + (1 - z) candidate. Keras, torch and "
+    "ONNX have two biases in every block; flax nnx has one.",
     initial_bias="zero, or forget above 0 to keep the state at first",
     confirmed=True,
 )
@@ -94,7 +96,7 @@ add(
     "GRU, reset before the product, the update gate keeps",
     paper="Cho et al. 2014, arXiv:1406.1078v3",
     build=lambda: replace(KEEPS, reset_gate=Gate()),
-    notes="z keeps: h = z h + (1 - z) candidate. Chung et al. write it the other way round.",
+    notes="z is the share that is kept: h = z h + (1 - z) candidate. Chung et al. swap the two.",
     initial_bias="zero, or forget above 0 to keep the state at first",
     confirmed=True,
 )
@@ -104,30 +106,31 @@ add(
     paper="Chung et al. 2014, Empirical evaluation of gated recurrent neural networks. "
     "arXiv:1412.3555",
     build=lambda: replace(WRITES, reset_gate=Gate()),
-    notes="z writes: h = (1 - z) h + z candidate; with z's weights negated it is gru_cho.",
+    notes="z is the share that is written: h = (1 - z) h + z candidate. With negated weights of z "
+    "it is gru_cho.",
     initial_bias="zero, or input below 0 to keep the state at first",
 )
 
 # Greff et al.: one part removed from the LSTM with peepholes ------------------------------------
 GREFF = "Greff et al. 2017, LSTM: a search space odyssey. arXiv:1503.04069"
 add = partial(presets.add, paper=GREFF, family="greff", initial_bias=ONES, confirmed=True)
-BASE = "The base has peepholes, unlike Jozefowicz's "
+BASE = "Greff's LSTM has peepholes: compare it with lstm_peephole. The same without them: "
 
 add(
-    "nig", "no input gate", build=lambda: replace(PEEPHOLES, input_gate=1.0), notes=BASE + "LSTM-i."
+    "nig", "no input gate", build=lambda: replace(PEEPHOLES, input_gate=1.0), notes=BASE + "lstm_i."
 )
 add(
     "nfg",
     "no forget gate",
     build=lambda: replace(PEEPHOLES, forget_gate=1.0),
-    notes=BASE + "LSTM-f.",
+    notes=BASE + "lstm_f.",
     initial_bias="zero",
 )
 add(
     "nog",
     "no output gate",
     build=lambda: replace(PEEPHOLES, output_gate=1.0),
-    notes=BASE + "LSTM-o.",
+    notes=BASE + "lstm_o.",
 )
 add(
     "niaf",
@@ -149,7 +152,8 @@ add(
     build=lambda: replace(
         PEEPHOLES, input_gate=Gate(peephole=True), forget_gate=Tied("input", complement=True)
     ),
-    notes="Greff: f = 1 - i. Others couple i = 1 - f, the same cell with the block negated.",
+    notes="Greff's LSTM has peepholes: compare it with lstm_peephole. Others set i = 1 - f: the "
+    "same cell with negated weights of the gate.",
     initial_bias="input below 0, which is a forget bias above 0",
 )
 add("np", "no peepholes: the plain LSTM", build=lambda: LSTM, notes="The same cell as lstm.")
@@ -168,7 +172,7 @@ add = partial(
     family="jozefowicz",
     confirmed=True,
 )
-PRINTED = "The paper prints a tanh output gate; like everybody this has the logistic one."
+PRINTED = "The paper prints tanh for the output gate; this preset has the usual logistic function."
 
 add("lstm_i", "LSTM without input gate", build=lambda: CellSpec(input_gate=1.0), notes=PRINTED)
 add("lstm_f", "LSTM without forget gate", build=lambda: CellSpec(forget_gate=1.0), notes=PRINTED)
@@ -181,7 +185,8 @@ def _projected(spec: CellSpec, input_projection: bool) -> CellSpec:
 
 
 LITERAL = (
-    "x_t is added as it is, so inputs = units; input_projection=True puts W x_t + b before it, "
+    "x_t is added without a kernel, so the cell needs as many inputs as units. With "
+    "input_projection=True the cell sees W x_t + b in place of x_t"
 )
 add(
     "mut1",
@@ -195,7 +200,7 @@ add(
         ),
         input_projection,
     ),
-    notes=LITERAL + "close to what other collections do.",
+    notes=LITERAL + ", much as in other collections.",
 )
 add(
     "mut2",
@@ -203,7 +208,7 @@ add(
     build=lambda input_projection=False: _projected(
         replace(WRITES, reset_gate=Gate(kernel="identity")), input_projection
     ),
-    notes=LITERAL + "where other collections project for the reset gate alone.",
+    notes=LITERAL + "; other collections project it for the reset gate only.",
 )
 add(
     "mut3",
@@ -213,19 +218,20 @@ add(
     ),
 )
 
-# Dey and Salem: cut-down gates of the GRU -------------------------------------------------------
+# Dey and Salem: gates of the GRU with fewer terms -----------------------------------------------
 add = partial(
     presets.add,
     paper="Dey and Salem 2017, Gate-variants of gated recurrent unit neural networks. "
     "arXiv:1701.05923",
     family="slim",
-    notes="Mixing as in Chung et al. (z writes), reset before the product.",
+    notes="The update gate is the share that is written, as in gru_chung. The reset acts before "
+    "the product.",
     confirmed=True,
 )
 
 
 def gru_gates(gate: Gate) -> CellSpec:
-    """The GRU of Chung et al. whose two gates are `gate`."""
+    """Returns the GRU of Chung et al. whose two gates are `gate`."""
     return replace(WRITES, input_gate=gate, reset_gate=gate)
 
 
@@ -233,12 +239,12 @@ add("gru1", "GRU whose gates see h and a bias", build=lambda: gru_gates(Gate(ker
 add("gru2", "GRU whose gates see h", build=lambda: gru_gates(Gate(kernel=None, use_bias=False)))
 add("gru3", "GRU whose gates are biases", build=lambda: gru_gates(Gate(None, None)))
 
-# Lu, Akandeh and Salem: cut-down gates of the LSTM ----------------------------------------------
+# Lu, Akandeh and Salem: gates of the LSTM with fewer terms --------------------------------------
 SLIM = "Lu and Salem 2017, arXiv:1701.03441; Akandeh and Salem 2017, arXiv:"
 PART1, PART2, PART3 = SLIM + "1707.04619", SLIM + "1707.04623", SLIM + "1707.04626"
 add = partial(presets.add, family="slim", paper=PART1)
-KNOWN = "The constant is recalled, so it is an argument."
-NUMBER = "The paper's number for this one is recalled."
+CONSTANT = "The constant is recalled from the paper, so it is an argument."
+NUMBER = "The number of this variant is recalled from the paper."
 U_C = Candidate(recurrent_kernel="diagonal")
 BIASED = replace(DIAGONAL, bias_initializer="ones")
 
@@ -263,16 +269,16 @@ add(
 )
 add(
     "slim_lstm4",
-    "gates see each its own unit",
+    "each gate sees only its own unit",
     build=lambda: lstm_gates(replace(DIAGONAL, use_bias=False)),
 )
 add(
     "slim_lstm5",
-    "gates see each its own unit and a bias",
+    "each gate sees only its own unit and a bias",
     build=lambda: lstm_gates(DIAGONAL, BIASED),
     initial_bias="forget 1",
 )
-add = partial(add, paper=PART2, notes=KNOWN)
+add = partial(add, paper=PART2, notes=CONSTANT)
 add(
     "slim_lstm4a",
     "input gate sees its own unit, forget constant, no output gate",
@@ -293,38 +299,38 @@ add(
 add = partial(add, paper=PART3, notes=NUMBER)
 add(
     "slim_lstm10",
-    "slim_lstm4 whose candidate sees its own unit too",
+    "slim_lstm4 whose candidate also sees only its own unit",
     build=lambda: replace(lstm_gates(replace(DIAGONAL, use_bias=False)), candidate=U_C),
 )
 add(
     "slim_lstm11",
-    "slim_lstm5 whose candidate sees its own unit too",
+    "slim_lstm5 whose candidate also sees only its own unit",
     build=lambda: replace(lstm_gates(DIAGONAL, BIASED), candidate=U_C),
     initial_bias="forget 1",
 )
 add(
     "slim_lstm_c6",
-    "slim_lstm6 whose candidate sees its own unit only",
+    "slim_lstm6 whose candidate sees only its own unit",
     paper="Akandeh and Salem 2019, Slim LSTM networks: LSTM_6 and LSTM_C6. arXiv:1901.06401",
     build=lambda forget=0.59: CellSpec(
         input_gate=1.0, forget_gate=forget, output_gate=1.0, candidate=U_C
     ),
-    notes=KNOWN,
+    notes=CONSTANT,
 )
 
-# One gate, or two cut down --------------------------------------------------------------------
+# One gate, or two smaller gates ---------------------------------------------------------------
 add = partial(
     presets.add,
     paper="Zhou et al. 2016, Minimal gated unit for recurrent neural networks. arXiv:1603.09420",
     family="minimal",
     confirmed=True,
-    notes="The gate writes, and resets before the product. Two libraries have it keep instead: a "
-    "different cell, since the same gate resets.",
+    notes="The gate is the share that is written, and it resets before the product. In two "
+    "libraries it is the share that is kept: another cell, because the same gate resets.",
 )
 
 
 def minimal(gate: Gate) -> CellSpec:
-    """The minimal gated unit whose gate is `gate`."""
+    """Returns the minimal gated unit whose gate is `gate`."""
     return replace(WRITES, input_gate=gate, reset_gate=Tied("input"))
 
 
@@ -347,14 +353,14 @@ add(
     build=lambda beta=1.0: replace(
         KEEPS, input_gate=Tied("forget", complement=True, offset=-float(beta))
     ),
-    notes="What is written is 1 - σ(a - beta); beta = 0 couples plainly. Others expose two equal "
-    "states.",
+    notes="The input gate is 1 - σ(a - beta); with beta=0 it is 1 - f. Some libraries return two "
+    "equal states.",
     initial_bias="chrono (keras_gated.Chrono)",
     confirmed=True,
 )
 add(
     "s_lstm",
-    "forget gate only, the output squashed",
+    "forget gate only, the output is tanh of the memory",
     paper="Wu and King 2016, Investigating gated recurrent networks for speech synthesis. "
     "arXiv:1601.02539",
     build=lambda: CellSpec(
@@ -362,7 +368,7 @@ add(
         forget_gate=Gate(bias_initializer="ones"),
         output_gate=1.0,
     ),
-    notes="As JANET with beta 0, but tanh(c) is what leaves and what recurs.",
+    notes="Like janet with beta=0, but the output and the recurrent input are tanh(c).",
     initial_bias="forget 1",
 )
 add(
@@ -381,7 +387,7 @@ add(
     paper="Collins, Sohl-Dickstein and Sussillo 2017, Capacity and trainability in recurrent "
     "neural networks. arXiv:1611.09913",
     build=lambda: replace(KEEPS, forget_gate=Gate(bias_initializer="ones")),
-    notes="The paper's + 1 inside the gate is the bias's initial value here; others leave it out.",
+    notes="The + 1 inside the gate of the paper is the initial bias here; others leave it out.",
     initial_bias="forget 1",
     confirmed=True,
 )
@@ -390,26 +396,26 @@ add(
     "GRU without reset gate",
     paper="ablation of Cho et al. 2014, arXiv:1406.1078; M-GRU of Ravanelli et al. 2018",
     build=lambda: KEEPS,
-    notes="The function of ugrnn, its bias starting at 0.",
+    notes="The same formula as ugrnn; the initial bias is 0.",
 )
 add(
     "gru_no_update",
     "GRU without update gate: the state is overwritten",
     paper="ablation of Cho et al. 2014, arXiv:1406.1078",
     build=lambda: replace(HIDDEN, forget_gate=0.0, reset_gate=Gate()),
-    notes="Pure overwrite, z = 0. Some keep a constant share instead.",
+    notes="The candidate replaces the state (z = 0). Some libraries keep a constant share instead.",
 )
 add(
     "minimal_rnn",
-    "one gate that mixes the state with the squashed input",
+    "one gate that mixes the state with the projected input",
     paper="Chen 2017, MinimalRNN. arXiv:1711.06788",
     build=lambda: replace(
         KEEPS,
         candidate=Candidate("identity", None, use_bias=False, activation="linear"),
         input_projection=Projection("tanh"),
     ),
-    notes="The gate sees the projected input of this step; one library feeds that of the step "
-    "before.",
+    notes="The gate sees the projected input of this step; in one library it sees that of the "
+    "previous step.",
     confirmed=True,
 )
 add(
@@ -418,26 +424,26 @@ add(
     paper="Jaeger et al. 2007, Optimization and applications of echo state networks with leaky-"
     "integrator neurons. Neural Networks 20",
     build=lambda alpha=0.7: replace(HIDDEN, forget_gate=alpha, input_gate=1.0 - alpha),
-    notes="The control without a gate in ablation studies; alpha is the share kept.",
+    notes="A cell without gates, for comparison; alpha is the share of the state that is kept.",
 )
 add(
     "light_ru",
     "light recurrent unit: the candidate sees only x_t",
-    paper="as two collections of recurrent cells have it; its paper was not looked up",
+    paper="from two collections of recurrent cells; the paper was not consulted",
     build=lambda: replace(WRITES, candidate=Candidate(recurrent_kernel=None)),
 )
 
-# Candidates without recurrence, linear or typed recurrences -------------------------------------
+# Candidates without recurrent kernel, linear recurrences ----------------------------------------
 add = partial(presets.add, family="additive", confirmed=True)
 ADDITIVE = CellSpec(output_gate=1.0, candidate=LINEAR, output_activation="tanh")
 RAN = "Lee, Levy and Zettlemoyer 2017, Recurrent additive networks. arXiv:1705.07393"
 add("ran", "recurrent additive network", paper=RAN, build=lambda: ADDITIVE)
 add(
     "ran_linear",
-    "recurrent additive network, output not squashed",
+    "recurrent additive network, linear output",
     paper=RAN,
     build=lambda: replace(ADDITIVE, output_activation="linear"),
-    notes="h = c: two equal states, kept apart so that it differs from ran in one field.",
+    notes="The states h and c are equal. There are two, so that only one field differs from ran.",
 )
 add(
     "cfn",
@@ -450,7 +456,7 @@ add(
         candidate=replace(LINEAR, activation="tanh"),
         carry_activation="tanh",
     ),
-    notes="The gates see h, the carry tanh(h).",
+    notes="The gates see h; what is carried on is tanh(h).",
     initial_bias="forget 1, input -1 (recalled)",
 )
 add(
@@ -461,7 +467,7 @@ add(
     build=lambda: replace(
         WRITES, candidate=Candidate(recurrent_kernel=None), memory_activation="tanh"
     ),
-    notes="The mixed memory is squashed again at every step.",
+    notes="tanh is applied to the whole memory at every step.",
 )
 add(
     "ind_rnn",
@@ -472,13 +478,14 @@ add(
         forget_gate=0.0,
         candidate=Candidate(recurrent_kernel="diagonal", activation="relu"),
     ),
-    notes="ReLU as in the paper; some have tanh. Keep |u| below 2^(1/T) with a constraint.",
+    notes="ReLU as in the paper; some libraries use tanh. A constraint should keep |u| below "
+    "2^(1/T).",
 )
 BRC = "Vecoven, Ernst and Drion 2021, A bio-inspired bistable recurrent cell. arXiv:2006.05252"
 
 
 def bistable(kind: str) -> CellSpec:
-    """The bistable cell whose gates see h through a kernel of `kind`."""
+    """Returns the bistable cell whose gates see h through a kernel of this kind."""
     return replace(
         KEEPS,
         forget_gate=Gate(recurrent_kernel=kind),
@@ -493,7 +500,7 @@ add(
     "recurrently neuromodulated bistable cell",
     paper=BRC,
     build=lambda: bistable("dense"),
-    notes="One library feeds x_t where h belongs in both gates.",
+    notes="In one library both gates see x_t in place of h.",
 )
 
 LEVY = partial(
@@ -509,7 +516,7 @@ LEVY(
     "levy_srnn_out",
     "levy_srnn without output gate",
     build=lambda: replace(S_RNN, output_gate=1.0),
-    notes="The function of ran.",
+    notes="The same formula as ran; the initial bias differs.",
 )
 LEVY(
     "levy_srnn_hidden",
@@ -522,7 +529,7 @@ LEVY(
     ),
 )
 
-# Everything sees only x_t: these can be computed in parallel over time --------------------------
+# All blocks see only x_t: these can be computed in parallel in time -----------------------------
 add = partial(presets.add, family="parallel")
 TYPED = "Balduzzi and Ghifary 2016, Strongly-typed recurrent neural networks. arXiv:1602.02218"
 FREE = Candidate(recurrent_kernel=None)
@@ -545,7 +552,7 @@ add(
         candidate=FREE,
         input_window=2,
     ),
-    notes="Of the paper's z ⊙ o the linear z is the input gate, the squashed o the candidate.",
+    notes="In the product z ⊙ o of the paper, z is the input gate here (linear), o the candidate.",
     confirmed=True,
 )
 add(
@@ -574,23 +581,23 @@ QRNN = "Bradbury et al. 2017, Quasi-recurrent neural networks. arXiv:1611.01576"
 
 
 def quasi(window: int, **parts) -> CellSpec:
-    """The QRNN with f-pooling over a window, `parts` replaced."""
+    """Returns the QRNN with f-pooling over a window, with some parts replaced."""
     return replace(PARALLEL, input_window=window, **parts)
 
 
-SHOWN = {"memory": "cell", "output_gate": INPUT_ONLY, "output_activation": "linear"}
+OUTPUT_GATE = {"memory": "cell", "output_gate": INPUT_ONLY, "output_activation": "linear"}
 add("qrnn_f", "quasi-recurrent, f-pooling", paper=QRNN, build=lambda window=2: quasi(window))
 add(
     "qrnn_fo",
     "quasi-recurrent, fo-pooling",
     paper=QRNN,
-    build=lambda window=2: quasi(window, **SHOWN),
+    build=lambda window=2: quasi(window, **OUTPUT_GATE),
     notes="No tanh on the memory.",
 )
 add(
     "qrnn_ifo",
     "quasi-recurrent, ifo-pooling",
     paper=QRNN,
-    build=lambda window=2: quasi(window, input_gate=INPUT_ONLY, **SHOWN),
+    build=lambda window=2: quasi(window, input_gate=INPUT_ONLY, **OUTPUT_GATE),
     notes="No tanh on the memory.",
 )

@@ -15,7 +15,7 @@ from keras_gated.spec.normal_form import NormalForm, resolve
 from keras_gated.spec.onnx_operator import lower
 from keras_gated.spec.options import IN_NATIVE_OPERATOR, NO_GATE_RECURRENCE
 from keras_gated.spec.parts import check_positive
-from keras_gated.spec.presets import Preset, as_spec, presets
+from keras_gated.spec.preset_lookup import Preset, as_spec, presets
 
 
 def equations(spec: str | CellSpec) -> str:

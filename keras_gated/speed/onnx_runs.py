@@ -10,7 +10,7 @@ import keras
 
 from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.report import ExportReport
-from keras_gated.onnx.tracing.choice import LOWERINGS
+from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 from keras_gated.onnx.verify.check import open_session
 from keras_gated.spec.onnx_operator import lower
 

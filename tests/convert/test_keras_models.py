@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 import keras_gated as kg
-from keras_gated.onnx.tracing.model_layers import places_within
+from keras_gated.onnx.tracing.layer_places import places_within
 from tests.convert.helpers import LAYERS, T, X, assert_same, drawn, stock_only
 from tests.helpers import F, U, assert_close
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests import ROOT
 from tests.docs.run_pages import assert_ignored, run_lines
+from tests.without import WITHOUT
 
 EXAMPLES = ROOT / "examples"
 long = pytest.mark.long
@@ -38,6 +39,17 @@ def test_it_runs_and_goes_on_where_it_was_stopped(script, tmp_path):
     assert ran.returncode == 0 and "1/1" in ran.stderr, ran.stderr
     lines = (folder / "results.jsonl").read_text().splitlines()
     assert lines[0] == remaining and json.loads(lines[2])["test"] == json.loads(again)["test"]
+
+
+@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_a_missing_package_is_one_line_that_names_the_extra(script):
+    if '__name__ == "__main__"' not in script.read_text(encoding="utf-8"):
+        pytest.skip("not a script")
+    code = WITHOUT.format(missing=("keras",)) + f"sys.path.insert(0, {str(EXAMPLES)!r})\n"
+    code += f"import runpy\nrunpy.run_path({str(script)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and 'pip install ".[' in line
 
 
 def test_every_example_is_listed_with_a_short_form():

@@ -51,7 +51,7 @@ def test_a_comparison_from_runs_to_page(tmp_path, monkeypatch, capsys):
 def test_a_search_keeps_the_rate_that_is_best_on_the_validation_set(tmp_path):
     units, given = {("tones", "gru"): 4}, {"compiled": False}
     plan = comparison.Comparison("Tones", {"gru": "GRU"}, "gru", units, {"tones": given}, {})
-    comparison.search(plan, options(out=tmp_path, smoke=False), draws=3, epochs=2)
+    comparison.search(plan, options(out=tmp_path, smoke=False), count=3, epochs=2)
     found = [json.loads(line) for line in (tmp_path / "search.jsonl").read_text().splitlines()]
     best = min(found, key=lambda line: line["valid"])["run"]
     assert {line["run"]["learning_rate"] for line in found} == set(training.draw_rates(3))

@@ -6,7 +6,7 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.spec.parts import to_json_value
-from keras_gated.spec.presets import as_spec
+from keras_gated.spec.preset_lookup import as_spec
 from tests.helpers import B, F, T, U, raises
 
 ONE_TO_ONE = {"input_gate": kg.Gate("diagonal"), "candidate": kg.Candidate("identity")}

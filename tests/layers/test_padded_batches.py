@@ -115,7 +115,9 @@ def test_what_does_not_fit_is_refused():
         lambda: kg.PaddedBatches([]),
         "`sequences`...Received: 0 arrays with features []",
     )
-    raises(lambda: kg.PaddedBatches([*data, np.zeros((3, F + 1))]), "Received: 4 arrays with features")
+    raises(
+        lambda: kg.PaddedBatches([*data, np.zeros((3, F + 1))]), "Received: 4 arrays with features"
+    )
     raises(
         lambda: kg.PaddedBatches(data, buckets=[2]),
         "`buckets`...buckets=[2]",

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_gated.onnx.session import StreamingSession
+from keras_gated.onnx.streaming_session import StreamingSession
 
 B = 2
 

@@ -9,7 +9,7 @@ import pytest
 import keras_gated as kg
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.export_streaming import export_streaming
-from keras_gated.onnx.session import StreamingSession
+from keras_gated.onnx.streaming_session import StreamingSession
 from keras_gated.onnx.tracing import streaming as streaming_call
 from tests.onnx.helpers import (
     Either,

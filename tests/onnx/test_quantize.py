@@ -12,9 +12,9 @@ from onnx import numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 import keras_gated as kg
-from keras_gated.onnx import int8
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.graph import int8_nodes as int8
 from keras_gated.onnx.quantize import quantize_onnx
 from tests.onnx.helpers import GUARD, functional, on_tensorflow
 from tests.onnx.int8_models import (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.graph.guards import drop_needless_guards, guard_inputs
+from keras_gated.onnx.graph.empty_input_guards import drop_needless_guards, guard_inputs
 from keras_gated.onnx.graph.writer import all_nodes, drop_unread_constants, rename_tensors
 
 

@@ -10,7 +10,7 @@ up for each of them:
   Bidirectional.
 - An output gate that reads only the input may be computed outside of the operator: it multiplies
   what comes out.
-- An empty input ends onnxruntime's process: see `guards.py`.
+- An empty input ends onnxruntime's process: see `empty_input_guards.py`.
 
 This file works on the ONNX graph alone. Two calls over the same input in opposite directions become
 one bidirectional node.

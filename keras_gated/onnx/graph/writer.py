@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.onnx.errors import require
-from keras_gated.onnx.tracing.model_layers import UniqueNames
+from keras_gated.onnx.tracing.layer_places import UniqueNames
 
 RECURRENT_OPERATORS = ("RNN", "GRU", "LSTM")
 
@@ -91,7 +91,7 @@ class GraphWriter:
         return name if outputs == 1 else names
 
     def guard(self, x: str) -> str:
-        """Writes a guard and returns its output: x, or an error if x is empty. See `guards.py`."""
+        """Writes a guard and returns its output: x, or an error if x is empty."""
         shape = self.node("Shape", [x])
         return self.node("Reshape", [x, self.node("Max", [shape, self.ints(1)])], "not_empty")
 

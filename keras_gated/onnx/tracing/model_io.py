@@ -8,7 +8,7 @@ import keras
 from keras import tree
 
 from keras_gated.onnx.errors import ExportError
-from keras_gated.onnx.tracing.model_layers import UniqueNames, layers_within
+from keras_gated.onnx.tracing.layer_places import UniqueNames, layers_within
 
 DEFAULT_NAMES = ("keras_tensor", "input_layer")  # how Keras's names of unnamed inputs begin
 

@@ -16,10 +16,10 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_gated.onnx.convert import ModelCall
 from keras_gated.onnx.errors import ExportError, require
+from keras_gated.onnx.model_to_graph import ModelCall
+from keras_gated.onnx.tracing.layer_places import UniqueNames, layers_within, places_within
 from keras_gated.onnx.tracing.model_io import Interface, Port
-from keras_gated.onnx.tracing.model_layers import UniqueNames, layers_within, places_within
 from keras_gated.onnx.tracing.operator_inputs import is_known_zero
 
 

@@ -26,8 +26,8 @@ from keras_gated.engine.run import run_fused
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.recurrent import OperatorCall
 from keras_gated.onnx.graph.scan import ScanCall, scan_loop
-from keras_gated.onnx.tracing.choice import Choice, choose
-from keras_gated.onnx.tracing.model_layers import UniqueNames, places_within
+from keras_gated.onnx.tracing.layer_places import UniqueNames, places_within
+from keras_gated.onnx.tracing.native_or_scan import Choice, choose
 from keras_gated.onnx.tracing.operator_inputs import compute_operator_input, is_known_zero
 from keras_gated.onnx.tracing.weights import Arrays, pack, read_block_weights
 from keras_gated.spec.onnx_operator import Lowering, NoOperator

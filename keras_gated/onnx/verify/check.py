@@ -15,7 +15,8 @@ from keras import tree
 
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.cleanup import count_operators
-from keras_gated.onnx.session import STATES, StreamingSession
+from keras_gated.onnx.streaming_session import STATES, StreamingSession
+from keras_gated.onnx.tracing.layer_places import in_float32
 from keras_gated.onnx.tracing.model_io import (
     Interface,
     Port,
@@ -23,7 +24,6 @@ from keras_gated.onnx.tracing.model_io import (
     output_names,
     random_inputs,
 )
-from keras_gated.onnx.tracing.model_layers import in_float32
 from keras_gated.onnx.verify.differences import (
     TOLERANCE,
     Findings,

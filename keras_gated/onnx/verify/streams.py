@@ -12,12 +12,12 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_gated.onnx.convert import ModelCall
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.session import StreamingSession
+from keras_gated.onnx.model_to_graph import ModelCall
+from keras_gated.onnx.streaming_session import StreamingSession
 from keras_gated.onnx.subprocess_export import on_tensorflow
+from keras_gated.onnx.tracing.layer_places import layers_within
 from keras_gated.onnx.tracing.model_io import Interface, random_inputs
-from keras_gated.onnx.tracing.model_layers import layers_within
 from keras_gated.onnx.tracing.streaming import has_open_time
 from keras_gated.onnx.verify.differences import TOLERANCE, Findings, on_cpu, short_reason
 from keras_gated.onnx.verify.inputs import describe_shapes

@@ -12,7 +12,7 @@ import pytest
 from keras import ops
 
 import keras_gated as kg
-from keras_gated.onnx import session
+from keras_gated.onnx import streaming_session as session
 from tests.onnx.helpers import F, U, functional, on_tensorflow, randomized, shapes
 
 pytestmark = on_tensorflow

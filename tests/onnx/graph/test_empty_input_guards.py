@@ -9,7 +9,7 @@ from onnx.helper import make_graph, make_tensor_value_info
 
 import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
-from keras_gated.onnx.graph.guards import drop_needless_guards
+from keras_gated.onnx.graph.empty_input_guards import drop_needless_guards
 from keras_gated.onnx.graph.writer import GraphWriter
 from tests.onnx.helpers import F, Leaky, U, functional, on_tensorflow, refused_when_empty
 

@@ -6,7 +6,7 @@ import pytest
 import keras_gated as kg
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.export import export_onnx
-from keras_gated.onnx.tracing.choice import choose
+from keras_gated.onnx.tracing.native_or_scan import choose
 from keras_gated.spec.normal_form import resolve
 from tests.onnx.helpers import F, U, functional, native_nodes, on_tensorflow, randomized
 

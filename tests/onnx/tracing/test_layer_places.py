@@ -7,7 +7,7 @@ import pytest
 import keras_gated as kg
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.export import export_onnx
-from keras_gated.onnx.tracing.model_layers import (
+from keras_gated.onnx.tracing.layer_places import (
     UniqueNames,
     in_float32,
     places_within,

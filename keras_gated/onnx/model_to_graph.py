@@ -22,9 +22,9 @@ from keras_gated.onnx.graph.cleanup import check_graph, clean_up, count_operator
 from keras_gated.onnx.graph.stubs import replace_stubs
 from keras_gated.onnx.graph.tf2onnx import convert_function
 from keras_gated.onnx.report import ExportReport, LayerReport
-from keras_gated.onnx.tracing.keras_layers import patched_layers
+from keras_gated.onnx.tracing.layer_places import places_within
 from keras_gated.onnx.tracing.model_io import Interface, output_axes, output_names
-from keras_gated.onnx.tracing.model_layers import places_within
+from keras_gated.onnx.tracing.patched_layers import patched_layers
 from keras_gated.onnx.tracing.tracer import Tracer
 
 

@@ -17,7 +17,7 @@ import keras
 from keras import ops, tree
 
 from keras_gated.onnx.errors import require
-from keras_gated.onnx.tracing.model_layers import layers_within
+from keras_gated.onnx.tracing.layer_places import layers_within
 
 
 def replacement_call(layer: Any) -> Callable | None:

@@ -11,7 +11,7 @@ the layer.
   are in the order of the input. An ONNX node that runs backwards gives them in this order already.
   So the backward layer is made to do the same, and Bidirectional reverses nothing. Only then can
   the two directions become one bidirectional node (`graph/stubs.py`).
-- `TimeDistributed` and `Dense`: `call`, see `layer_calls.py`.
+- `TimeDistributed` and `Dense`: `call`, see `replacement_calls.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,8 +26,8 @@ from keras_gated.cell import GatedCell
 from keras_gated.convert.keras_layers import gated_layer_of_cell
 from keras_gated.engine.random_masks import RandomMasks
 from keras_gated.layers import GatedRNN
-from keras_gated.onnx.tracing.layer_calls import replacement_call
-from keras_gated.onnx.tracing.model_layers import places_within
+from keras_gated.onnx.tracing.layer_places import places_within
+from keras_gated.onnx.tracing.replacement_calls import replacement_call
 
 ABSENT = object()
 # A subclass with an `inner_loop` of its own is left alone.

@@ -10,7 +10,7 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.onnx.export_streaming import export_streaming
-from keras_gated.onnx.session import StreamingSession
+from keras_gated.onnx.streaming_session import StreamingSession
 from tests.onnx.helpers import F, U, functional, native_nodes, on_tensorflow
 from tests.onnx.streams import B, assert_close, assert_streams, numbers, whole
 
