@@ -88,8 +88,8 @@ def _check_equal_weights(loaded: Any, cell: Any) -> None:
     if len(loaded.weights) != len(cell.weights):
         raise Failed(f"the loaded cell has {len(loaded.weights)} of {len(cell.weights)} weights")
     for weight, other in zip(cell.weights, loaded.weights, strict=True):
-        values = (np.asarray(ops.convert_to_numpy(each)) for each in (weight, other))
-        if not np.array_equal(*values):
+        before, after = (np.asarray(ops.convert_to_numpy(each)) for each in (weight, other))
+        if not np.array_equal(before, after):
             raise Failed(f"weight {weight.path} has other values after loading")
 
 
