@@ -44,7 +44,7 @@ OUTSIDE = (
 
 
 class NoOperator(Exception):
-    """Raised if no ONNX operator computes a cell. The message names the field that prevents it."""
+    """Raised if an ONNX operator cannot compute a cell. The message says which field and why."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +237,8 @@ def _gate_block(form: NormalForm, name: str, value: GateValue, function: Functio
     if function == AFFINE:
         return OperatorBlock(block, scale=-1.0, shift=1.0 - value.offset)
     raise NoOperator(
-        f"{name}_gate: it is the complement of a gate with activation {function[0]}; only that of "
-        "a sigmoid can be written with negated weights"
+        f"{name}_gate: it is the complement of a gate with activation {function[0]}; only for a "
+        "sigmoid or a linear function can the weights express it"
     )
 
 
