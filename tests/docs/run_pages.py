@@ -54,7 +54,7 @@ def run_command(words: list[str]) -> None:
             assert all((ROOT / word).exists() for word in arguments if word.startswith("tests"))
         case ["python", "-m", module, *arguments]:
             program = "benchmarks.__main__" if module == "benchmarks" else module
-            importlib.import_module(program).parsed(arguments)
+            importlib.import_module(program).parse_arguments(arguments)
         case ["python", script, *arguments]:
             assert_options_exist(arguments, ROOT / script)
         case ["pip", "install", *arguments]:
