@@ -22,7 +22,7 @@ def defer_package() -> None:
     """Makes the modules of keras_gated importable before its `__init__.py` has run.
 
     Python imports a module's package first. It takes the package from `sys.modules` if that has it,
-    so an entry there stands for the package until `load_keras` runs its `__init__.py`.
+    so an entry there stands for the package until `import_keras` runs its `__init__.py`.
     """
     if "keras_gated" not in sys.modules and (spec := find_spec("keras_gated")):
         sys.modules["keras_gated"] = module_from_spec(spec)

@@ -8,6 +8,7 @@ import platform
 import shlex
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -70,10 +71,11 @@ def set_up(options) -> None:
     """Sets Keras's backend and the seed. Call it before anything imports Keras."""
     os.environ["KERAS_BACKEND"] = options.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        import keras_gated  # noqa: F401 - it names what to install if the backend is missing
-    except ImportError as error:
-        sys.exit(str(error))
+    if find_spec(options.backend) is None:
+        sys.exit(
+            f"Keras's backend is to be {options.backend!r}, and that package is not installed. "
+            f'Install it, in the clone, with pip install ".[{options.backend}]"'
+        )
     import keras
 
     keras.utils.set_random_seed(options.seed)

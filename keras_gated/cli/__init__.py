@@ -4,6 +4,6 @@
 `command.py` has what they share.
 
 `keras-gated --help` and the commands about presets must not import Keras, which takes seconds. So
-these files import Keras, and modules that do, only inside functions. `load_keras.py` comes first
+these files import Keras, and modules that do, only inside functions. `import_keras.py` comes first
 there. `layer_times.py` is the part of `bench.py` that needs Keras.
 """

@@ -3,7 +3,7 @@
 import argparse
 
 from keras_gated.cli.command import Result, add_command, add_preset, add_sizes, natural
-from keras_gated.cli.import_keras import load_keras
+from keras_gated.cli.import_keras import import_keras
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 from keras_gated.spec.preset_lookup import presets
 
@@ -42,7 +42,7 @@ def _add_number(
 
 def _bench(options: argparse.Namespace) -> Result:
     names = [presets[name].name for name in options.names]  # an unknown name ends here
-    load_keras()
+    import_keras()
     from keras_gated.cli.layer_times import Sizes, compare_layers
 
     sizes = Sizes(options.batch, options.time, options.input_dim, options.units)

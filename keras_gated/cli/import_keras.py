@@ -18,8 +18,8 @@ FOR_EXPORT = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
 LOG_LINE = rb"[%b]\d{4} [\d:.]+ +\d+ \S+:\d+\] |WARNING: All log messages before absl::"
 
 
-def load_keras_for_export() -> None:
-    """Imports Keras with TensorFlow, which exports; see `load_keras`.
+def import_keras_for_export() -> None:
+    """Imports Keras with TensorFlow, which exports; see `import_keras`.
 
     Raises:
         ImportError: if TensorFlow is not installed.
@@ -29,10 +29,10 @@ def load_keras_for_export() -> None:
             "This command needs the package 'tensorflow', which is not installed. Install it and "
             f"what else an export needs with {install_hint('onnx')}."
         )
-    load_keras(FOR_EXPORT)
+    import_keras(FOR_EXPORT)
 
 
-def load_keras(settings: dict[str, str] | None = None) -> None:
+def import_keras(settings: dict[str, str] | None = None) -> None:
     """Imports Keras and all of keras_gated, if the process has not done so.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_gated.cli.arguments import input_signature, lowering, model_input
 from keras_gated.cli.command import Result, add_command
-from keras_gated.cli.import_keras import load_keras_for_export
+from keras_gated.cli.import_keras import import_keras_for_export
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 
@@ -59,7 +59,7 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any]:
         raise ExportError(
             f"There is no file {os.fspath(options.model)!r}. Write it with model.save(...)."
         )
-    load_keras_for_export()
+    import_keras_for_export()
     try:
         signature = input_signature(options.inputs)
     except argparse.ArgumentTypeError as error:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks import device, onnx
 from benchmarks.contenders import make_contenders
 from benchmarks.measure import interleaved
@@ -77,3 +78,10 @@ def test_the_pages_on_onnx_show_what_was_measured():
     page = device.markdown(result)
     assert "| lstm | 0.100 | 4.00 | 0.025 |" in page
     assert "| gru 8 | 1.000 | 4.000 | 0.25 | 0.25 |" in page
+
+
+def test_a_backend_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr("os.environ", {})
+    with pytest.raises(SystemExit, match=r"'torch'.*not installed.*pip install \"\.\[torch\]\""):
+        command.set_up(command.parse_arguments(["--backend", "torch"]))

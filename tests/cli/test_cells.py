@@ -107,9 +107,9 @@ def test_diff_names_a_nearer_baseline(pair, nearest, shared, capsys):
 
 def test_the_guide_shows_what_is_printed(capsys):
     text = (ROOT / "docs" / "guides" / "command-line.md").read_text(encoding="utf-8")
-    shown = re.findall(r"```sh\nkeras-gated ([^\n]*)\n```\n\n```text\n(.*?)```", text, re.DOTALL)
-    assert len(shown) == 2
-    for command, output in shown:
+    outputs = re.findall(r"```sh\nkeras-gated ([^\n]*)\n```\n\n```text\n(.*?)```", text, re.DOTALL)
+    assert len(outputs) == 2
+    for command, output in outputs:
         assert main(command.split()) == 0
         assert capsys.readouterr().out == output
 

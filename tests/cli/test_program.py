@@ -10,8 +10,7 @@ from types import ModuleType
 import pytest
 
 import keras_gated as kg
-from keras_gated.cli import import_keras as load_keras
-from keras_gated.cli import main, models
+from keras_gated.cli import import_keras, main, models
 from tests import ROOT
 from tests.helpers import says
 
@@ -86,33 +85,33 @@ def deferred(monkeypatch):
     variables = {"KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "1"}
     monkeypatch.setattr(os, "environ", variables)
     monkeypatch.setitem(sys.modules, "keras_gated", ModuleType("keras_gated"))
-    monkeypatch.setattr(load_keras, "reload", lambda package: package)
+    monkeypatch.setattr(import_keras, "reload", lambda package: package)
     return variables
 
 
 def test_an_export_is_on_tensorflow_and_the_processor(deferred, monkeypatch):
-    monkeypatch.setattr(load_keras, "find_spec", lambda name: name)
-    load_keras.load_keras_for_export()
+    monkeypatch.setattr(import_keras, "find_spec", lambda name: name)
+    import_keras.import_keras_for_export()
     assert deferred["KERAS_BACKEND"] == "tensorflow" and deferred["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
 def test_a_benchmark_is_on_the_backend_and_device_that_are_set(deferred):
-    load_keras.load_keras()
+    import_keras.import_keras()
     assert deferred.pop("TF_CPP_MIN_LOG_LEVEL") == "3"
     assert deferred["KERAS_BACKEND"] == "torch" and deferred["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 def test_keras_is_left_as_it_is_if_it_is_imported_already(monkeypatch):
     before = dict(os.environ)
-    monkeypatch.setattr(load_keras, "reload", None)
-    load_keras.load_keras(load_keras.FOR_EXPORT)
+    monkeypatch.setattr(import_keras, "reload", None)
+    import_keras.import_keras(import_keras.FOR_EXPORT)
     assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("command", ["export", "check"])
 def test_without_tensorflow_the_extra_is_named(command, tmp_path, monkeypatch, capsys):
     (tmp_path / "model.keras").touch()
-    monkeypatch.setattr(load_keras, "find_spec", lambda name: None)
+    monkeypatch.setattr(import_keras, "find_spec", lambda name: None)
     assert main.main([command, str(tmp_path / "model.keras"), "out.onnx", "--json"]) == 1
     printed = capsys.readouterr()
     assert says(printed.err, "'tensorflow'...not installed...pip install \".[onnx]\"")
@@ -142,14 +141,14 @@ LINES = {
 def test_tensorflow_is_quiet_while_it_is_imported_unless_asked(level, printed, deferred, capfd):
     if level is not None:
         deferred["TF_CPP_MIN_LOG_LEVEL"] = level
-    with load_keras._quiet_tensorflow():
+    with import_keras._quiet_tensorflow():
         os.write(2, "".join(LINES.values()).encode())
     assert capfd.readouterr().err == "".join(LINES[name] for name in printed)
     assert deferred["TF_CPP_MIN_LOG_LEVEL"] == (level or "3")
 
 
 def test_what_was_printed_is_not_lost_if_the_import_fails(deferred, capfd):
-    with pytest.raises(ImportError), load_keras._quiet_tensorflow():
+    with pytest.raises(ImportError), import_keras._quiet_tensorflow():
         os.write(2, LINES["python"].encode())
         raise ImportError
     assert capfd.readouterr().err == LINES["python"]
