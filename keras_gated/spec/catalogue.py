@@ -503,6 +503,41 @@ add(
     notes="In one library both gates see x_t in place of h.",
 )
 
+PARA = partial(
+    presets.add,
+    paper="Danieli et al. 2025, ParaRNN: unlocking parallel training of nonlinear RNNs for large "
+    "language models. arXiv:2510.21450",
+    family="slim",
+    confirmed=True,
+)
+SELF = Gate(recurrent_kernel="diagonal")  # sees h through a diagonal kernel
+PARA(
+    "para_gru",
+    "GRU each of whose units sees its own state only",
+    build=lambda: replace(
+        WRITES,
+        input_gate=SELF,
+        reset_gate=SELF,
+        candidate=Candidate(recurrent_kernel="diagonal"),
+    ),
+    notes="z writes, as in gru_chung. The authors' code has input kernels in heads; here they are "
+    "dense, one head.",
+    initial_bias="input from 0 to -1, spread over the units, in the authors' code",
+)
+PARA(
+    "para_lstm",
+    "LSTM with coupled gates, each of whose units sees its own state only",
+    build=lambda: CellSpec(
+        forget_gate=replace(SELF, peephole=True),
+        input_gate=Tied("forget", complement=True),
+        output_gate=replace(SELF, peephole=True),
+        candidate=Candidate(recurrent_kernel="diagonal"),
+    ),
+    notes="i = 1 - f, where Greff's cifg has f = 1 - i. The authors' code has input kernels in "
+    "heads; here they are dense, one head.",
+    initial_bias="forget from 0 to -1, spread over the units, in the authors' code",
+)
+
 LEVY = partial(
     presets.add,
     paper="Levy et al. 2018, LSTM as a dynamically computed element-wise weighted sum. "

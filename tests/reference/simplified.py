@@ -2,7 +2,7 @@
 
 from numpy import maximum, tanh
 
-from .base import FULL, B, D, G, U, W, feed, full, sigmoid, witness
+from .base import FULL, B, D, G, P, U, W, feed, full, sigmoid, witness
 
 
 @witness(
@@ -149,6 +149,34 @@ def ind_rnn(w, x, state):
     """Li et al. 2018, IndRNN: each unit sees itself only; ReLU (others take tanh)."""
     (h,) = state
     return (maximum(feed(w["candidate"], x) + w["candidate"]["recurrent_kernel"] * h, 0),)
+
+
+@witness(lambda m, n: 3 * (n * m + 2 * n), input=W | D | B, reset=W | D | B, candidate=W | D | B)
+def para_gru(w, x, state):
+    """Danieli et al. 2025, ParaGRU: z writes; every recurrent matrix is diagonal."""
+    (h,) = state
+    z = sigmoid(feed(w["input"], x) + w["input"]["recurrent_kernel"] * h)
+    r = sigmoid(feed(w["reset"], x) + w["reset"]["recurrent_kernel"] * h)
+    c = tanh(feed(w["candidate"], x) + w["candidate"]["recurrent_kernel"] * (h * r))
+    return ((1 - z) * h + z * c,)
+
+
+@witness(
+    lambda m, n: 3 * (n * m + 2 * n) + 2 * n,
+    states=2,
+    forget=W | D | B | P,
+    candidate=W | D | B,
+    output=W | D | B | P,
+)
+def para_lstm(w, x, state):
+    """Danieli et al. 2025, ParaLSTM: i = 1 - f; o looks at the new c; diagonal matrices."""
+    h, c = state
+    f, z, o = (w[name] for name in ("forget", "candidate", "output"))
+    forget = sigmoid(feed(f, x) + f["recurrent_kernel"] * h + f["peephole"] * c)
+    content = tanh(feed(z, x) + z["recurrent_kernel"] * h)
+    c = forget * c + (1 - forget) * content
+    output = sigmoid(feed(o, x) + o["recurrent_kernel"] * h + o["peephole"] * c)
+    return output * tanh(c), c
 
 
 @witness(lambda m, n: 3 * n * m + 5 * n, forget=W | D | B, reset=W | D | B, candidate=W | B)
