@@ -1,8 +1,8 @@
 """export_onnx: writes a Keras model to an ONNX file and checks it.
 
-The steps are: check the arguments, convert the model (`model_to_graph.py`: trace, replace the stubs,
-clean up), write a draft, compare the draft with the model (`verify`), give the draft its final name. On
-Keras's JAX and torch backends, a process on TensorFlow does the conversion
+The steps are: check the arguments, convert the model (`model_to_graph.py`: trace, replace the
+stubs, clean up), write a draft, compare the draft with the model (`verify`), give the draft its
+final name. On Keras's JAX and torch backends, a process on TensorFlow does the conversion
 (`subprocess_export.py`).
 """
 
