@@ -94,7 +94,7 @@ def tests(session: nox.Session) -> None:
 def jax(session: nox.Session) -> None:
     """Layers on Keras's JAX backend."""
     need(session, "test", packages=["jax"])
-    # JAX's compiler is told to optimise less: here the numbers count, not the speed.
+    # JAX's compiler optimises less here: the numbers count, not the speed.
     backend = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     pytest(session, *LAYERS, "-k", "not test_argument_ and not block_weights", **backend)
     repeatable_study(session, "jax")
@@ -226,7 +226,7 @@ def first_steps(session: nox.Session, line: str) -> None:
         }
         for command in step.commands:
             program = in_environment(command, programs, out)
-            if step.elsewhere:
+            if step.outside_clone:
                 with session.chdir(out):
                     session.run(*program, env=environment)
             else:

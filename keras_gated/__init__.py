@@ -9,7 +9,7 @@ try:  # Keras imports its backend's package, which may be missing
     import keras as _keras  # noqa: F401
 except ModuleNotFoundError as _error:
     if _problem := backend_problem(_error.name):
-        raise ImportError(_problem) from None
+        raise ModuleNotFoundError(_problem, name=_error.name) from None
     raise
 
 from keras_gated.cell import GatedCell

@@ -57,10 +57,10 @@ class GatedCell(CellWeights):
         activation: name or function g of the candidate. None, here and below: as in `spec`.
         recurrent_activation: of the gates that name no activation of their own.
         output_activation: φ. If neither this nor `spec` gives one, as `activation`.
-        use_bias: bool, for gates and candidate that do not say themselves.
+        use_bias: bool, the default for the gates and the candidate whose own `use_bias` is None.
         reset_after: bool. Whether the reset gate acts after the recurrent product.
-        kernel_initializer, recurrent_initializer, bias_initializer: as in Keras. A gate's own
-            `bias_initializer` has precedence.
+        kernel_initializer, recurrent_initializer, bias_initializer: as in Keras. If a gate
+            has a `bias_initializer` of its own, that one is used.
         peephole_initializer: of the peepholes.
         diagonal_initializer: of diagonal kernels, recurrent or not; uniform in [0, 1] by default.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: as in Keras.
@@ -339,7 +339,7 @@ class GatedCell(CellWeights):
 
     @property
     def use_bias(self) -> bool:
-        """Whether gates and candidate that do not say themselves have a bias."""
+        """Whether gates and candidate whose own `use_bias` is None have a bias."""
         return self.spec.use_bias
 
     @property

@@ -19,11 +19,11 @@ class _GateBias(keras.initializers.Initializer, ABC):
         self.negate = negate
 
     def __call__(self, shape, dtype=None):
-        bias = self.forget_bias(shape, dtype)
+        bias = self._forget_bias(shape, dtype)
         return -bias if self.negate else bias
 
     @abstractmethod
-    def forget_bias(self, shape, dtype) -> Any:
+    def _forget_bias(self, shape, dtype) -> Any:
         """Returns the biases of a forget gate, a tensor of this shape."""
 
     def get_config(self):
@@ -66,7 +66,7 @@ class ForgetBias(_GateBias):
         super().__init__(negate)
         self.value = value
 
-    def forget_bias(self, shape, dtype):
+    def _forget_bias(self, shape, dtype):
         return ops.full(shape, self.value, dtype=dtype)
 
     def get_config(self):
@@ -111,7 +111,7 @@ class Chrono(_RandomGateBias):
         super().__init__(negate, seed)
         self.t_max = t_max
 
-    def forget_bias(self, shape, dtype):
+    def _forget_bias(self, shape, dtype):
         return ops.log(1.0 + self._uniform(shape, dtype=dtype) * (self.t_max - 2.0))
 
     def get_config(self):
@@ -143,7 +143,7 @@ class UniformGate(_RandomGateBias):
           arXiv:1910.09890.
     """
 
-    def forget_bias(self, shape, dtype):
+    def _forget_bias(self, shape, dtype):
         n = max(shape[-1], 2)
         u = 1.0 / n + self._uniform(shape, dtype=dtype) * (1.0 - 2.0 / n)
         return ops.log(u) - ops.log(1.0 - u)

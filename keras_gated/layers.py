@@ -391,8 +391,8 @@ class GatedGRU(GatedRNN):
         use_bias: bool.
         reset_after: bool. Whether the reset gate acts after the recurrent product (as cuDNN) or
             before it (as the papers).
-        update_gate: True (present), False (overwrite: nothing is kept), a number v (v is kept,
-            1 - v written), a `Gate` or a `Tied`, of what is kept.
+        update_gate: the share of the old state that stays. True (a gate), False (0: the state is
+            overwritten), a number v (v stays, 1 - v is written), a `Gate` or a `Tied`.
         reset_gate: True, False (absent, 1.0; drops the recurrent bias too), a number, a `Gate` or
             a `Tied`, e.g. to "forget", the update gate.
         **kwargs: as `GatedRNN`.

@@ -2,7 +2,7 @@
 
 import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
-from keras_gated.spec.onnx_operator import lower
+from keras_gated.spec.onnx_operator import find_native_operator
 from keras_gated.spec.preset_lookup import Preset
 from site_pages import measured
 from site_pages.counts import count_formula, shape_formula
@@ -61,7 +61,7 @@ def write_gallery() -> str:
 
 
 def _card(preset: Preset) -> list[str]:
-    operator = lower(resolve(preset.spec)).operator or "Scan"
+    operator = find_native_operator(resolve(preset.spec)).operator or "Scan"
     count = kg.count_parameters(preset.name, **SIZE)
     facts = f"{count:,} weights · ONNX {operator} · {measured.time_text(preset.name)}"
     return [
@@ -153,7 +153,7 @@ def _count_text(count, preset: Preset) -> str:
 
 
 def _operator_text(preset: Preset) -> str:
-    lowering = lower(resolve(preset.spec))
+    lowering = find_native_operator(resolve(preset.spec))
     if lowering.operator:
         return f"`{lowering.operator}`: {lowering.reason}"
     return f"`Scan`, since {lowering.reason}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
-from keras_gated.spec.onnx_operator import lower
+from keras_gated.spec.onnx_operator import find_native_operator
 from site_pages import measured
 from site_pages.idea import draw_idea
 
@@ -30,7 +30,12 @@ def fill_inserts(page: str) -> str:
 
 def count_native_presets() -> str:
     """Returns how many presets are exported as one ONNX operator."""
-    return str(sum(lower(resolve(kg.preset(name))).operator is not None for name in kg.presets))
+    return str(
+        sum(
+            find_native_operator(resolve(kg.preset(name))).operator is not None
+            for name in kg.presets
+        )
+    )
 
 
 def module_table() -> str:

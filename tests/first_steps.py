@@ -1,7 +1,7 @@
 """The install lines that README and the site's guides print, and what to run after each.
 
-`nox -s first_steps` runs each line in a fresh environment of its own, and then what is given here.
-A test finds every line in the pages, and fails for one that has no entry here.
+`nox -s first_steps` runs each line in a fresh environment of its own, and then the commands
+of its entry here. A test finds every line in the pages, and fails for one that has no entry here.
 """
 
 import re
@@ -38,19 +38,17 @@ class FirstStep:
     Attributes:
         commands: in the fresh environment; `{out}` is an empty folder.
         backend: of Keras.
-        elsewhere: whether to run in an empty folder instead of the clone, where the package itself
+        outside_clone: whether to run in an empty folder and not in the clone, where the package
             would be found without being installed.
         before: what to install first; the line itself would take a far larger build of it.
         instead: what to install in place of the line, where it needs another machine.
-        quick: whether `.ci/run` runs it too.
     """
 
     commands: tuple[tuple[str, ...], ...]
     backend: str = "tensorflow"
-    other_process: bool = True
+    outside_clone: bool = True
     before: tuple[str, ...] = ()
     instead: tuple[str, ...] = ()
-    quick: bool = False
 
 
 def python(*arguments: str, **options) -> FirstStep:
@@ -63,26 +61,26 @@ SITE = ("-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", "{out}")
 GPU_TESTS = (*PYTEST, "-W", "default", "tests/gpu/test_gpu_numbers.py", "-k", "lstm and float32")
 STEPS = {
     ".[tensorflow]": python("-c", TRAIN),
-    ".[jax]": python("-c", TRAIN, backend="jax", quick=True),
+    ".[jax]": python("-c", TRAIN, backend="jax"),
     ".[torch]": python("-c", TRAIN, backend="torch", before=("torch==2.13.0",)),
     ".[onnx]": python("-c", EXPORT),
     ".[tensorflow,onnx,plot]": python("-c", EXPORT + "; kg.plot_gates(kg.trace_gates(model, x))"),
-    ".[tensorflow,docs]": python(*SITE, other_process=False, quick=True),
+    ".[tensorflow,docs]": python(*SITE, outside_clone=False),
     ".[examples]": python(
-        "examples/quickstart.py", "--smoke", "--out", "{out}", other_process=False
+        "examples/quickstart.py", "--smoke", "--out", "{out}", outside_clone=False
     ),
     ".[cluster]": python("-c", "import ray"),  # it is added to an environment that has a backend
     ".[test]": python(
-        *PYTEST, "tests/test_imports.py", other_process=False
+        *PYTEST, "tests/test_imports.py", outside_clone=False
     ),  # `nox -s tests` runs all
     ".[test,dev]": FirstStep(
         (("ruff", "check", "."), ("nox", "--list"), ("python", *PYTEST, "tests/test_imports.py")),
-        other_process=False,
+        outside_clone=False,
     ),
-    "keras==3.15.0 .[test]": python(*PYTEST, "tests/layers/test_parity.py", other_process=False),
+    "keras==3.15.0 .[test]": python(*PYTEST, "tests/layers/test_parity.py", outside_clone=False),
     # jax[cuda13] are several GB for a GPU; without one the tests themselves are checked.
     ". jax[cuda13] pytest": python(
-        *GPU_TESTS, backend="jax", other_process=False, instead=("-e", ".", "jax", "pytest")
+        *GPU_TESTS, backend="jax", outside_clone=False, instead=("-e", ".", "jax", "pytest")
     ),
 }
 

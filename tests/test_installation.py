@@ -79,7 +79,7 @@ def test_a_hint_works_in_a_clone(extra):
 @pytest.mark.parametrize(
     ("missing", "error"),
     [
-        (keras.backend.backend(), "ImportError: ...not installed...KERAS_BACKEND"),
+        (keras.backend.backend(), "ModuleNotFoundError: ...KERAS_BACKEND...not installed"),
         ("numpy", "ModuleNotFoundError: No module named 'numpy'"),  # not swallowed
     ],
 )

@@ -27,7 +27,7 @@ from keras_gated.spec.describe import (
     units_for_budget,
 )
 from keras_gated.spec.normal_form import resolve
-from keras_gated.spec.onnx_operator import lower
+from keras_gated.spec.onnx_operator import find_native_operator
 from keras_gated.spec.preset_lookup import Preset, presets
 
 SIZES = ("input_dim", "units")
@@ -66,15 +66,18 @@ class Facts:
 
 def _facts(preset: Preset, input_dim: int | None, units: int | None) -> Facts:
     form, name = resolve(preset.spec), preset.name
-    sized = input_dim is not None and units is not None
+    parameters = flops = None
+    if input_dim is not None and units is not None:
+        parameters = count_parameters(name, input_dim, units)
+        flops = count_flops(name, input_dim, units)
     return Facts(
         name,
         preset.title,
         preset.family,
         form.states,
-        lower(form).operator or "Scan",
-        count_parameters(name, input_dim, units) if sized else None,
-        count_flops(name, input_dim, units) if sized else None,
+        find_native_operator(form).operator or "Scan",
+        parameters,
+        flops,
         preset.paper if preset.confirmed else f"{preset.paper} (formula recalled)",
         preset.notes,
         equations(name),

@@ -72,8 +72,14 @@ def add_input_dim(parser: argparse.ArgumentParser, text: str, default: int | Non
         "--input-dim", type=natural, default=default, metavar="M", help=f"input features{text}"
     )
     # The option's older names.
-    older = {"dest": "input_dim", "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
-    parser.add_argument("--inputs", "--input", type=natural, **older)
+    parser.add_argument(
+        "--inputs",
+        "--input",
+        dest="input_dim",
+        type=natural,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
 
 
 def add_sizes(parser: argparse.ArgumentParser, default: int | None = None) -> None:
@@ -98,8 +104,8 @@ def add_numbers(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
         )
 
 
-def read_numbers(options: argparse.Namespace, names: Sequence[str]) -> dict[str, int | None]:
-    """Returns the values of the options `names`, whichever way they were given.
+def read_numbers(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the values of the options `names`, whichever way they were given; None if missing.
 
     Plain numbers are for the options that were not given by name.
     """

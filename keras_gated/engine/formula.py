@@ -230,7 +230,7 @@ class Formula:
         return h, [new[name] for name in names]
 
     def _normalized_memory(self, weights: Tensors, c):
-        """The memory as the output gate reads it: LN(c) with layer normalisation, else c."""
+        """The memory as the output h reads it: LN(c) with layer normalisation, else c."""
         if "memory_gain" not in weights:
             return c
         return _normal(c) * weights["memory_gain"] + weights["memory_shift"]

@@ -7,7 +7,7 @@ def stack_window(x, before, mask, size: int, go_backwards: bool = False):
     """Puts the last `size` inputs of each time step side by side.
 
     Only valid steps count, in running direction: x_t first, then the valid input before it, and so
-    on, reaching back into `before`. The window of a masked step is not used by anyone.
+    on, reaching back into `before`. Nothing reads the window of a masked step.
 
     Args:
         x: (B, T, F).

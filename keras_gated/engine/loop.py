@@ -52,7 +52,7 @@ class _RecordingHooks(Hooks):
         return c
 
 
-class FusedLoop:
+class EngineLoop:
     """The loop over time for one formula; shapes are time-major.
 
     Args:
@@ -134,7 +134,7 @@ class FusedLoop:
 
         Args:
             tensors: what `forward` was given.
-            residuals: what it returned beside its outputs.
+                residuals: the second result of `forward`.
             upstream: gradients of its outputs.
         """
         inputs = self._sorted(tensors)

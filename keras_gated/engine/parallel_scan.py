@@ -18,7 +18,7 @@ from keras import ops
 from keras_gated.engine.formula import DropoutMasks, Hooks
 
 
-def run_scan(layer, sequences, states, mask, drawn):
+def run_all_steps(layer, sequences, states, mask, drawn):
     """Runs a layer's cell over time.
 
     Args:
@@ -39,7 +39,7 @@ def run_scan(layer, sequences, states, mask, drawn):
     weights = cell.tensors
     terms = cell.input_terms(weights, x, mask=mask, training=drawn.training)
     series = ops.zeros_like(ops.cast(x[..., :1], first[-1].dtype)) + first[-1]
-    hooks = _ScanHooks(series, first[-1], mask)
+    hooks = _AllStepsHooks(series, first[-1], mask)
     dropout = DropoutMasks(*(m if m is None else m[:, None] for m in drawn.dropout))
     h, _ = cell.formula.step(weights, terms, first, dropout, hooks)
     if mask is None or len(states) == 1:  # then h is the memory, which a mask holds already
@@ -55,7 +55,7 @@ def _hold(h, mask, start):
     return _scan(1.0 - mask + zeros, ops.where(mask > 0, h, zeros), start)
 
 
-class _ScanHooks(Hooks):
+class _AllStepsHooks(Hooks):
     """Computes the memory of all time steps where a step computes that of one."""
 
     def __init__(self, like, start, mask):

@@ -16,8 +16,8 @@ import keras
 from keras import ops
 
 from keras_gated.engine.backends.selected import backend
-from keras_gated.engine.loop import FusedLoop
-from keras_gated.engine.parallel_scan import run_scan
+from keras_gated.engine.loop import EngineLoop
+from keras_gated.engine.parallel_scan import run_all_steps
 from keras_gated.engine.random_masks import RandomMasks, is_series
 from keras_gated.engine.time_major import OF_INPUT, result_of, separate_columns, time_major
 
@@ -64,12 +64,12 @@ def run(layer, sequences, states, mask, drawn: RandomMasks, loop: Callable[[], t
             return result
     elif runs_parallel(layer, sequences):
         return run_parallel(layer, sequences, states, mask, drawn)
-    elif runs_fused(layer):
-        return run_fused(layer, sequences, states, mask, drawn)
+    elif engine_can_run(layer):
+        return run_in_engine(layer, sequences, states, mask, drawn)
     return loop() if mask is None or ON_TENSORFLOW else _zero_before_first(layer, mask, *loop())
 
 
-def runs_fused(layer) -> bool:
+def engine_can_run(layer) -> bool:
     """Returns whether the engine can run the layer; if not, Keras's own loop does."""
     return layer.cell.loop_reason is None and not layer.unroll
 
@@ -82,7 +82,7 @@ def runs_parallel(layer, sequences) -> bool:
     return wanted and sequences.shape[1] is not None
 
 
-def run_fused(layer, sequences, states, mask, drawn: RandomMasks, loop=None):
+def run_in_engine(layer, sequences, states, mask, drawn: RandomMasks, loop=None):
     """Runs a layer's cell over time in a loop; arguments and result as `run`.
 
     Args:
@@ -95,14 +95,14 @@ def run_fused(layer, sequences, states, mask, drawn: RandomMasks, loop=None):
     terms = cell.input_terms(weights, x, separate_columns, valid, drawn.training)
     used = {k: w for k, w in weights.items() if k not in OF_INPUT}
     zoneout = [time_major(layer, d) if is_series(d) else d for d in drawn.zoneout]
-    fused = FusedLoop(cell.formula, used, terms, states, valid, drawn._replace(zoneout=zoneout))
+    fused = EngineLoop(cell.formula, used, terms, states, valid, drawn._replace(zoneout=zoneout))
     h, last = fused.run() if loop is None else fused.run_without_gradient(loop)
     return result_of(layer, ops.transpose(h, (1, 0, 2)), last, mask)
 
 
 def run_parallel(layer, sequences, states, mask, drawn: RandomMasks):
     """Runs a layer's cell for all time steps at once; arguments and result as `run`."""
-    return result_of(layer, *run_scan(layer, sequences, states, mask, drawn), mask)
+    return result_of(layer, *run_all_steps(layer, sequences, states, mask, drawn), mask)
 
 
 def _zero_before_first(layer, mask, last, outputs, states) -> tuple:

@@ -45,11 +45,11 @@ class GateMonitor(keras.callbacks.Callback):
         self.x, self.margin = x, margin
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds the values of `compute_logs` to the logs of the epoch."""
+        """Adds the values of `measured` to the logs of the epoch."""
         if logs is not None:
-            logs.update(self.compute_logs())
+            logs.update(self.measured())
 
-    def compute_logs(self) -> dict[str, float]:
+    def measured(self) -> dict[str, float]:
         """Returns the logs of the model with its present weights."""
         logs = {}
         for layer, values in trace_gates(self.model, self.x).items():

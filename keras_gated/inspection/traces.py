@@ -1,6 +1,6 @@
 """Gate traces: the values of a model's gates at every time step, and numbers that sum them up.
 
-`trace_gates` calls the model with a runner in place of the engine's loop. The runner (`_Tracer`)
+`trace_gates` calls the model with a runner in place of the engine's loop. It (`_GateRecorder`)
 runs each cell in Python, one time step after another, and reads its gates through the cell's hooks.
 """
 
@@ -50,7 +50,7 @@ def trace_gates(model_or_layer: Any, x: Any) -> Trace:
         >>> trace["lstm"]["forget"].shape
         (2, 5, 8)
     """
-    tracer = _Tracer()
+    tracer = _GateRecorder()
     # Calling a model runs it eagerly, even a compiled one: only `predict` and the like use a graph.
     try:
         with run_by(tracer):
@@ -67,7 +67,7 @@ def trace_gates(model_or_layer: Any, x: Any) -> Trace:
     return _by_layer_name(tracer.runs)
 
 
-class _Tracer:
+class _GateRecorder:
     """Runs layers over time, one time step after another, and keeps the values of their gates.
 
     Attributes:

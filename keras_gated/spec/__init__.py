@@ -13,5 +13,5 @@ Read the files in this order:
 9. `equations.py`: a cell's equations in LaTeX and in plain text.
 10. `describe.py`: the public functions that count, compare and describe cells.
 
-Everything after `normal_form.py` reads the normal form, not the specification.
+`onnx_operator.py`, `equations.py` and `describe.py` read the normal form, not the specification.
 """

@@ -12,7 +12,7 @@ from typing import Any
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.equations import build_equations
 from keras_gated.spec.normal_form import NormalForm, resolve
-from keras_gated.spec.onnx_operator import lower
+from keras_gated.spec.onnx_operator import find_native_operator
 from keras_gated.spec.options import IN_NATIVE_OPERATOR, NO_GATE_RECURRENCE
 from keras_gated.spec.parts import check_positive
 from keras_gated.spec.preset_lookup import Preset, as_spec, presets
@@ -258,7 +258,7 @@ def _counts(spec: str | CellSpec, input_dim: int, units: int) -> list[tuple[str,
 
 def _how_it_runs(form: NormalForm, cell: Any, unrolled: bool) -> list[tuple[str, str]]:
     """Rows on the options in use, on what runs the cell over time, and on its form in ONNX."""
-    lowering, rows = lower(form), []
+    lowering, rows = find_native_operator(form), []
     loop, stepwise_option = NO_GATE_RECURRENCE if form.gate_recurrence else None, None
     native_options = []
     if cell is not None:

@@ -1,7 +1,7 @@
 """The normal form of a specification, which all code after this file reads.
 
-`resolve` follows ties, folds constants, fills in defaults and puts blocks and weights in order. No
-other file reads a `Tied` or decides the order of blocks.
+`resolve` follows ties (with `CellSpec.source`), folds constants, fills in defaults and puts blocks
+and weights in order. No file after this one follows a tie or decides the order of blocks.
 """
 
 from collections.abc import Hashable

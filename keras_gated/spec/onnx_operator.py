@@ -6,16 +6,17 @@ r"""Which ONNX operator computes a cell, and what each block of the operator tak
 | GRU | z, r, c | h = z h + (1 - z) g(a_c), with r h in a_c or r around its recurrent term |
 | LSTM | i, o, f, c | c = f c + i g(a_c), h = o φ(c) |
 
-`lower` reads a normal form and returns a `Lowering`. It fits more cells than these three:
+`find_native_operator` reads a normal form and returns a `NativeOperator`. It fits
+more cells than these three:
 
 - A gate that the cell does not have becomes a block without weights, with a bias that saturates the
   activation (sigmoid(100) = 1).
 - A gate tied to another takes a copy of the weights of the other gate. Its complement takes the
   negated weights: 1 - sigmoid(a) = sigmoid(-a).
 - A gate or candidate that sees only the input is computed outside the operator, for all time steps
-  at once. The candidate then becomes one more input of the operator (`Lowering.outside`).
+  at once. The candidate then becomes one more input of the operator (`NativeOperator.outside`).
 
-If no operator fits, the reason is in `Lowering.reason`.
+If no operator fits, the reason is in `NativeOperator.reason`.
 """
 
 from collections.abc import Hashable
@@ -32,7 +33,7 @@ SATURATED = 100.0  # sigmoid is exactly 1 in float32 from about 18 on
 Function = tuple[str, Any, Any]  # name, alpha, beta of an ONNX activation; None: no such one
 SIGMOID, TANH, AFFINE = ("Sigmoid", None, None), ("Tanh", None, None), ("Affine", 1.0, 0.0)
 
-# Sets of blocks that `lower` computes outside the operator, tried in this order until one fits.
+# Sets of blocks that are computed outside the operator, tried in this order until one fits.
 OUTSIDE = (
     frozenset[str](),
     frozenset({"output"}),
@@ -67,7 +68,7 @@ class OperatorBlock:
 
 
 @dataclass(frozen=True)
-class Lowering:
+class NativeOperator:
     """A cell as one ONNX operator, or the reason why no operator computes it.
 
     Attributes:
@@ -119,19 +120,19 @@ def activation_attributes(functions: tuple[Function, ...]) -> dict:
     return attributes | ({"activation_beta": beta} if beta else {})
 
 
-def lower(form: NormalForm) -> Lowering:
+def find_native_operator(form: NormalForm) -> NativeOperator:
     """Returns the ONNX operator that computes a cell, or the reason why none does."""
     reasons = []
     for outside in OUTSIDE:
         try:
             _check_outside(form, outside)
-            return _lower_with(form, outside)
+            return _fit(form, outside)
         except NoOperator as error:
             reasons.append(str(error))
-    return Lowering(None, reasons[0], {})  # reasons[0]: with nothing computed outside
+    return NativeOperator(None, reasons[0], {})  # reasons[0]: with nothing computed outside
 
 
-def _lower_with(form: NormalForm, outside: frozenset[str]) -> Lowering:
+def _fit(form: NormalForm, outside: frozenset[str]) -> NativeOperator:
     """Returns the operator with the blocks in `outside` computed outside it."""
     _check_step(form)
     absent = {name: GateValue(constant=1.0) for name in outside if name != "candidate"}
@@ -142,19 +143,19 @@ def _lower_with(form: NormalForm, outside: frozenset[str]) -> Lowering:
     if reset.constant is not None:
         candidate = replace(candidate, recurrent=reset.constant)
     if hidden and reset.constant is not None and _have_constants(gates, forget=0.0, input=1.0):
-        lowering = _rnn(form, candidate)
+        native = _rnn(form, candidate)
     elif hidden and _coupled(gates):
-        lowering = _gru(form, gates, candidate)
+        native = _gru(form, gates, candidate)
     elif reset.constant is not None:
-        lowering = _lstm(form, gates, candidate)
+        native = _lstm(form, gates, candidate)
     else:
         kind = "memory='cell'" if not hidden else "input and forget gates that do not add up to 1"
         raise NoOperator(f"reset_gate with {kind}: only the operator GRU has a reset gate")
-    taken = [b.block for b in lowering.blocks.values() if b.block and not b.computed_outside]
+    taken = [b.block for b in native.blocks.values() if b.block and not b.computed_outside]
     functions = tuple(dict.fromkeys(b.input_activation for b in taken if b.kernel is not None))
     only_candidate = candidate.computed_outside and not functions
     return replace(
-        lowering,
+        native,
         # An operator needs an input, even if no block reads it.
         input_functions=functions if functions or only_candidate else (None,),
         peepholes=any(block.peephole for block in taken),
@@ -162,11 +163,13 @@ def _lower_with(form: NormalForm, outside: frozenset[str]) -> Lowering:
     )
 
 
-def _rnn(form: NormalForm, candidate: OperatorBlock) -> Lowering:
-    return Lowering("RNN", "no gate", {"c": candidate}, (_candidate_function(form, candidate),))
+def _rnn(form: NormalForm, candidate: OperatorBlock) -> NativeOperator:
+    return NativeOperator(
+        "RNN", "no gate", {"c": candidate}, (_candidate_function(form, candidate),)
+    )
 
 
-def _gru(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock) -> Lowering:
+def _gru(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock) -> NativeOperator:
     reset = gates["reset"]
     bistable = reset.block and form.blocks[reset.block].activation == "one_plus_tanh"
     function = _gate_function(form, gates, "forget" if bistable else ("forget", "reset"))
@@ -187,7 +190,7 @@ def _gru(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock
     # take "after", the only form that accelerators compute.
     before = form.reset == "before" and form.candidate.recurrent_kernel == "dense"
     before = before and reset.block is not None
-    return Lowering(
+    return NativeOperator(
         "GRU",
         "one state, input and forget gate add up to 1",
         {**blocks, "c": candidate},
@@ -196,7 +199,9 @@ def _gru(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock
     )
 
 
-def _lstm(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock) -> Lowering:
+def _lstm(
+    form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock
+) -> NativeOperator:
     names = {"i": "input", "o": "output", "f": "forget"}
     function = _gate_function(form, gates, tuple(names.values()))
     blocks = {k: _gate_block(form, name, gates[name], function) for k, name in names.items()}
@@ -208,7 +213,7 @@ def _lstm(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBloc
         )
     hidden = form.memory == "hidden"
     output = AFFINE if hidden else _function("output_activation", form.output_activation)
-    return Lowering(
+    return NativeOperator(
         "LSTM",
         "one state, gates not coupled" if hidden else "two states",
         {**blocks, "c": candidate},

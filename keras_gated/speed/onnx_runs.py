@@ -12,7 +12,7 @@ from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 from keras_gated.onnx.verify.check import open_session
-from keras_gated.spec.onnx_operator import lower
+from keras_gated.spec.onnx_operator import find_native_operator
 
 FORMS = tuple(form for form in LOWERINGS if form != "auto")  # native, scan, loop
 
@@ -33,7 +33,7 @@ def onnx_runs(
     """
     model = keras.Sequential([keras.Input((None, x.shape[-1])), layer])
     runs: dict[str, Callable[[], Any]] = {}
-    no_operator = lower(layer.cell.form).operator is None
+    no_operator = find_native_operator(layer.cell.form).operator is None
     for form in forms:
         if form == "native" and no_operator:  # the export would raise
             continue

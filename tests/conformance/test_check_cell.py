@@ -88,8 +88,8 @@ def test_a_good_cell_passes(name):
 
 def only(backends, *fault):
     """A fault that there is on some backends alone."""
-    other_process = pytest.mark.skipif(BACKEND not in backends, reason=f"on {backends} only")
-    return pytest.param(*fault, marks=other_process)
+    other_backend = pytest.mark.skipif(BACKEND not in backends, reason=f"on {backends} only")
+    return pytest.param(*fault, marks=other_backend)
 
 
 NOTHING = "gets (no gradient: the outputs do not depend on it|a gradient of zero)"

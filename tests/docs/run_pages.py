@@ -74,10 +74,10 @@ def assert_options_exist(arguments: list[str], script: Path) -> None:
 
 
 def assert_extras_exist(arguments: list[str]) -> None:
-    """Asserts that pip can install this in a clone: the package is in no registry."""
+    """Asserts that pip can install this in a clone: the package is not on PyPI."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for word in arguments:
-        assert not word.startswith(project["name"]), f"{word} is in no registry, write .[...]"
+        assert not word.startswith(project["name"]), f"{word} is not on PyPI, write .[...]"
         extras = re.fullmatch(r"\.\[(.*)\]", word)
         unknown = set(extras[1].split(",")) - set(project["optional-dependencies"]) if extras else 0
         assert not unknown, f"pyproject.toml has no extra {unknown}"

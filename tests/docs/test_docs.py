@@ -52,7 +52,7 @@ def test_code_runs_as_it_stands(page, tmp_path, monkeypatch):
 def test_a_wrong_command_is_found():
     raises(lambda: run_command(["keras-gate", "list"]), "no test knows", pytest.fail.Exception)
     raises(lambda: run_command(["python", "examples/quickstart.py", "--x"]), "--x", AssertionError)
-    for word, message in ((".[everything]", "everything"), ("keras-gated", "no registry")):
+    for word, message in ((".[everything]", "everything"), ("keras-gated", "not on PyPI")):
         raises(lambda word=word: run_command(["pip", "install", word]), message, AssertionError)
     for words in (["python", "-m", "benchmarks.gpu", "--quick"], ["keras-gated", "bench", "--x"]):
         with pytest.raises(SystemExit):

@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 import keras_gated as kg
-from keras_gated.engine.run import run_by, runs_fused
+from keras_gated.engine.run import engine_can_run, run_by
 from tests.helpers import (
     BACKEND,
     FINEST,
@@ -32,12 +32,12 @@ def both(name: str, **arguments):
     """The same preset in the engine and in Keras's loop."""
     this = case(name, FINEST).until(SHORT)
     engine, other = (this.layer(unroll=unroll, **arguments) for unroll in (False, BACKEND != "jax"))
-    assert runs_fused(engine) == (name != "fgr")
+    assert engine_can_run(engine) == (name != "fgr")
     if BACKEND == "jax":
         call = other.call
         other.call = lambda *args, **kwargs: in_keras_loop(lambda: call(*args, **kwargs))
     else:
-        assert not runs_fused(other)
+        assert not engine_can_run(other)
     return this, [engine, other]
 
 
@@ -138,7 +138,7 @@ def test_any_activation_has_keras_gradient(ours, theirs, activation):
 def test_a_function_of_h_that_is_not_elementwise_keeps_its_gradient():
     gate = kg.Gate(recurrent_input_activation="softmax")
     layer = kg.GatedRNN(U, kg.CellSpec(input_gate=gate), return_sequences=True)
-    assert not runs_fused(layer)
+    assert not engine_can_run(layer)
 
 
 def test_a_stateful_layer_can_be_trained():

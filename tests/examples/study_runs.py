@@ -13,7 +13,7 @@ RUN = Run("tones", "gru", 5, seed=3, learning_rate=5e-3, epochs=3, buckets=2, co
 
 
 def tones(folder=None) -> Task:
-    """Frames of 88 keys of which the next is the last, shifted; pieces of unlike length."""
+    """Frames of 88 keys of which the next is the last, shifted; pieces of different lengths."""
     rng = np.random.default_rng(0)
     rolls = [np.eye(88, dtype="float32")[np.arange(n) + rng.integers(40)] for n in range(5, 29)]
     parts = [music.next_frames(rolls[at::3]) for at in range(3)]

@@ -19,8 +19,8 @@ def test_music_is_read_from_both_kinds_of_file(tmp_path):
     rolls = np.empty((1, 2), object)
     rolls[0, :] = [music.roll_of(piece).astype("uint8") for piece in pieces]
     savemat(tmp_path / "JSB_Chorales.mat", {f"{part}data": rolls for part in music.PARTS})
-    remaining = {part: pieces for part in music.PARTS}
-    (tmp_path / "Nottingham.pickle").write_bytes(pickle.dumps(remaining, protocol=2))
+    data = {part: pieces for part in music.PARTS}
+    (tmp_path / "Nottingham.pickle").write_bytes(pickle.dumps(data, protocol=2))
     one, two = (music.read_rolls(name, tmp_path) for name in ("jsb", "nottingham"))
     for part in music.PARTS:
         for a, b in zip(one[part], two[part], strict=True):

@@ -30,9 +30,9 @@ def under_mask(this: Case, mask: np.ndarray) -> dict:
         if not len(at):
             continue
         latest = np.searchsorted(at, np.arange(len(valid)), side="right") - 1
-        displayed = latest >= 0
+        has_output = latest >= 0
         upstream = np.zeros((1, len(at), outputs.shape[-1]))
-        np.add.at(upstream[0], latest[displayed], this.upstream[row, displayed])
+        np.add.at(upstream[0], latest[has_output], this.upstream[row, has_output])
         one = Case(
             this.name,
             this.dtype,
@@ -42,7 +42,7 @@ def under_mask(this: Case, mask: np.ndarray) -> dict:
             upstream,
         )
         found = numbers(one)
-        outputs[row, displayed] = found["outputs"][0, latest[displayed]]
+        outputs[row, has_output] = found["outputs"][0, latest[has_output]]
         for whole, part in zip(final, found["final"], strict=True):
             whole[row] = part[0]
         _add(slopes, found["gradient"], row)

@@ -1,4 +1,4 @@
-"""What is told of the gates is what they were: the formula by hand, and models of all kinds."""
+"""A trace has the values that the gates had: the formula by hand, and models of all kinds."""
 
 import sys
 

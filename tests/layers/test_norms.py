@@ -77,8 +77,8 @@ def lstm_step(w, x, h, c, ln=lambda a, *_: a):
         of_h = ln(of_h, side_by_side(w, "recurrent_gain", order))
     f, i, o, g = np.split(of_x + of_h + side_by_side(w, "bias", order), 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    displayed = ln(c, w["memory"]["gain"], w["memory"]["shift"]) if ln is normal else c
-    h = sigmoid(o) * np.tanh(displayed)
+    normalized = ln(c, w["memory"]["gain"], w["memory"]["shift"]) if ln is normal else c
+    h = sigmoid(o) * np.tanh(normalized)
     return (h @ w["output_projection"]["kernel"] if "output_projection" in w else h), c
 
 

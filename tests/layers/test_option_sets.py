@@ -12,14 +12,14 @@ from tests.typical import OTHERS, TYPICAL
 
 def allowed(name: str, **options) -> dict:
     """The options that the cell does not refuse."""
-    remaining: dict = {}
+    accepted: dict = {}
     for key, value in options.items():
         try:
-            kg.GatedRNN(U, name, **remaining, **{key: value})
+            kg.GatedRNN(U, name, **accepted, **{key: value})
         except ValueError:
             continue
-        remaining[key] = value
-    return remaining
+        accepted[key] = value
+    return accepted
 
 
 NEED_LAYER = {"dropout": 0.2, "recurrent_dropout": 0.2, "candidate_dropout": 0.2, "zoneout": 0.2}

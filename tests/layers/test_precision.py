@@ -131,7 +131,7 @@ def test_what_overflows_in_16_bits_does_not_in_the_memory():
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras scales no losses there without a GPU")
 @pytest.mark.parametrize("steps", [20, 1500])
 def test_training_goes_as_in_float32(steps):
-    """With Keras's own scaling of the loss under mixed_float16; what is told is at the end."""
+    """With Keras's own scaling of the loss under mixed_float16; the scores are those at the end."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, steps, F)).astype("float32")
     y = np.tanh(x[:, -20:].sum((1, 2), keepdims=True)[:, 0] / 4)

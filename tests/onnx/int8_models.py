@@ -76,8 +76,8 @@ def assert_told(report):
     rows = {(n.name, n.within, "int8" if n.quantized else "float32") for n in report.nodes}
     assert rows == in_file
     assert report.size_after == Path(report.path).stat().st_size
-    displayed = str(report)
-    assert all(node.name in displayed and node.reason in displayed for node in report.nodes)
+    text = str(report)
+    assert all(node.name in text and node.reason in text for node in report.nodes)
 
 
 def assert_close(report, bound=BOUND):

@@ -14,7 +14,7 @@ import pytest
 import keras_gated as kg
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.normal_form import resolve
-from keras_gated.spec.onnx_operator import lower
+from keras_gated.spec.onnx_operator import find_native_operator
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
 from tests.onnx.helpers import error_bound, on_tensorflow, randomized, run
 
@@ -22,7 +22,6 @@ pytestmark = on_tensorflow
 EACH, F, MOST_UNITS = 2, 3, 8
 SEEDS = -(-int(os.environ.get("KERAS_GATED_RANDOM", 2)) // EACH)
 STEPWISE = {"zoneout", "state_clip", "layer_norm", "projection_units"}  # not always native
-BOUNDED = ("tanh", "sigmoid", "hard_sigmoid", "softsign")
 
 
 def one_of(rng, *choices):
@@ -139,19 +138,19 @@ def side_by_side(rng, options: dict) -> dict:
         "projection_units": one_of(rng, None, 2),
         one_of(rng, "layer_norm", "batch_norm"): True,
     }
-    remaining: dict = {}
+    accepted: dict = {}
     for name, value in drawn.items():
         if rng.random() < 0.2:
             with contextlib.suppress(ValueError):
-                kg.GatedRNN(**options, **remaining, **{name: value})
-                remaining[name] = value
-    return remaining
+                kg.GatedRNN(**options, **accepted, **{name: value})
+                accepted[name] = value
+    return accepted
 
 
 def lowerings_of(rng, options, both) -> dict:
     """A form for a layer, or for each of the two in a Bidirectional."""
     possible = ["auto"] * 4 + ["scan"] * 2 + ["loop"]
-    if lower(resolve(options["spec"])).operator and STEPWISE.isdisjoint(options):
+    if find_native_operator(resolve(options["spec"])).operator and STEPWISE.isdisjoint(options):
         possible += ["native"] * 3
     ways = ("forward_", "backward_") if both else ("",)
     return {way + options["name"]: one_of(rng, *possible) for way in ways}

@@ -75,15 +75,15 @@ def test_the_state_can_be_read_set_and_reset(five):
         name: (1, units) for name, units in STATES.items()
     }
     session.chunk(x[:, :4])
-    remaining = session.state
-    assert all(state.any() for state in remaining.values())
+    saved = session.state
+    assert all(state.any() for state in saved.values())
     y = session.chunk(x[:, 4:])
     for state in session.state.values():
         state[:] = 7.0  # a copy: the stream does not see it
-    session.state = remaining
+    session.state = saved
     np.testing.assert_array_equal(session.chunk(x[:, 4:]), y)
-    session.state = remaining
-    for state in remaining.values():
+    session.state = saved
+    for state in saved.values():
         state[:] = 7.0  # nor what was given
     other = StreamingSession(file)
     other.chunk(x[:, :4])
@@ -130,12 +130,12 @@ def test_a_run_that_fails_leaves_the_stream_as_it_was(five):
     session, x = StreamingSession(file), numbers(B, 9, F)
     session.step(x[:, 0])
     session.step(x[:, 1])
-    remaining, bound = session.state, session._buffers._bound[0]
+    saved, bound = session.state, session._buffers._bound[0]
     bound.clear_binding_inputs()
     with pytest.raises(Exception, match="(?i)input"):
         session.step(x[:, 2])
     for name, state in session.state.items():
-        np.testing.assert_array_equal(state, remaining[name])
+        np.testing.assert_array_equal(state, saved[name])
 
 
 def test_two_sessions_do_not_disturb_one_another(five):

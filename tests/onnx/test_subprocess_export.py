@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import keras_gated as kg
-from keras_gated.onnx import subprocess_export as other_process
+from keras_gated.onnx import subprocess_export
 from tests.onnx.custom_models import (
     Shift,
     Unregistered,
@@ -38,14 +38,14 @@ def in_process(monkeypatch):
     """The request is answered in this process."""
 
     def asked(folder):
-        other_process.answer_request(folder)
+        subprocess_export.answer_request(folder)
         return json.loads((folder / "answer.json").read_text())
 
-    monkeypatch.setattr(other_process, "_run_request", asked)
+    monkeypatch.setattr(subprocess_export, "_run_request", asked)
 
 
 def exported(model, path, signature=None, modules=(), **arguments):
-    return other_process.export_in_subprocess(
+    return subprocess_export.export_in_subprocess(
         kg.export_onnx, model, path, signature, modules, **arguments
     )
 
@@ -79,7 +79,7 @@ def test_the_report_returns_whole(in_process, tmp_path):
 def test_what_a_model_is_made_of_is_found(in_process, tmp_path):
     twice = keras.layers.Lambda(lambda x: 2.0 * x)
     model = randomize(small(Unregistered(0.5), Shift(), twice))
-    names = other_process._save_model(model, tmp_path / "model.keras")
+    names = subprocess_export._save_model(model, tmp_path / "model.keras")
     assert names == [(Shift.__module__, "Shift"), (Shift.__module__, "Unregistered")]
     exported(model, tmp_path / "model.onnx")
     assert kg.check_onnx(model, tmp_path / "model.onnx").passed
@@ -88,7 +88,9 @@ def test_what_a_model_is_made_of_is_found(in_process, tmp_path):
 @on_tensorflow
 def test_functions_are_found_by_their_registered_name(tmp_path):
     model = small(keras.layers.Dense(3, activation=half))
-    assert other_process._save_model(model, tmp_path / "model.keras") == [(half.__module__, "half")]
+    assert subprocess_export._save_model(model, tmp_path / "model.keras") == [
+        (half.__module__, "half")
+    ]
 
 
 @on_tensorflow
@@ -103,8 +105,8 @@ def test_functions_are_found_by_their_registered_name(tmp_path):
     ids=["none", "one", "list", "nested"],
 )
 def test_signatures_return_whole(signature):
-    data = json.loads(json.dumps(other_process._signature_to_json(signature)))
-    back = other_process._signature_from_json(data)
+    data = json.loads(json.dumps(subprocess_export._signature_to_json(signature)))
+    back = subprocess_export._signature_from_json(data)
 
     def leaves(structure):
         flat = keras.tree.flatten(structure)

@@ -211,8 +211,8 @@ def in_form(monkeypatch, mutate):
 
 
 def in_weights(monkeypatch, mutate):
-    remaining = kg.GatedCell.tensors.fget
-    changed = property(lambda cell: mutate(cell, remaining(cell)))
+    original = kg.GatedCell.tensors.fget
+    changed = property(lambda cell: mutate(cell, original(cell)))
     monkeypatch.setattr(kg.GatedCell, "tensors", changed)
 
 

@@ -12,7 +12,7 @@ FREE = kg.Candidate(recurrent_kernel=None)
 X = np.zeros((B, T, F), "float32")
 
 
-# (what is given, the text of the error)
+# (the arguments, the text of the error)
 PARTS = {
     "kernel": (
         lambda: G(kernel="full"),

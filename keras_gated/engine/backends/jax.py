@@ -12,7 +12,7 @@ STEPS_TOGETHER = 8
 
 
 def accelerated() -> bool:
-    """Returns whether it computes on an accelerator, such as a GPU."""
+    """Returns whether this backend computes on an accelerator, such as a GPU."""
     return jax.default_backend() != "cpu"
 
 

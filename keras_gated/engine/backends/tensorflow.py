@@ -7,7 +7,7 @@ SLOPES_AHEAD = False
 
 
 def accelerated() -> bool:
-    """Returns whether it computes on an accelerator, such as a GPU."""
+    """Returns whether this backend computes on an accelerator, such as a GPU."""
     return any(x.device_type in ("GPU", "TPU") for x in tf.config.list_logical_devices())
 
 

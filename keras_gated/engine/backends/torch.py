@@ -7,7 +7,7 @@ SLOPES_AHEAD = True
 
 
 def accelerated() -> bool:
-    """Returns whether it computes on an accelerator, such as a GPU."""
+    """Returns whether this backend computes on an accelerator, such as a GPU."""
     return torch.cuda.is_available()
 
 

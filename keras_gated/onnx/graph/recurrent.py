@@ -25,7 +25,7 @@ import numpy as np
 from keras_gated.onnx.graph.masks import MaskNodes
 from keras_gated.onnx.graph.writer import GraphWriter
 from keras_gated.onnx.tracing.weights import Arrays
-from keras_gated.spec.onnx_operator import Lowering, activation_attributes
+from keras_gated.spec.onnx_operator import NativeOperator, activation_attributes
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class OperatorCall:
     Attributes:
         name: of the call, readable; the second call of "enc" is "enc_2".
         weights_name: of the layer; all its calls share it.
-        lowering: how the cell's blocks fill the operator.
+        native: how the cell's blocks fill the operator.
         arrays: the operator's weights.
         units: int, size U of the state.
         inputs: what each input of the stub is: "x" (B, T, I), "output_gate" (B, T, U), "mask"
@@ -49,7 +49,7 @@ class OperatorCall:
 
     name: str
     weights_name: str
-    lowering: Lowering
+    native: NativeOperator
     arrays: Arrays
     units: int
     inputs: tuple[str, ...]
@@ -64,7 +64,7 @@ class OperatorCall:
         The node has one set of attributes for both. The caller checks that both read the same
         input.
         """
-        ours, theirs = self.lowering, other.lowering
+        ours, theirs = self.native, other.native
         return (
             (self.go_backwards, other.go_backwards) == (False, True)
             and (ours.operator, self.units) == (theirs.operator, other.units)
@@ -110,7 +110,7 @@ def _write_operator(
     come first.
     """
     first = calls[0]
-    kind = first.lowering.operator or ""
+    kind = first.native.operator or ""
     x = mask.move_valid_first(tensors[0]["x"], "x") if mask else tensors[0]["x"]
     x = write.guard(write.node("Transpose", [x], "time_first", perm=[1, 0, 2]))
     h, c = (_stack_directions(write, [t[name] for t in tensors if name in t]) for name in "hc")
@@ -119,7 +119,7 @@ def _write_operator(
     inputs = [x, weights["W"], weights["R"], weights["B"], lengths, h]
     if kind == "LSTM":
         # If the memory is the cell's only state, the operator's c_0 is the cell's h_0.
-        inputs += [h if first.lowering.single_state else c, weights.get("P", "")]
+        inputs += [h if first.native.single_state else c, weights.get("P", "")]
     while not inputs[-1]:
         inputs.pop()
     outputs = 3 if kind == "LSTM" else 2
@@ -137,12 +137,12 @@ def _write_operator(
 
 def _attributes(calls: Sequence[OperatorCall]) -> dict:
     """Returns the operator's attributes, for one or both directions."""
-    attributes = calls[0].lowering.attributes
+    attributes = calls[0].native.attributes
     if len(calls) == 1:
         return attributes | ({"direction": "reverse"} if calls[0].go_backwards else {})
-    lowerings = [call.lowering for call in calls]
-    functions = tuple(f for lowering in lowerings for f in lowering.functions)
-    if any("activations" in lowering.attributes for lowering in lowerings):
+    operators = [call.native for call in calls]
+    functions = tuple(f for native in operators for f in native.functions)
+    if any("activations" in native.attributes for native in operators):
         attributes |= activation_attributes(functions)
     return attributes | {"direction": "bidirectional"}
 

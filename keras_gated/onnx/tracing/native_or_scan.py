@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from keras_gated.spec.normal_form import NormalForm
-from keras_gated.spec.onnx_operator import Lowering, lower
+from keras_gated.spec.onnx_operator import NativeOperator, find_native_operator
 
 LOWERINGS = ("auto", "native", "scan", "loop")
 BLOCK_COUNTS = {"RNN": 1, "GRU": 3, "LSTM": 4}  # blocks of weights that an operator has
@@ -32,12 +32,12 @@ class Choice:
     Attributes:
         operator: "LSTM", "GRU", "RNN", "Scan" or "Loop".
         reason: why.
-        lowering: how the cell's blocks fill the native operator; None for a Scan or a Loop.
+        native: how the cell's blocks fill the native operator; None for a Scan or a Loop.
     """
 
     operator: str
     reason: str
-    lowering: Lowering | None = None
+    native: NativeOperator | None = None
 
 
 def choose(
@@ -58,7 +58,7 @@ def choose(
         stepwise_option: an option of the cell that acts on the states in every time step, which no
             operator does; or None.
     """
-    native = lower(form)
+    native = find_native_operator(form)
     not_native = native.reason if native.operator is None else stepwise_option
     if wanted == "loop":
         return Choice("Loop", "lowering='loop'")
@@ -72,11 +72,11 @@ def choose(
     return _native(native)
 
 
-def _native(lowering: Lowering) -> Choice:
-    return Choice(lowering.operator or "", lowering.reason, lowering)
+def _native(native: NativeOperator) -> Choice:
+    return Choice(native.operator or "", native.reason, native)
 
 
-def _faster_as_scan(form: NormalForm, native: Lowering, units: int, batch: int) -> str | None:
+def _faster_as_scan(form: NormalForm, native: NativeOperator, units: int, batch: int) -> str | None:
     """Returns why a Scan is faster than the native operator, or None if it is not.
 
     The rule is fitted to the measurements of `python -m benchmarks.onnx`: the more blocks the cell

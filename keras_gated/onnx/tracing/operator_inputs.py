@@ -4,10 +4,10 @@ from keras import ops
 
 from keras_gated.onnx.errors import require
 from keras_gated.spec.activations import lookup
-from keras_gated.spec.onnx_operator import Lowering
+from keras_gated.spec.onnx_operator import NativeOperator
 
 
-def compute_operator_input(layer, lowering: Lowering, sequences) -> tuple:
+def compute_operator_input(layer, native: NativeOperator, sequences) -> tuple:
     """Returns the operator's input, and the output gate if it is computed outside the operator.
 
     What reads only the input can be computed for all time steps at once, outside the recurrence.
@@ -16,17 +16,17 @@ def compute_operator_input(layer, lowering: Lowering, sequences) -> tuple:
 
     Args:
         layer: a `GatedRNN` or `CellInLayer`.
-        lowering: how the cell fills the operator.
+        native: how the cell fills the operator.
         sequences: tensor (B, T, k F), the layer's input with its window.
 
     Returns:
         The input, a tensor (B, T, I): the projected input or functions of it, then the candidate
         if that is computed outside. And the output gate (B, T, U), or None.
     """
-    cell, outside = layer.cell, lowering.outside
+    cell, outside = layer.cell, native.outside
     formula, weights = cell.formula, cell.tensors
     x = formula.projected(weights, sequences)
-    parts = [lookup(phi).function(x) for phi in lowering.input_functions]
+    parts = [lookup(phi).function(x) for phi in native.input_functions]
     terms = formula.biased(weights, cell.input_terms(weights, sequences)) if outside else {}
 
     def with_batch_and_time(value):  # a block without a kernel is (U,)

@@ -22,7 +22,7 @@ import keras
 from keras import ops
 
 from keras_gated.cell import GatedCell
-from keras_gated.engine.run import run_fused
+from keras_gated.engine.run import run_in_engine
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.recurrent import OperatorCall
 from keras_gated.onnx.graph.scan import ScanCall, scan_loop
@@ -30,7 +30,7 @@ from keras_gated.onnx.tracing.layer_places import UniqueNames, places_within
 from keras_gated.onnx.tracing.native_or_scan import Choice, choose
 from keras_gated.onnx.tracing.operator_inputs import compute_operator_input, is_known_zero
 from keras_gated.onnx.tracing.weights import Arrays, pack, read_block_weights
-from keras_gated.spec.onnx_operator import Lowering, NoOperator
+from keras_gated.spec.onnx_operator import NativeOperator, NoOperator
 from keras_gated.spec.options import IN_NATIVE_OPERATOR
 
 NOT_TRACED = Choice(
@@ -113,8 +113,8 @@ class Tracer:
                 result = self._add_scan(layer, sequences, states, mask, drawn)
             except NoOperator as reason:
                 choice = self._fall_back_to_loop(layer, reason)
-        elif choice.lowering:
-            result = self._add_operator(layer, choice.lowering, sequences, states, mask)
+        elif choice.native:
+            result = self._add_operator(layer, choice.native, sequences, states, mask)
         self._record(layer, choice)
         return result
 
@@ -129,7 +129,7 @@ class Tracer:
     def _choose(self, layer, sequences, states: list) -> Choice:
         cell, wanted = layer.cell, self._wanted(self._names(layer))
         choice = choose(cell.form, cell.units, wanted, self.expected_batch, cell.stepwise_option)
-        if choice.lowering is None:
+        if choice.native is None:
             return choice
         if reason := _reason_against_operator(cell, sequences, states):
             return replace(choose(cell.form, cell.units, "scan"), reason=reason)
@@ -176,7 +176,7 @@ class Tracer:
         )
 
     def _record(self, layer, choice: Choice) -> None:
-        packed = self._packed.get(id(layer.cell)) if choice.lowering else None
+        packed = self._packed.get(id(layer.cell)) if choice.native else None
         weights = getattr(layer, "weights_from", layer)
         names, keras_layer = self._names(layer), getattr(layer, "layer", layer)
         self.records[id(keras_layer), names[0]] = CellRecord(
@@ -208,7 +208,7 @@ class Tracer:
         failed = [
             f"layer {record.name!r}: {record.choice.reason}"
             for record in [*self.records.values(), *named]
-            if record.wanted == "native" and record.choice.lowering is None
+            if record.wanted == "native" and record.choice.native is None
         ]
         if failed:
             raise ExportError(
@@ -219,14 +219,14 @@ class Tracer:
 
     # The stubs
 
-    def _add_operator(self, layer, lowering: Lowering, sequences, states: list, mask) -> tuple:
+    def _add_operator(self, layer, native: NativeOperator, sequences, states: list, mask) -> tuple:
         """Adds the stub of a native operator; returns the last output, sequence and states."""
-        x, output_gate = compute_operator_input(layer, lowering, sequences)
+        x, output_gate = compute_operator_input(layer, native, sequences)
         tensors = {"x": x, "output_gate": output_gate, "mask": mask}
         if not all(map(is_known_zero, states)):  # an operator begins with zeros by default
             tensors |= dict(zip(layer.cell.form.states, states, strict=True))
         tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-        call = self._operator_call(layer, lowering, x.shape[-1], tuple(tensors))
+        call = self._operator_call(layer, native, x.shape[-1], tuple(tensors))
         batch, time, _ = x.shape
         shapes = [(batch, time, call.units)] + [(batch, call.units)] * (1 + len(call.states))
         outputs = [(x.dtype, shape) for shape in shapes]
@@ -239,24 +239,26 @@ class Tracer:
     def _add_scan(self, layer, sequences, states: list, mask, drawn) -> tuple:
         """Adds the stub of a Scan; returns the last output, sequence and states."""
         name = self._unique_call(self._names(layer)[0])
-        last, outputs, states = run_fused(
+        last, outputs, states = run_in_engine(
             layer, sequences, states, mask, drawn, scan_loop(name, self.opset, self._add_stub)
         )
         return last, ops.flip(outputs, axis=1) if in_time_order(layer) else outputs, states
 
-    def _operator_call(self, layer, lowering: Lowering, width: int, inputs: tuple) -> OperatorCall:
+    def _operator_call(
+        self, layer, native: NativeOperator, width: int, inputs: tuple
+    ) -> OperatorCall:
         """Returns the description of one call; packs the cell's weights if it is the first one."""
         name, cell = self._names(layer)[0], layer.cell
         if id(cell) not in self._packed:
-            candidate = cell.units if "candidate" in lowering.outside else 0
-            input_dim = (width - candidate) // max(1, len(lowering.input_functions))
-            arrays = pack(lowering, read_block_weights(cell), input_dim, cell.units)
+            candidate = cell.units if "candidate" in native.outside else 0
+            input_dim = (width - candidate) // max(1, len(native.input_functions))
+            arrays = pack(native, read_block_weights(cell), input_dim, cell.units)
             self._packed[id(cell)] = (self._unique_weights(name), arrays)
         weights_name, arrays = self._packed[id(cell)]
         return OperatorCall(
             name=self._unique_call(name),
             weights_name=weights_name,
-            lowering=lowering,
+            native=native,
             arrays=arrays,
             units=cell.units,
             inputs=inputs,

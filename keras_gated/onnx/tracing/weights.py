@@ -1,7 +1,7 @@
 """The weights of an ONNX recurrent operator, made from the weights of a cell.
 
 An operator has one block of weights per gate, in an order of its own: W (input), R (recurrent), B
-(biases) and P (peepholes), with all blocks below each other. `spec.onnx_operator.lower` says what
+(biases) and P (peepholes), with all blocks below each other. `spec.onnx_operator` says what
 each block of the operator takes of the cell; here the arrays are made.
 """
 
@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_gated.cell import GatedCell
 from keras_gated.onnx.errors import require
-from keras_gated.spec.onnx_operator import Lowering, OperatorBlock
+from keras_gated.spec.onnx_operator import NativeOperator, OperatorBlock
 
 Arrays = dict[str, np.ndarray]
 Blocks = dict[str, dict[str, Any]]
@@ -79,11 +79,13 @@ def _merge_projection(blocks: Blocks) -> Blocks:
     }
 
 
-def pack(lowering: Lowering, blocks: Mapping[str, Mapping], input_dim: int, units: int) -> Arrays:
+def pack(
+    native: NativeOperator, blocks: Mapping[str, Mapping], input_dim: int, units: int
+) -> Arrays:
     """Returns the weights of the operator, in its order and layout.
 
     Args:
-        lowering: the result of `lower(form)`; its operator is not None.
+        native: the result of `find_native_operator(form)`; its operator is not None.
         blocks: arrays in the structure of `GatedCell.block_weights`.
         input_dim: number of features I that the cell's kernels read, after window and projection.
         units: size U of the state.
@@ -92,46 +94,44 @@ def pack(lowering: Lowering, blocks: Mapping[str, Mapping], input_dim: int, unit
         float32 arrays "W" (1, k U, width), "R" (1, k U, U), "B" (1, 2 k U) and, with peepholes,
         "P" (1, 3 U), for k blocks and `width = input_width(lowering, input_dim, units)`.
     """
-    rows = [
-        _pack_block(row, lowering, blocks, input_dim, units) for row in lowering.blocks.values()
-    ]
+    rows = [_pack_block(row, native, blocks, input_dim, units) for row in native.blocks.values()]
     packed = {
         "W": np.concatenate([row["W"] for row in rows]),
         "R": np.concatenate([row["R"] for row in rows]),
         "B": np.concatenate([row["Wb"] for row in rows] + [row["Rb"] for row in rows]),
     }
-    if lowering.peepholes:
+    if native.peepholes:
         packed["P"] = np.concatenate([row["P"] for row in rows[:3]])  # i, o, f; c has none
     return {name: array[None].astype(np.float32) for name, array in packed.items()}
 
 
-def input_width(lowering: Lowering, input_dim: int, units: int) -> int:
+def input_width(native: NativeOperator, input_dim: int, units: int) -> int:
     """Returns the number of features of the operator's input.
 
     Side by side, it holds the input or functions of it, and the candidate if that is computed
     outside of the operator.
     """
-    return len(lowering.input_functions) * input_dim + ("candidate" in lowering.outside) * units
+    return len(native.input_functions) * input_dim + ("candidate" in native.outside) * units
 
 
 def _pack_block(
-    row: OperatorBlock, lowering: Lowering, blocks: Mapping, inputs: int, units: int
+    row: OperatorBlock, native: NativeOperator, blocks: Mapping, inputs: int, units: int
 ) -> Arrays:
     """Returns W (U, width), R (U, U), Wb, Rb and P (U,) of one block of the operator."""
     packed = {
-        "W": np.zeros((units, input_width(lowering, inputs, units))),
+        "W": np.zeros((units, input_width(native, inputs, units))),
         "R": np.zeros((units, units)),
         **{name: np.zeros(units) for name in ("Wb", "Rb", "P")},
     }
     if row.computed_outside:  # the candidate is the last part of the input: copy it
-        packed["W"][:, len(lowering.input_functions) * inputs :] = np.eye(units)
+        packed["W"][:, len(native.input_functions) * inputs :] = np.eye(units)
         return packed
     packed["Wb"] = packed["Wb"] + row.shift
     if row.block is None:
         return packed
     form, arrays = row.block, blocks.get(row.block.name, {})
     if form.kernel is not None:
-        first = lowering.input_functions.index(form.input_activation) * inputs
+        first = native.input_functions.index(form.input_activation) * inputs
         kernel = _as_dense(form.kernel, arrays.get("kernel"), inputs)
         packed["W"][:, first : first + inputs] = row.scale * kernel.T
     if form.recurrent_kernel is not None:

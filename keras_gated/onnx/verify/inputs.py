@@ -23,8 +23,8 @@ LONGER = (32, 128, 512)  # time steps, for models that take no short sequence
 def try_shapes(run: Callable[[int, int], bool]) -> None:
     """Calls `run` with several batches and time lengths.
 
-    Longer sequences are tried, until one is taken, only if every sequence of more than one time
-    step was refused.
+    If the model refuses every sequence of more than one time step, longer ones are tried until it
+    takes one.
 
     Args:
         run: (batch, time) -> whether the model takes this shape.

@@ -10,7 +10,7 @@ import pytest
 import keras_gated as kg
 from keras_gated.onnx.tracing.weights import pack, read_block_weights
 from keras_gated.spec.normal_form import resolve
-from keras_gated.spec.onnx_operator import lower
+from keras_gated.spec.onnx_operator import find_native_operator
 from tests.onnx.helpers import F, U, on_tensorflow, randomized
 
 pytestmark = on_tensorflow
@@ -30,7 +30,7 @@ def built(name: str, **options):
 )
 def test_blocks_are_below_each_other_in_the_operators_order(name, order):
     blocks = read_block_weights(built(name).cell)
-    packed = pack(lower(resolve(kg.preset(name))), blocks, F, U)
+    packed = pack(find_native_operator(resolve(kg.preset(name))), blocks, F, U)
     rows = [blocks[block] for block in order.split()]
     np.testing.assert_array_equal(packed["W"][0], np.concatenate([r["kernel"].T for r in rows]))
     right = np.concatenate([r["recurrent_kernel"].T for r in rows])
@@ -45,7 +45,7 @@ def test_kernels_that_are_diagonal_or_the_identity_become_matrices():
     layer = kg.GatedRNN(U, spec)
     randomized(keras.Sequential([keras.Input((None, U)), layer]))
     blocks = read_block_weights(layer.cell)
-    packed = pack(lower(resolve(spec)), blocks, U, U)
+    packed = pack(find_native_operator(resolve(spec)), blocks, U, U)
     np.testing.assert_array_equal(packed["W"][0, :U], np.eye(U))
     np.testing.assert_array_equal(packed["R"][0, :U], np.diag(blocks["input"]["recurrent_kernel"]))
 
