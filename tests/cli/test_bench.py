@@ -28,7 +28,7 @@ def reported(capsys, *arguments: str) -> dict:
 
 
 @on_tensorflow
-def test_every_layer_is_timed_and_set_beside_keras(capsys):
+def test_every_layer_is_timed_and_compared_with_keras(capsys):
     found = reported(capsys, "cifg", *SIZES, "--onnx")
     size = {name: found[name] for name in ("batch", "time", "inputs", "units")}
     assert size == {"batch": 2, "time": 4, "inputs": 3, "units": 5}

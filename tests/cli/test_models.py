@@ -191,7 +191,7 @@ class Spoken(keras.Model):
 
 
 @pytest.mark.parametrize("by_key", [False, True])
-def test_inputs_that_the_file_does_not_tell(by_key, folder, capsys):
+def test_inputs_that_the_file_does_not_say(by_key, folder, capsys):
     model = Spoken(by_key)
     x, start = np.ones((2, 4, F), "float32"), np.ones((2, U), "float32")
     model({"x": x, "start": start} if by_key else [x, start])
