@@ -1,36 +1,30 @@
 """GatedCell: the weights that a specification asks for, and one step of its formula."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from numbers import Real
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_gated.cell_weights import CellWeights, is_matrix
-from keras_gated.engine.formula import HOOKS, Formula, Hooks, cast_like, product_by_block, split
-from keras_gated.engine.random_masks import RandomMasks, apply_zoneout, is_series, normal
-from keras_gated.layer_arguments import Activation, Configurable
+from keras_gated.cell_weights import CellWeights
+from keras_gated.engine.call import apply_zoneout
+from keras_gated.engine.formula import Formula, Tensors, cast_like, product_by_block, split
+from keras_gated.engine.random_masks import normal
+from keras_gated.layer_arguments import Activation, CellOptions, Configurable
 from keras_gated.spec.activations import lookup
 from keras_gated.spec.cell_spec import CellSpec
+from keras_gated.spec.config import Config
 from keras_gated.spec.from_arguments import serializable_spec, spec_with_arguments
-from keras_gated.spec.normal_form import NormalForm, resolve
+from keras_gated.spec.normal_form import NormalForm, Weight, resolve
 from keras_gated.spec.options import (
-    NEED_KERAS_LOOP,
-    NEED_LAYER,
     NO_GATE_RECURRENCE,
     OPTIONS,
-    STEPWISE,
-    check_not_negative,
     check_options,
-    check_positive_number,
-    check_positive_or_none,
-    check_rate,
     option_weights,
     zoneout_rates_of,
 )
-from keras_gated.spec.parts import Config, check_positive
+from keras_gated.spec.parts import check_positive
 from keras_gated.spec.preset_lookup import as_spec
 
 
@@ -132,23 +126,16 @@ class GatedCell(CellWeights):
         kernel_constraint: Configurable = None,
         recurrent_constraint: Configurable = None,
         bias_constraint: Configurable = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        candidate_dropout: float = 0.0,
-        zoneout: float | Sequence[float] = 0.0,
-        weight_noise: float = 0.0,
-        state_clip: float | None = None,
-        layer_norm: bool = False,
-        batch_norm: bool = False,
-        projection_units: int | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Unpack[CellOptions],
     ):
-        super().__init__(**kwargs)
+        of_layer: dict[str, Any] = dict(kwargs)
+        options = {name: of_layer.pop(name) for name in OPTIONS if name in of_layer}
+        super().__init__(**of_layer)
         self.autocast = False  # under mixed precision the states keep their 32 bits
         self.units = check_positive(units, "units")
         self.spec = spec_with_arguments(
-            as_spec(spec),
+            spec if isinstance(spec, CellSpec) else as_spec(spec),
             activation=activation,
             recurrent_activation=recurrent_activation,
             output_activation=output_activation,
@@ -169,26 +156,29 @@ class GatedCell(CellWeights):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.dropout = min(1.0, max(0.0, dropout))  # as Keras does
-        self.recurrent_dropout = min(1.0, max(0.0, recurrent_dropout))
-        self.candidate_dropout = check_rate(candidate_dropout, "candidate_dropout")
-        self.zoneout_rates = zoneout_rates_of(zoneout, self.form.states)
-        one = isinstance(zoneout, Real | float | int)
-        self.zoneout = float(zoneout) if one else tuple(map(float, zoneout))
-        self.weight_noise = check_not_negative(weight_noise, "weight_noise")
-        self.state_clip = check_positive_number(state_clip, "state_clip")
-        self.layer_norm, self.batch_norm = bool(layer_norm), bool(batch_norm)
-        self.projection_units = check_positive_or_none(projection_units, "projection_units")
-        check_options(self.form, self.options())
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed=seed)
+        more = self._set_options(options)
         self.output_size = self.projection_units or self.units
         self.state_size = [self.output_size] + [self.units] * (len(self.form.states) - 1)
-        more = option_weights(self.form, self.layer_norm, self.projection_units)
         self.formula = Formula(self.form, self.state_clip, more)
         self.weight_layout = (*self.form.weights, *more)
-        self.normalizer = self._batch_norm() if batch_norm else None
-        self._drawn, self._noise, self._hooks = None, {}, HOOKS
+        self.normalizer = self._batch_norm() if self.batch_norm else None
+
+    def _set_options(self, given: dict[str, Any]) -> tuple[Weight, ...]:
+        """Sets the options that are given, and the others to their defaults.
+
+        Returns the weights that they add.
+        """
+        for name, row in OPTIONS.items():
+            value = row.check(given[name], name) if name in given else row.default
+            setattr(self, name, value)
+        self.zoneout_rates: tuple = ()
+        if not (on := self.options()):
+            return ()
+        self.zoneout_rates = zoneout_rates_of(self.zoneout, self.form.states)
+        check_options(self.form, on)
+        return option_weights(self.form, self.layer_norm, self.projection_units)
 
     def _batch_norm(self):
         return keras.layers.BatchNormalization(
@@ -198,16 +188,13 @@ class GatedCell(CellWeights):
     # One step
 
     def call(self, inputs, states, training=False):
-        if training and self._drawn is None:
+        if training:
             self._check_alone()
-        weights, drawn = self.tensors, self._drawn or RandomMasks(zoneout=self.zoneout_rates)
-        inputs, zoneout = self._split_inputs(inputs, drawn)
-        terms = self.input_terms(weights, inputs)
+        weights = self.tensors
         wide = [ops.cast(state, self.variable_dtype) for state in states]
-        _, new = self.formula.step(weights, terms, wide, drawn.dropout, self._hooks)
-        new = [
-            cast_like(n, s) for n, s in zip(apply_zoneout(zoneout, new, wide), states, strict=True)
-        ]
+        _, new = self.formula.step(weights, self.input_terms(weights, inputs), wide)
+        new = apply_zoneout(self.zoneout_rates, new, wide)
+        new = [cast_like(n, s) for n, s in zip(new, states, strict=True)]
         return new[0], new
 
     def input_terms(self, weights, x, product=product_by_block, mask=None, training=False) -> dict:
@@ -230,15 +217,20 @@ class GatedCell(CellWeights):
         found = self.normalizer(flat, training=training, mask=mask)
         return terms | split(names, ops.reshape(found, ops.shape(joint)))
 
-    def options(self, names: Iterable[str] = OPTIONS) -> dict:
-        """Returns the options that are on, with their values; only those in `names`."""
-        values = {name: getattr(self, name) for name in names}
+    def options(self, column: str = "name") -> dict[str, Any]:
+        """Returns the options that are on, with their values.
+
+        Args:
+            column: of the table of options: only those of which the row has something there.
+        """
+        rows = {name: row for name, row in OPTIONS.items() if getattr(row, column)}
+        values = {name: getattr(self, name) for name in rows}
         nothing = {"dropout": 1.0, "recurrent_dropout": 1.0}  # as in Keras
         return {k: v for k, v in values.items() if np.any(v or 0) and v != nothing.get(k)}
 
     def _check_alone(self) -> None:
-        """Raises a ValueError if an option needs random masks and no layer draws them."""
-        if given := self.options(NEED_LAYER):
+        """Raises a ValueError if an option draws in training: only a layer does that."""
+        if given := self.options("drawn"):
             raise ValueError(
                 f"Arguments {', '.join(f'`{name}`' for name in given)} of a GatedCell work in "
                 "training only inside a keras_gated.GatedRNN, which draws masks for the whole "
@@ -246,29 +238,22 @@ class GatedCell(CellWeights):
                 "layer. Use GatedRNN, GatedLSTM or GatedGRU, or remove them."
             )
 
-    def _split_inputs(self, inputs, drawn: RandomMasks) -> tuple:
-        """The inputs (B, k F), and the zoneout of each state at this time step.
-
-        Keras's loop hands a cell one tensor per step: zoneout masks come behind the inputs in it.
-        """
-        pairs = zip(drawn.zoneout, self.state_size, strict=False)
-        sizes = [size for rate, size in pairs if is_series(rate)]
-        if not sizes:
-            return inputs, drawn.zoneout
-        ends = np.cumsum([inputs.shape[-1] - sum(sizes), *sizes[:-1]])
-        inputs, *series = ops.split(inputs, [int(end) for end in ends], axis=-1)
-        rest = iter(series)
-        return inputs, [next(rest) if is_series(rate) else rate for rate in drawn.zoneout]
-
     @property
     def stepwise_option(self) -> str | None:
         """An option that acts in each time step at inference too, or None."""
-        return _first(self.options(STEPWISE))
+        return _first(self.options("stepwise"))
 
     @property
     def sequential_option(self) -> str | None:
         """An option that needs time steps one after another, or None."""
-        return _first(self.options((*STEPWISE, *NEED_KERAS_LOOP)))
+        return self.stepwise_option or _first(self.options("automatic"))
+
+    @property
+    def native_options(self) -> list[str]:
+        """How a native ONNX operator includes the options that are on."""
+        return [
+            str(OPTIONS[name].in_native_operator) for name in self.options("in_native_operator")
+        ]
 
     @property
     def parallel_in_time(self) -> bool:
@@ -276,45 +261,25 @@ class GatedCell(CellWeights):
         return self.form.linear_memory and not self.sequential_option
 
     @property
-    def loop_reason(self) -> str | None:
-        """Why Keras's own loop runs the cell over time; None if the engine runs it."""
+    def automatic_reason(self) -> str | None:
+        """Why the backend differentiates the loop over time; None if the engine does."""
         if self.form.gate_recurrence:
             return NO_GATE_RECURRENCE
         if not any(block.kernel for block in self.form.blocks.values()):
             return "no block sees the input through a kernel"
         if not self.formula.elementwise:
             return "an activation is not known to be elementwise"
-        acting = self.options(NEED_KERAS_LOOP)
-        return next((f"the engine has no gradient of {name}" for name in acting), None)
+        return next((f"the engine has no gradient of {k}" for k in self.options("automatic")), None)
 
-    @contextmanager
-    def with_masks(self, drawn: RandomMasks, training=False):
-        """Inside this context, every step uses these masks; in training the kernels have noise."""
-        self._drawn = drawn
-        if training and self.weight_noise:
-            self._noise = self._draw_noise()
-        try:
-            yield
-        finally:
-            self._drawn, self._noise = None, {}
-
-    @contextmanager
-    def with_hooks(self, hooks: Hooks):
-        """Inside this context, every step calls `hooks`."""
-        self._hooks = hooks
-        try:
-            yield
-        finally:
-            self._hooks = HOOKS
-
-    def _draw_noise(self) -> dict:
-        return {
-            weight.name: normal(
-                variable.shape, self.seed_generator, self.weight_noise, self.compute_dtype
-            )
-            for weight, variable in self._weights_with_variables()
-            if is_matrix(weight)
-        }
+    def noisy_tensors(self) -> Tensors:
+        """Returns the weights by name, the matrices with noise drawn for a batch."""
+        tensors = self.tensors
+        for weight in self.weight_layout:
+            if weight.is_matrix:
+                w = tensors[weight.name]
+                noise = normal(w.shape, self.seed_generator, self.weight_noise, self.compute_dtype)
+                tensors[weight.name] = w + noise
+        return tensors
 
     def get_initial_state(self, batch_size=None):
         """Returns zeros (B, U) for each state."""

@@ -13,8 +13,8 @@ import keras
 from keras import ops
 
 from keras_gated.engine.formula import Formula, split
+from keras_gated.spec.config import Config
 from keras_gated.spec.normal_form import NormalForm, Weight
-from keras_gated.spec.parts import Config
 
 
 class CellWeights(keras.layers.Layer):
@@ -34,7 +34,6 @@ class CellWeights(keras.layers.Layer):
     normalizer: Any
     units: int
     projection_units: int | None
-    _noise: dict[str, Any]
 
     def build(self, input_shape):
         form = self.form
@@ -45,6 +44,7 @@ class CellWeights(keras.layers.Layer):
                 "Use keras_gated.GatedRNN, which puts them side by side itself."
             )
         self._check_activations()
+        self._is_matrix = {weight.name: weight.is_matrix for weight in self.weight_layout}
         inputs = input_shape[-1] // form.window
         shapes = form.shapes(inputs, self.units, self.projection_units)
         if self.projection_units:
@@ -54,7 +54,7 @@ class CellWeights(keras.layers.Layer):
             variable = self.add_weight(
                 shape=shapes.get(weight.name, weight.shape(inputs, self.units)),
                 name=weight.name,
-                autocast=is_matrix(weight),
+                autocast=weight.is_matrix,
                 **arguments,
             )
             setattr(self, weight.name, variable)
@@ -84,8 +84,8 @@ class CellWeights(keras.layers.Layer):
         initializer = getattr(self, f"{kind}_initializer")
         if weight.name == "bias":
             initializer = self._initial_bias
-        elif "diagonal" in weight.name:
-            initializer = self.diagonal_initializer
+        elif weight.kernel and weight.kernel.initializer:
+            initializer = getattr(self, weight.kernel.initializer)
         return {
             "initializer": initializer,
             "regularizer": getattr(self, f"{kind}_regularizer", None),
@@ -107,7 +107,8 @@ class CellWeights(keras.layers.Layer):
             if named is None:
                 row.append(self.bias_initializer((count * self.units,), dtype=dtype))
             else:
-                draw = keras.initializers.get(Config.thaw(named))
+                draw = named if isinstance(named, str) else Config.thaw(named)
+                draw = keras.initializers.get(draw)
                 row += [draw((self.units,), dtype=dtype) for _ in range(count)]
         bias = ops.concatenate(row)
         if len(shape) == 1:
@@ -121,11 +122,10 @@ class CellWeights(keras.layers.Layer):
     def tensors(self) -> dict[str, Any]:
         """The weights by name, as the formula takes them. Matrices are in the compute dtype."""
         types = {True: self.compute_dtype, False: self.variable_dtype}
-        tensors = {
-            weight.name: ops.convert_to_tensor(variable, dtype=types[is_matrix(weight)])
-            for weight, variable in self._weights_with_variables()
+        return {
+            name: ops.convert_to_tensor(getattr(self, name), dtype=types[is_matrix])
+            for name, is_matrix in self._is_matrix.items()
         }
-        return tensors | {name: tensors[name] + noise for name, noise in self._noise.items()}
 
     def block_weights(self) -> dict[str, dict[str, Any]]:
         """Returns the weights by gate.
@@ -156,7 +156,7 @@ class CellWeights(keras.layers.Layer):
             rows = ops.unstack(tensor, axis=0) if len(weight.keys) > 1 else [tensor]
             for key, row in zip(weight.keys, rows, strict=True):
                 for name, part in split(weight.blocks, row).items():
-                    if weight.rows == "gates":
+                    if weight.sees == "gates":
                         part = ops.reshape(part, (-1, self.units, self.units))
                     blocks[name][key] = part
         return {name: parts for name, parts in blocks.items() if parts}
@@ -182,11 +182,6 @@ class CellWeights(keras.layers.Layer):
                 for key in weight.keys
             ]
             variable.assign(ops.reshape(ops.stack(rows), variable.shape))
-
-
-def is_matrix(weight: Weight) -> bool:
-    """Returns whether a weight is a matrix, which mixed precision multiplies in 16 bits."""
-    return weight.name.endswith("kernel") and "diagonal" not in weight.name
 
 
 def _shapes(blocks: Mapping) -> dict:

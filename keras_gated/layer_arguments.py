@@ -12,7 +12,29 @@ Activation = str | Hashable | Callable[[Any], Any] | None
 Configurable = str | dict[str, Any] | Callable[..., Any] | None
 
 
-class CellArguments(TypedDict, total=False):
+class LayerArguments(TypedDict, total=False):
+    """Arguments of any layer."""
+
+    name: str | None
+    dtype: Any
+    trainable: bool
+
+
+class CellOptions(LayerArguments, total=False):
+    """The options of a cell; `spec.options.TABLE` has a row for each."""
+
+    dropout: float
+    recurrent_dropout: float
+    candidate_dropout: float
+    zoneout: float | Sequence[float]
+    weight_noise: float
+    state_clip: float | None
+    layer_norm: bool
+    batch_norm: bool
+    projection_units: int | None
+
+
+class CellArguments(CellOptions, total=False):
     """Arguments of `GatedCell` other than units, spec and what the spec says."""
 
     kernel_initializer: Configurable
@@ -26,20 +48,11 @@ class CellArguments(TypedDict, total=False):
     kernel_constraint: Configurable
     recurrent_constraint: Configurable
     bias_constraint: Configurable
-    dropout: float
-    recurrent_dropout: float
-    candidate_dropout: float
-    zoneout: float | Sequence[float]
-    weight_noise: float
-    state_clip: float | None
-    layer_norm: bool
-    batch_norm: bool
-    projection_units: int | None
     seed: int | None
 
 
 class RNNArguments(CellArguments, total=False):
-    """These, and the arguments of `keras.layers.RNN` and of any layer."""
+    """These, and the arguments of `keras.layers.RNN`."""
 
     return_sequences: bool
     return_state: bool
@@ -48,9 +61,6 @@ class RNNArguments(CellArguments, total=False):
     unroll: bool
     zero_output_for_mask: bool
     activity_regularizer: Configurable
-    name: str | None
-    dtype: Any
-    trainable: bool
 
 
 class GateLayerArguments(RNNArguments, total=False):

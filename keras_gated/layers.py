@@ -1,11 +1,10 @@
 """The layers: GatedRNN runs a gated cell over a sequence; GatedLSTM and GatedGRU name its gates.
 
-`GatedRNN.inner_loop` is where Keras hands over: masks are drawn, the input window is made, and
-`engine.run` runs the cell. The rest is Keras's: states, masks, Bidirectional, saving.
+`GatedRNN.inner_loop` is where Keras hands over: it draws masks, makes the input window and gives
+`engine.run` a `RecurrentCall`. The rest is Keras's: states, masks, Bidirectional, saving.
 """
 
 from dataclasses import replace
-from functools import partial
 from inspect import signature
 from typing import Any, Unpack
 
@@ -13,16 +12,20 @@ import keras
 from keras import ops
 
 from keras_gated.cell import GatedCell
-from keras_gated.engine.formula import cast_like
+from keras_gated.engine.call import RandomMasks, RecurrentCall
 from keras_gated.engine.input_window import stack_window
 from keras_gated.engine.random_masks import draw_masks
 from keras_gated.engine.run import run
 from keras_gated.layer_arguments import Activation, GateLayerArguments, SpecArguments
 from keras_gated.spec.activations import identify
 from keras_gated.spec.cell_spec import CellSpec
+from keras_gated.spec.config import to_json_value
+from keras_gated.spec.from_arguments import serializable_spec
+from keras_gated.spec.options import OPTIONS
 from keras_gated.spec.parts import Candidate, Gate, Tied, as_gate
 
-CELL_ARGUMENTS = tuple(signature(GatedCell.__init__).parameters)[1:-1]  # all but self and kwargs
+# All but self and kwargs, and the options.
+CELL_ARGUMENTS = (*tuple(signature(GatedCell.__init__).parameters)[1:-1], *OPTIONS)
 
 
 @keras.saving.register_keras_serializable("keras_gated")
@@ -43,9 +46,9 @@ class GatedRNN(keras.layers.RNN):
     before the first valid step the output is 0. The arguments of the cell can be read under Keras's
     names: `layer.units`, `layer.activation`, `layer.kernel_initializer`, and so on.
     Differs from Keras: the loop over time has its own gradient. It has no forward-mode derivative
-    on JAX and no second derivative on torch. Keras's own loop runs a layer with `unroll=True`, and
-    a cell with gate recurrence, layer normalisation or a projected output, without a kernel for the
-    input, or with an activation that is not known to be elementwise.
+    on JAX and no second derivative on torch. The backend differentiates the loop of a layer with
+    `unroll=True`, and of a cell with gate recurrence, layer normalisation or a projected output,
+    without a kernel for the input, or with an activation that is not known to be elementwise.
 
     Args:
         units: int > 0. Size U of each state.
@@ -61,11 +64,8 @@ class GatedRNN(keras.layers.RNN):
             (min_gru, the QRNN family, ...); True is an error for others. "auto" does so on an
             accelerator if the cell allows it. A sequence whose length is unknown when the graph is
             built runs in the loop.
-        **kwargs: every argument of `GatedCell` (activation, recurrent_activation,
-            output_activation, use_bias, reset_after, initializers, regularizers, constraints,
-            dropout, recurrent_dropout, candidate_dropout, zoneout, weight_noise, state_clip,
-            layer_norm, batch_norm, projection_units, seed) and of `keras.layers.Layer` (name,
-            dtype, ...).
+        **kwargs: every argument of `GatedCell` (activations, initializers, options such as
+            dropout, seed, ...) and of `keras.layers.Layer` (name, dtype, ...).
 
     Call arguments:
         sequences: float tensor (B, T, F).
@@ -109,7 +109,6 @@ class GatedRNN(keras.layers.RNN):
         super().__init__(cell, **given)
         self.supports_masking = True
         self.time_parallel = self._checked(time_parallel)
-        self._check_batch_norm()
 
     def _checked(self, time_parallel):
         if not isinstance(time_parallel, bool) and time_parallel != "auto":
@@ -135,16 +134,6 @@ class GatedRNN(keras.layers.RNN):
                 "unroll. Received: time_parallel=True, unroll=True."
             )
         return time_parallel
-
-    def _check_batch_norm(self) -> None:
-        """Raises a ValueError if Keras's loop would run the cell: it has one step at a time."""
-        reason = "unroll=True" if self.unroll else self.cell.loop_reason
-        if self.cell.batch_norm and reason:
-            raise ValueError(
-                "Argument `batch_norm` takes statistics over all time steps, and Keras's own loop "
-                f"has one at a time. Received: batch_norm=True where that loop runs: {reason}. "
-                "Remove one of the two."
-            )
 
     def block_weights(self) -> dict[str, dict[str, Any]]:
         """Returns the weights by gate; see `GatedCell.block_weights`."""
@@ -228,7 +217,7 @@ class GatedRNN(keras.layers.RNN):
         return zeros + [ops.zeros((batch_size, n), dtype=self.cell.compute_dtype) for n in more]
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        cell, count = self.cell, len(self.cell.state_size)
+        count = len(self.cell.state_size)
         mask = mask[0] if isinstance(mask, list | tuple) else mask
         if mask is not None and len(mask.shape) == 3:  # (B, T, 1), which Keras takes too
             mask = mask[..., 0]
@@ -236,18 +225,34 @@ class GatedRNN(keras.layers.RNN):
             initial_state = [ops.copy(state) for state in initial_state]
         states, before = initial_state[:count], initial_state[count:]
         states = [ops.cast(state, self.variable_dtype) for state in states]
-        sequences, drawn = draw_masks(cell, sequences, states, training)
+        drawn = RandomMasks(zoneout=self.cell.zoneout_rates)
+        if training and self.cell.options("drawn"):
+            sequences, drawn = draw_masks(self.cell, sequences, states)
         if before:
-            window = cell.form.window
+            window = self.cell.form.window
             sequences, before[0] = stack_window(
                 sequences, before[0], mask, window, self.go_backwards
             )
-        wide = [sequences, *(cast_like(d, sequences) for d in drawn.series)]
-        wide = ops.concatenate(wide, axis=-1) if drawn.series else sequences
-        loop = partial(super().inner_loop, wide, states, mask, training)
-        with cell.with_masks(drawn, training):
-            last, outputs, states = run(self, sequences, states, mask, drawn, loop)
+        last, outputs, states = run(self._call(sequences, states, mask, drawn))
         return last, outputs, [*states, *before]
+
+    def _call(self, sequences, states, mask, drawn: RandomMasks) -> RecurrentCall:
+        """What the engine is to run."""
+        noisy = drawn.training and self.cell.weight_noise
+        return RecurrentCall(
+            layer=self,
+            cell=self.cell,
+            weights=self.cell.noisy_tensors() if noisy else self.cell.tensors,
+            sequences=sequences,
+            states=states,
+            mask=mask,
+            drawn=drawn,
+            go_backwards=self.go_backwards,
+            return_sequences=self.return_sequences,
+            zero_output_for_mask=self.zero_output_for_mask,
+            unroll=self.unroll,
+            time_parallel=self.time_parallel,
+        )
 
     def compute_mask(self, _, mask):
         """Returns the mask of the outputs: that of the sequences, in the order of the outputs."""
@@ -267,6 +272,11 @@ class GatedRNN(keras.layers.RNN):
         regularizer = keras.regularizers.serialize(self.activity_regularizer)
         own = {"activity_regularizer": regularizer, "time_parallel": self.time_parallel}
         return {**config, **own, **self.cell.arguments()}
+
+    def _gates(self, *names: str) -> dict[str, Any]:
+        """Gates of the specification, JSON-ready, by the argument of that name."""
+        spec = serializable_spec(self.cell.spec)
+        return {f"{name}_gate": to_json_value(spec.gate(name)) for name in names}
 
     @classmethod
     def from_config(cls, config):
@@ -361,9 +371,8 @@ class GatedLSTM(GatedRNN):
 
     def get_config(self):
         config = super().get_config()
-        spec = config.pop("spec")
-        del config["reset_after"]
-        gates = {name: spec[name] for name in ("input_gate", "forget_gate", "output_gate")}
+        del config["spec"], config["reset_after"]
+        gates = self._gates("input", "forget", "output")
         face = {"unit_forget_bias": self.unit_forget_bias, "peephole": self.peephole}
         return {**config, **gates, **face}
 
@@ -454,6 +463,6 @@ class GatedGRU(GatedRNN):
 
     def get_config(self):
         config = super().get_config()
-        spec = config.pop("spec")
-        del config["output_activation"]
-        return {**config, "update_gate": spec["forget_gate"], "reset_gate": spec["reset_gate"]}
+        del config["spec"], config["output_activation"]
+        gates = self._gates("forget", "reset")
+        return {**config, "update_gate": gates["forget_gate"], "reset_gate": gates["reset_gate"]}

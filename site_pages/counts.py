@@ -36,8 +36,8 @@ def shape_formula(weight: Weight, form: NormalForm) -> str:
     if form.projection and weight.name != "projection_kernel":
         inputs = "n"
     columns = _times(len(weight.blocks), "n")
-    if weight.rows:
-        return f"({ {'input': inputs, 'state': 'n', 'gates': '3n'}[weight.rows] }, {columns})"
+    if weight.is_matrix:
+        return f"({ {'input': inputs, 'state': 'n', 'gates': '3n'}[weight.sees] }, {columns})"
     return f"({len(weight.keys)}, {columns})" if len(weight.keys) > 1 else f"({columns},)"
 
 

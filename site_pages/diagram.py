@@ -149,7 +149,7 @@ def gate_kind(name: str, value: GateValue) -> str:
 
 def gate_value(value: GateValue) -> str:
     """Returns the value of a gate as text: a constant, or the gate that it follows."""
-    if value.block is None:
+    if not value.block:
         return f"{value.constant:.3g}"
     letter = LETTER[value.block] + ("′" if value.offset else "")
     return f"1 − {letter}" if value.complement else letter
@@ -157,7 +157,7 @@ def gate_value(value: GateValue) -> str:
 
 def _draw_ties(form: NormalForm) -> Iterator[str]:
     for name, value in form.gates.items():
-        if value.block not in (None, name):
+        if value.block not in ("", name):
             yield arc("tied", COLUMN[value.block], COLUMN[name], TOP, 30)
 
 
@@ -191,8 +191,8 @@ def _draw_input_lines(lines: dict[str, str], heights: dict[str, float]) -> Itera
 def _draw_marks(block: Block, x: float, heights: dict[str, float]) -> Iterator[str]:
     """The marks of a block on the lines that it sees, and the line from them to its box."""
     marks = {
-        "x": block.kernel,
-        "h": block.recurrent_kernel,
+        "x": block.kernel and block.kernel.name,
+        "h": block.recurrent_kernel and block.recurrent_kernel.name,
         "c": "diagonal" if block.peephole else None,
         "gates": "dense" if block.gate_recurrence else None,
         "b": "bias" if block.use_bias else None,

@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 import keras_gated as kg
-from keras_gated.spec.parts import Config, Part
+from keras_gated.spec.config import Config, Part
 
 GATES = {1.0: "False", kg.Gate(): "True"}
 

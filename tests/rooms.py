@@ -4,17 +4,17 @@
 # folder and modules of it; a folder has several lines where others come in between.
 ROOMS = """
     : installation
-    spec: parts cell_spec normal_form activations from_arguments preset_lookup catalogue
-    spec: options onnx_operator equations describe
-    engine.backends: tensorflow jax torch selected
-    engine: formula random_masks input_window time_major backward loop parallel_scan run
+    spec: config kernels gate_values parts cell_spec normal_form activations from_arguments
+    spec: preset_lookup catalogue options onnx_operator equations describe
+    engine.backends: unrolled tensorflow jax torch selected
+    engine: formula call random_masks input_window backward loop parallel_scan run
     : layer_arguments initializers cell_weights cell layers padded_batches
     convert: torch_modules keras_layers keras_models
     inspection: traces plots monitor
     onnx: errors report atomic_file streaming_session
-    onnx.tracing: layer_places model_io native_or_scan weights operator_inputs
+    onnx.tracing: layer_places model_io native_or_scan operator_inputs
     onnx.graph: tf2onnx writer empty_input_guards cleanup masks recurrent scan stubs int8_nodes
-    onnx.tracing: replacement_calls patched_layers tracer
+    onnx.tracing: tracer patched_layers
     onnx: model_to_graph
     onnx.tracing: streaming
     onnx: subprocess_export

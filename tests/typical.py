@@ -24,7 +24,7 @@ def parts_of(name: str) -> set[str]:
     for block in form.blocks.values():
         kinds += [(key, value) for key, value in vars(block).items() if "init" not in key]
     for gate, value in form.gates.items():
-        tied = value.block is not None and value.block != gate
+        tied = value.block not in ("", gate)
         constant = value.constant if value.constant in (None, 0.0, 1.0) else "another"
         kinds.append((gate, (constant, tied, value.complement, bool(value.offset))))
     return {str(kind) for kind in kinds}

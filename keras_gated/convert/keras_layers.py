@@ -17,10 +17,10 @@ from keras_gated.cell import GatedCell
 from keras_gated.layers import CELL_ARGUMENTS, GatedGRU, GatedLSTM, GatedRNN
 from keras_gated.spec.activations import lookup
 from keras_gated.spec.cell_spec import CellSpec
+from keras_gated.spec.config import Config
 from keras_gated.spec.describe import diff
 from keras_gated.spec.normal_form import NormalForm, resolve
-from keras_gated.spec.options import NEED_LAYER, OPTIONS
-from keras_gated.spec.parts import Candidate, Config
+from keras_gated.spec.parts import Candidate
 from keras_gated.spec.preset_lookup import presets
 
 LAYERS = keras.layers
@@ -120,7 +120,7 @@ def _to_gated_cell(layer: Any, cell: Any) -> GatedCell:
     gated = gated_layer_of_cell(cell)
     if gated is None:
         raise _no_gated_layer(layer, cell)
-    if options := gated.cell.options(NEED_LAYER):
+    if options := gated.cell.options("drawn"):
         raise conversion_error(
             layer,
             f"{type(cell).__name__} {cell.name!r} has {_values(options)}, which a GatedCell can "
@@ -192,7 +192,8 @@ def _keras_layer_of(cell: GatedCell, layer: Any) -> tuple[type, dict[str, Any]]:
             f"{_quoted(difference.only_first)}, and it lacks {_quoted(difference.only_second)}. "
             "Keep the gated layer, or make one with that layer's gates."
         )
-    if more := cell.options(name for name in OPTIONS if name not in _argument_names(cell_class)):
+    shared = _argument_names(cell_class)
+    if more := {name: value for name, value in cell.options().items() if name not in shared}:
         raise ValueError(
             "Argument `layer` must not have options that Keras's layers lack. "
             f"Received: {name_of(layer)} with {_values(more)}. Make the layer without them."

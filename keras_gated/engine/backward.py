@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_gated.engine.backends.selected import backend
-from keras_gated.engine.formula import BEHIND_RESET, Formula, Hooks, Tensors, cast_like, product
+from keras_gated.engine.formula import BEHIND_RESET, Formula, Hooks, Tensors, cast_like
 
 # For each piece: {index of a known value: slope}. A slope of None: the piece is that value itself.
 Slopes = list[dict[int, Any]]
@@ -47,13 +47,15 @@ class Piece(NamedTuple):
         kind: "product", "node", "memory" or "output".
         names: of a product the blocks of its columns, of a node its name.
         raw: the value, as a function of the known ones; of a product what is multiplied.
-        kernel: of a product.
+        kernel: of a product its kind,
+        weight: and its weight.
     """
 
     kind: str
     names: tuple[str, ...]
     raw: Any
     kernel: Any = None
+    weight: Any = None
 
 
 class _ReplayHooks(Hooks):
@@ -63,8 +65,8 @@ class _ReplayHooks(Hooks):
         self._nodes, self._memory = nodes, memory
         self.pieces: list[Piece] = []
 
-    def product(self, names, v, kernel):
-        self.pieces.append(Piece("product", names, v, kernel))
+    def product(self, kernel, names, v, w):
+        self.pieces.append(Piece("product", names, v, kernel, w))
         return {name: ops.zeros_like(self._memory) for name in names}
 
     def node(self, name, a):
@@ -100,12 +102,12 @@ class Cut:
         # Where a piece is a known value as it stands (h_{t-1} in a product), it needs no slope.
         self._is_value = [_index_of(piece.raw, values) for piece in self.pieces]
         self._transposed = [
-            p.kernel if p.kernel is None else ops.transpose(p.kernel) for p in self.pieces
+            p.kernel.transposed(ops, p.weight) if p.kernel else None for p in self.pieces
         ]
 
     def _replay(self, weights: Tensors, values) -> list[Piece]:
         """Runs the step at known values and returns its pieces."""
-        states = len(self.formula.form.states)
+        states = len(self.formula.states)
         *known, memory = values
         nodes, before = known[:-states], known[-states:]
         hooks = _ReplayHooks(iter(nodes), memory)
@@ -168,7 +170,8 @@ class Cut:
         of_nodes = [gradients[self.nodes.index(self._node_of(name))] for name in piece.names]
         if piece.kind == "node":
             return of_nodes[0]
-        return product(ops.concatenate(of_nodes, axis=-1), self._transposed[i])
+        d, transposed = ops.concatenate(of_nodes, axis=-1), self._transposed[i]
+        return cast_like(piece.kernel.product_back(ops, cast_like(d, transposed), transposed), d)
 
     def _node_of(self, block: str) -> str:
         """The node that a block's column of a product is added to."""
@@ -179,13 +182,9 @@ class Cut:
 
     def weight_gradients(self, of_nodes: Tensors) -> Tensors:
         """Returns the gradients of the weights from those of the nodes for all time steps."""
-        vectors = {k: w for k, w in self.weights.items() if k != "recurrent_kernel"}
-        found = dict.fromkeys(self.weights)
-        if vectors:
-            found |= self._vector_gradients(vectors, of_nodes)
-        if "recurrent_kernel" in found:
-            found["recurrent_kernel"] = self._kernel_gradient(of_nodes)
-        return found
+        found = self._kernel_gradients(of_nodes)
+        vectors = {k: w for k, w in self.weights.items() if k not in found}
+        return found | (self._vector_gradients(vectors, of_nodes) if vectors else {})
 
     def _vector_gradients(self, vectors: Tensors, of_nodes: Tensors) -> Tensors:
         """The gradients of biases, peepholes and diagonals: the nodes are linear in them."""
@@ -199,19 +198,19 @@ class Cut:
         gradients = backend.vjp(node_values, list(vectors.values()), list(of_nodes.values()))
         return dict(zip(vectors, gradients, strict=True))
 
-    def _kernel_gradient(self, of_nodes: Tensors):
-        """The gradient of the recurrent kernel: Σ_t vᵀ da of each block, which reads v."""
-        columns: Tensors = {}
-        kernel = self.weights["recurrent_kernel"]
+    def _kernel_gradients(self, of_nodes: Tensors) -> Tensors:
+        """The gradients of recurrent kernels that mix units: Σ_t vᵀ da of a block that reads v."""
+        parts: dict[str, Tensors] = {}
         for piece in self.pieces:
             if piece.kind == "product":
-                rows = cast_like(ops.transpose(_flat(piece.raw)), kernel)
-                flat = {
-                    k: cast_like(_flat(of_nodes[self._node_of(k)]), kernel) for k in piece.names
-                }
-                columns |= {k: ops.matmul(rows, d) for k, d in flat.items()}
-        order = self.formula.names["recurrent_kernel"]
-        return ops.concatenate([columns[name] for name in order], axis=-1)
+                v, of_blocks = _flat(cast_like(piece.raw, piece.weight)), {}
+                for k in piece.names:
+                    d = _flat(cast_like(of_nodes[self._node_of(k)], piece.weight))
+                    of_blocks[k] = piece.kernel.weight_gradient(ops, v, d)
+                name = piece.kernel.weight_name("recurrent_kernel")
+                parts[name] = parts.get(name, {}) | of_blocks
+        names = self.formula.names
+        return {w: ops.concatenate([p[k] for k in names[w]], axis=-1) for w, p in parts.items()}
 
 
 def _flat(x):

@@ -12,7 +12,7 @@ h_t &= o_t \odot \varphi(c_t)
 $$
 
 `Formula.step` computes these lines for one time step, in the setting of a normal form. It knows no
-time: `loop`, `parallel_scan` and Keras's own loop call it, and read its inside through `Hooks`.
+time: `loop`, `parallel_scan` and `GatedCell` call it, and read its inside through `Hooks`.
 
 `weights` is a dictionary of tensors, by the names in `NormalForm.weights`. Under mixed precision
 matrices, inputs and products have 16 bits. States, vectors and all elementwise operations have 32,
@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_gated.spec.activations import lookup
+from keras_gated.spec.gate_values import evaluate
+from keras_gated.spec.kernels import DENSE, Kernel
 from keras_gated.spec.normal_form import NormalForm, Weight
 
 Tensors = dict[Any, Any]  # by name, or by key and blocks
@@ -47,19 +49,27 @@ def cast_like(x, like):
     return x if x.dtype == like.dtype else ops.cast(x, like.dtype)
 
 
-def product(x, kernel):
-    """Returns x @ kernel in the type of x; the product is taken in the type of the kernel."""
-    return cast_like(ops.matmul(cast_like(x, kernel), kernel), x)
+def product(kernel: Kernel, x, w):
+    """Returns the product of x with a kernel w, taken in the type of w.
+
+    A matrix may have 16 bits, and the result then has the type of x.
+    """
+    y = kernel.product(ops, cast_like(x, w), w)
+    return cast_like(y, x) if kernel.mixes_units else y
 
 
-def product_by_block(names: tuple[str, ...], x, kernel) -> Tensors:
-    """Returns `{name: its columns of x @ kernel}`."""
-    return split(names, product(x, kernel))
+def product_by_block(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
+    """Returns `{name: its part of the product of x with w}`."""
+    return split(names, product(kernel, x, w))
 
 
-def normalized_product_by_block(names: tuple[str, ...], x, kernel, gain) -> Tensors:
-    """Returns `{name: its columns of LN(x @ kernel) ⊙ gain}`, all columns normalised together."""
-    return split(names, _normal(cast_like(product(x, kernel), gain)) * gain)
+def separate_columns(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
+    """Returns the same; each part is a tensor of its own, from a product of its own.
+
+    A wide product that is cut later is slower in the loop: XLA reads several blocks from one tensor
+    without vector instructions (see `loop`).
+    """
+    return {name: kernel.product(ops, x, part) for name, part in split(names, w).items()}
 
 
 def _normal(x):
@@ -84,9 +94,9 @@ class Hooks:
     elementwise in weights and states.
     """
 
-    def product(self, names: tuple[str, ...], v, kernel) -> Tensors:
-        """Returns `{name: its columns of v @ kernel}`. All dense recurrent products are here."""
-        return product_by_block(names, v, kernel)
+    def product(self, kernel: Kernel, names: tuple[str, ...], v, w) -> Tensors:
+        """Returns `{name: its part of v w}`. All recurrent products that mix units are here."""
+        return product_by_block(kernel, names, v, w)
 
     def node(self, name: str, a):
         """Returns the pre-activation `name`; `BEHIND_RESET` is `U_c h + b'_c`, before its reset."""
@@ -124,7 +134,7 @@ class Formula:
         clip: float | None = None,
         extra_weights: tuple[Weight, ...] = (),
     ):
-        self.form = form
+        self.form, self.states, self.memory_index = form, form.states, form.memory_index
         self.mu = _clipped(lookup(form.memory_activation).function, clip)
         self.kappa = lookup(form.carry_activation).function
         self.phi = lookup(form.output_activation).function
@@ -135,9 +145,13 @@ class Formula:
         used = [lookup(name) for name in named]
         self.elementwise = all(activation.elementwise for activation in used)
         self.functions = [activation.function for activation in used]
-        self.phi_x = {k: b.input_activation for k, b in form.blocks.items()}
-        self.phi_h = {k: b.recurrent_input_activation for k, b in form.blocks.items()}
-        self.names = {weight.name: weight.blocks for weight in (*form.weights, *extra_weights)}
+        self.phi_x = {k: lookup(b.input_activation).function for k, b in form.blocks.items()}
+        self.phi_h = {
+            k: lookup(b.recurrent_input_activation).function for k, b in form.blocks.items()
+        }
+        weights = (*form.weights, *extra_weights)
+        self.names = {weight.name: weight.blocks for weight in weights}
+        self.of_input = {weight.name for weight in weights if weight.sees == "input"}
         # A reset before the product needs the gates first: then the candidate reads h after them.
         behind = ("candidate",) if form.reset == "before" else ()
         self.read_order = (tuple(k for k in form.blocks if k not in behind), behind)
@@ -155,7 +169,7 @@ class Formula:
         """Returns x as the kernels see it: after the input projection, if there is one."""
         if self.form.projection is None:
             return x
-        x = product(x, weights["projection_kernel"])
+        x = product(DENSE, x, weights["projection_kernel"])
         if "projection_bias" in weights:
             x = x + cast_like(weights["projection_bias"], x)
         return lookup(self.form.projection.activation).function(x)
@@ -174,8 +188,9 @@ class Formula:
         """
         key, ready = "recurrent_kernel", dict(weights)
         for blocks in self.read_order:
-            for names, (_, kernel) in self._columns(weights, key, blocks, self.phi_h).items():
-                ready[key, names] = kernel
+            for kernel, _, names in self._products(key, blocks, self.phi_h):
+                if name := kernel.weight_name(key):
+                    ready[name, names] = self._columns(weights, name, names)
         return ready | {("bias", row): self._biases(weights, row) for row in (0, 1)}
 
     def step(
@@ -190,7 +205,7 @@ class Formula:
             dropout: `DropoutMasks`.
             hooks: `Hooks`.
         """
-        form, names = self.form, self.form.states
+        form, names = self.form, self.states
         state = dict(zip(names, states, strict=True))
         h = state["h"] if dropout.h is None else state["h"] * dropout.h
         c = state.get("c", state["h"])
@@ -205,7 +220,7 @@ class Formula:
         a = _added(a, self._gates_before(weights, state))
         a = _added(a, {k: p[k] * c for k in p if k != "output"})
         a = {k: x if k == "output" and k in p else hooks.node(k, x) for k, x in a.items()}
-        value = _Values(form, self.activation, a)
+        value = self.gate_values(a)
 
         i, f, r = value("input"), value("forget"), value("reset")
         if behind:
@@ -222,12 +237,17 @@ class Formula:
         o = value("output")
         h = _sum(_times(o, self.phi(self._normalized_memory(weights, c))), like=c)
         if "output_projection_kernel" in weights:
-            h = product(h, weights["output_projection_kernel"])
+            h = product(DENSE, h, weights["output_projection_kernel"])
         hooks.values(input=i, forget=f, reset=r, output=o, candidate=candidate, c=c, h=h)
         new = {"h": h, "c": c} | (
             {"input": i, "forget": f, "output": o} if form.gate_recurrence else {}
         )
         return h, [new[name] for name in names]
+
+    def gate_values(self, a: Tensors) -> Callable[[str], Any]:
+        """Returns a function: name of a gate -> its value, from pre-activations `a` by block."""
+        arithmetic = _GateTensors(self.activation, a)
+        return lambda gate: evaluate(self.form.gates[gate], arithmetic)
 
     def _normalized_memory(self, weights: Tensors, c):
         """The memory as the output h reads it: LN(c) with layer normalisation, else c."""
@@ -244,50 +264,45 @@ class Formula:
         return self.activation["candidate"](a)
 
     def _kernel_terms(
-        self, weights, x, key: str, blocks, before: dict, product=product_by_block
+        self, weights, x, key: str, blocks, before: dict, product_of_blocks
     ) -> Tensors:
         """`{block: its term}` for the kernels called `key`: "kernel" or "recurrent_kernel".
 
         `before` holds the function that each block applies to x first.
         """
         terms: Tensors = {}
-        for names, (phi, kernel) in self._columns(weights, key, blocks, before).items():
-            seen, gain = lookup(phi).function(x), self._gain(weights, GAINS[key], names)
-            terms |= (
-                product(names, seen, kernel)
-                if gain is None
-                else normalized_product_by_block(names, seen, kernel, gain)
-            )
-        diagonal = "diagonal_kernel" if key == "kernel" else "recurrent_diagonal_kernel"
-        vectors = split(self.names[diagonal], weights[diagonal]) if diagonal in weights else {}
-        for name in blocks:
-            kind = getattr(self.form.blocks[name], key)
-            if kind in ("diagonal", "identity"):
-                seen = lookup(before[name]).function(x)
-                terms[name] = seen
-                if kind == "diagonal":
-                    terms[name] = vectors[name] * cast_like(seen, vectors[name])
+        for kernel, phi, names in self._products(key, blocks, before):
+            seen, name = phi(x), kernel.weight_name(key)
+            w = self._columns(weights, name, names) if name else None
+            if not kernel.mixes_units:
+                terms[names[0]] = seen if w is None else product(kernel, seen, w)
+            elif (gain := GAINS[key]) in weights:
+                normal = _normal(cast_like(product(kernel, seen, w), weights[gain]))
+                terms |= split(names, normal * self._columns(weights, gain, names))
+            else:
+                terms |= product_of_blocks(kernel, names, seen, w)
         return terms
 
-    def _columns(self, weights: Tensors, key: str, blocks, before: dict) -> dict:
-        """`{blocks: (φ, their columns of the kernel)}`; blocks with one φ share one product."""
-        dense = [name for name in blocks if getattr(self.form.blocks[name], key) == "dense"]
-        found = {}
-        for phi in dict.fromkeys(before[name] for name in dense):
-            same = tuple(name for name in dense if before[name] == phi)
-            kernel = weights.get((key, same), weights[key])
-            if same != self.names[key] and (key, same) not in weights:
-                parts = split(self.names[key], kernel)
-                kernel = ops.concatenate([parts[name] for name in same], axis=-1)
-            found[same] = (phi, kernel)
-        return found
+    def _products(self, key: str, blocks, before: dict) -> list[tuple]:
+        """`(kernel, φ, names of blocks)` of each product with the kernels called `key`.
 
-    def _gain(self, weights: Tensors, key: str, names: tuple[str, ...]):
-        """The gain of the columns `names` of a product; None without layer normalisation."""
-        if key not in weights:
-            return None
-        parts = split(self.names[key], weights[key])
-        return ops.concatenate([parts[name] for name in names], axis=-1)
+        Blocks with one φ and one kind of kernel share a product, unless that is elementwise.
+        """
+        found: dict[tuple, tuple] = {}
+        for name in blocks:
+            if (kernel := getattr(self.form.blocks[name], key)) is not None:
+                group = (kernel, before[name], "" if kernel.mixes_units else name)
+                found[group] = (*found.get(group, ()), name)
+        return [(kernel, phi, names) for (kernel, phi, _), names in found.items()]
+
+    def _columns(self, weights: Tensors, name: str, names: tuple[str, ...]):
+        """The part of a weight that belongs to some blocks."""
+        if (name, names) in weights:
+            return weights[name, names]
+        if names == self.names[name]:
+            return weights[name]
+        parts = split(self.names[name], weights[name])
+        return ops.concatenate([parts[k] for k in names], axis=-1)
 
     def _biases(self, weights: Tensors, row: int) -> Tensors:
         """`{block: bias}` of row 0, or of row 1, which only cells with reset_after have."""
@@ -303,29 +318,30 @@ class Formula:
     def _gates_before(self, weights: Tensors, state: Tensors) -> Tensors:
         if not self.form.gate_recurrence:
             return {}
-        before = ops.concatenate([state[name] for name in self.form.states[2:]], axis=-1)
+        before = ops.concatenate([state[name] for name in self.states[2:]], axis=-1)
         kernel = weights["gate_recurrent_kernel"]
-        return split(self.names["gate_recurrent_kernel"], product(before, kernel))
+        return product_by_block(DENSE, self.names["gate_recurrent_kernel"], before, kernel)
 
 
-class _Values:
-    """Gate values from pre-activations `a`; tied gates share one activation."""
+class _GateTensors:
+    """Computes gates from pre-activations, see `gate_values`; tied gates share one activation."""
 
-    def __init__(self, form: NormalForm, functions: dict[str, Callable], a: Tensors):
-        self._form, self._functions, self._a = form, functions, a
+    def __init__(self, functions: dict[str, Callable], a: Tensors):
+        self._functions, self._a = functions, a
         self._done: dict = {}
 
-    def __call__(self, gate: str):
-        value = self._form.gates[gate]
-        if value.constant is not None:
-            return value.constant
-        block = value.block or ""  # a value without constant has one
-        key = (block, value.offset)
+    def constant(self, value: float) -> float:
+        return value
+
+    def activated(self, block: str, offset: float):
+        key = (block, offset)
         if key not in self._done:
             a = self._a[block]
-            self._done[key] = self._functions[block](a + value.offset if value.offset else a)
-        v = self._done[key]
-        return 1.0 - v if value.complement else v
+            self._done[key] = self._functions[block](a + offset if offset else a)
+        return self._done[key]
+
+    def complement(self, v):
+        return 1.0 - v
 
 
 def _clipped(function: Callable, limit: float | None) -> Callable:

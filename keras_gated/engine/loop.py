@@ -21,8 +21,8 @@ from keras import ops
 
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.backward import Cut, Slopes
-from keras_gated.engine.formula import DropoutMasks, Formula, Hooks, Tensors, cast_like
-from keras_gated.engine.random_masks import RandomMasks, apply_zoneout, is_series
+from keras_gated.engine.call import RecurrentCall, apply_zoneout, is_series
+from keras_gated.engine.formula import DropoutMasks, Hooks, Tensors, cast_like, separate_columns
 
 
 class _Inputs(NamedTuple):
@@ -52,34 +52,49 @@ class _RecordingHooks(Hooks):
         return c
 
 
+class _ValuesHooks(Hooks):
+    """Collects the values of a step."""
+
+    def __init__(self):
+        self.found: dict[str, Any] = {}
+
+    def values(self, **values):
+        self.found = values
+
+
 class EngineLoop:
-    """The loop over time for one formula; shapes are time-major.
+    """The loop over time for one call; shapes are time-major.
 
     Args:
-        formula: of a cell without gate recurrence.
-        weights: tensors by name.
-        terms: what `Formula.input_terms` returned for all time steps: tensors (T, B, U).
-        states: initial ones, tensors (B, U): [h, c] or [h].
-        mask: (T, B, 1) of the states' type, 1 where a time step counts, or None.
-        drawn: the `RandomMasks` of the batch; zoneout masks of each time step are (T, B, U).
+        call: a `RecurrentCall`.
     """
 
-    def __init__(
-        self, formula: Formula, weights: Tensors, terms: Tensors, states, mask, drawn: RandomMasks
-    ):
-        self.formula, self.zoneout = formula, drawn.zoneout
-        self.input_blocks, self.names, self.count = tuple(terms), tuple(weights), len(states)
+    def __init__(self, call: RecurrentCall):
+        cell, drawn = call.cell, call.drawn
+        self.formula = cell.formula
+        x, mask = call.time_major(call.sequences), None
+        if call.mask is not None:  # of the type of x, 1 where a time step counts
+            mask = call.time_major(ops.cast(call.mask, x.dtype)[..., None])
+        of_input = self.formula.of_input
+        terms = cell.input_terms(call.weights, x, separate_columns, mask, drawn.training)
+        weights = {k: w for k, w in call.weights.items() if k not in of_input}
+        series = [call.time_major(rate) for rate in drawn.series]
+        self.zoneout = drawn.zoneout
+        self.input_blocks, self.names = tuple(terms), tuple(weights)
+        self.count = len(call.states)
         self.has_mask = [x is not None for x in (mask, *drawn.dropout)]
-        masks = _not_none(mask, *drawn.dropout, *drawn.series)
+        # A loop needs a series to run over, even if no block sees the input.
+        self.clock = [] if terms else [x[..., :1]]
+        masks = _not_none(mask, *drawn.dropout, *series)
         # One flat list, since that is what a custom gradient takes; `_sorted` takes it apart.
-        self.tensors = [*terms.values(), *states, *weights.values(), *masks]
+        self.tensors = [*terms.values(), *call.states, *weights.values(), *masks]
 
     def run(self) -> tuple[Any, list]:
         """Returns h for all time steps (T, B, U) and the last states."""
         h, *last = backend.with_gradient(self.forward, self.backward, self.tensors)
         return h, last
 
-    def run_without_gradient(self, loop) -> tuple[Any, list]:
+    def run_in(self, loop) -> tuple[Any, list]:
         """Returns the same; `loop`, called as `backend.loop`, runs the step over time.
 
         The exporter gives a loop that writes an ONNX Scan. A file has no compiler behind it, so
@@ -87,10 +102,27 @@ class EngineLoop:
         """
         inputs = self._sorted([ops.copy(x) for x in self.tensors])  # of a variable, a tensor
         weights = self.formula.slice_weights(inputs.weights)
-        biases = weights["bias", 0]
-        terms = {k: x + biases.pop(k) if k in biases else x for k, x in inputs.terms.items()}
+        biases = weights["bias", 0]  # of 32 bits under mixed precision, as the step adds them
+        terms = {
+            k: cast_like(x, biases[k]) + biases.pop(k) if k in biases else x
+            for k, x in inputs.terms.items()
+        }
         last, (h,) = self._over_time(inputs._replace(terms=terms), weights, False, loop)
         return h, last
+
+    def values_of_steps(self) -> tuple[dict, list, list]:
+        """Runs the loop; then returns what all steps computed, the series of states, and the last.
+
+        The states of all steps are known then, so one step of the formula, for all time steps at
+        once, gives the values of the gates.
+        """
+        inputs = self._sorted(self.tensors)
+        hooks = _ValuesHooks()
+        weights = self.formula.slice_weights(inputs.weights)
+        last, residuals = self._over_time(inputs, weights, True, backend.loop)
+        states = residuals[: self.count]
+        self.formula.step(weights, inputs.terms, _before(inputs, states), inputs.dropout, hooks)
+        return hooks.found, states, last
 
     def _sorted(self, tensors) -> _Inputs:
         """The flat list of tensors, each under its name."""
@@ -118,7 +150,7 @@ class EngineLoop:
 
         def step(states, xs):
             terms = dict(zip(inputs.terms, xs, strict=False))
-            hooks = _RecordingHooks(states[self.formula.form.memory_index])
+            hooks = _RecordingHooks(states[self.formula.memory_index])
             _, new = self.formula.step(weights, terms, states, inputs.dropout, hooks)
             new = apply_zoneout(_of_step(inputs.zoneout, xs[len(inputs.terms) :]), new, states)
             if inputs.mask is not None:
@@ -126,7 +158,8 @@ class EngineLoop:
             memory = [hooks.c] if inputs.zoneout else []
             return new, [*new, *hooks.nodes, *memory] if keep else new[:1]
 
-        series = _not_none(*inputs.terms.values(), *_series(inputs.zoneout), inputs.mask)
+        terms = inputs.terms.values()
+        series = _not_none(*terms, *_series(inputs.zoneout), inputs.mask) or self.clock
         return loop(step, inputs.states, series)
 
     def backward(self, tensors, residuals, upstream):
@@ -140,11 +173,7 @@ class EngineLoop:
         inputs = self._sorted(tensors)
         history, *nodes = residuals[: self.count], *residuals[self.count :]
         memory = nodes.pop() if inputs.zoneout else history[-1]
-        before = [
-            ops.concatenate([first[None], series[:-1]])
-            for first, series in zip(inputs.states, history, strict=True)
-        ]
-        values = [*nodes, *before, memory]
+        values = [*nodes, *_before(inputs, history), memory]
         cut = Cut(self.formula, inputs.weights, self.input_blocks, inputs.dropout, values)
         of_states, of_nodes = self._back_over_time(cut, inputs, upstream)
         of_weights = cut.weight_gradients(of_nodes)
@@ -185,6 +214,12 @@ class EngineLoop:
         xs = _not_none(of_h, *series, *_series(inputs.zoneout), mask)
         carry, found = backend.loop(step, carry, xs, reverse=True)
         return carry, dict(zip(cut.nodes, found, strict=True))
+
+
+def _before(inputs: _Inputs, states: list) -> list:
+    """The states before each step, from the first ones and those after each step."""
+    pairs = zip(inputs.states, states, strict=True)
+    return [ops.concatenate([first[None], series[:-1]]) for first, series in pairs]
 
 
 def _tensors(slopes: Slopes) -> list:

@@ -15,35 +15,31 @@ References:
 
 from keras import ops
 
-from keras_gated.engine.formula import DropoutMasks, Hooks
+from keras_gated.engine.call import RecurrentCall
+from keras_gated.engine.formula import DropoutMasks, Hooks, product_by_block
 
 
-def run_all_steps(layer, sequences, states, mask, drawn):
-    """Runs a layer's cell over time.
+def run_all_steps(call: RecurrentCall) -> tuple:
+    """Runs a cell for all time steps.
 
     Args:
-        layer: a `GatedRNN` whose `cell.form.linear_memory` holds.
-        sequences: (B, T, k F), T known.
-        states: list of (B, U).
-        mask: bool (B, T) or None.
-        drawn: `RandomMasks` without zoneout.
+        call: of a cell whose `form.linear_memory` holds, with known T and no zoneout.
 
     Returns:
-        The outputs h (B, T, U) in running direction, and the list of last states.
+        The outputs h (B, T, U) in running order, and the list of last states.
     """
-    cell, first = layer.cell, [s[:, None] for s in states]
-    x = ops.flip(sequences, axis=1) if layer.go_backwards else sequences
-    if mask is not None:
-        mask = ops.flip(mask, axis=1) if layer.go_backwards else mask
-        mask = ops.cast(mask, first[-1].dtype)[..., None]
-    weights = cell.tensors
-    terms = cell.input_terms(weights, x, mask=mask, training=drawn.training)
+    cell, first = call.cell, [state[:, None] for state in call.states]
+    x, mask = call.in_running_order(call.sequences), None
+    if call.mask is not None:
+        mask = ops.cast(call.in_running_order(call.mask), first[-1].dtype)[..., None]
+    weights, training = call.weights, call.drawn.training
+    terms = cell.input_terms(weights, x, product_by_block, mask, training)
     series = ops.zeros_like(ops.cast(x[..., :1], first[-1].dtype)) + first[-1]
     hooks = _AllStepsHooks(series, first[-1], mask)
-    dropout = DropoutMasks(*(m if m is None else m[:, None] for m in drawn.dropout))
+    dropout = DropoutMasks(*(m if m is None else m[:, None] for m in call.drawn.dropout))
     h, _ = cell.formula.step(weights, terms, first, dropout, hooks)
-    if mask is None or len(states) == 1:  # then h is the memory, which a mask holds already
-        series = [h, hooks.c][: len(states)]
+    if mask is None or len(first) == 1:  # then h is the memory, which a mask holds already
+        series = [h, hooks.c][: len(first)]
     else:
         series = [_hold(h, mask, first[0]), hooks.c]
     return series[0], [s[:, -1] for s in series]

@@ -1,70 +1,25 @@
-"""Random masks and zoneout rates for one batch of sequences."""
+"""Draws the random masks of training, once for a batch of sequences."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops, random
 
+from keras_gated.engine.call import RandomMasks
 from keras_gated.engine.formula import DropoutMasks, cast_like
 
 
-class RandomMasks(NamedTuple):
-    """What training draws for a batch, and the numbers that stand for it at inference.
-
-    Attributes:
-        dropout: masks of h where it is read, and of the candidate.
-        zoneout: for each state, the share of the old value that stays: None, a number (the rate, at
-            inference), or (B, T, U) of zeros and ones, drawn with that rate. Empty if there is
-            no zoneout.
-        training: bool, whether the sequences are those of a training step.
-    """
-
-    dropout: DropoutMasks = DropoutMasks()
-    zoneout: tuple = ()
-    training: bool = False
-
-    @property
-    def series(self) -> list:
-        """Those of `zoneout` that are tensors."""
-        return [rate for rate in self.zoneout if is_series(rate)]
-
-
-def is_series(rate: Any) -> bool:
-    """Returns whether the zoneout of a state is a mask for each time step, not one number."""
-    return rate is not None and not isinstance(rate, float)
-
-
-def apply_zoneout(zoneout, new: list, old: list) -> list:
-    """Returns `rate ⊙ old + (1 - rate) ⊙ new` of each state.
-
-    Args:
-        zoneout: for each state None, a number or (B, U); may be empty.
-        new, old: the states after a step, and before.
-    """
-    pairs = zip(zoneout or [None] * len(new), new, old, strict=False)
-    mixed = [n if rate is None else _mixed(rate, n, o) for rate, n, o in pairs]
-    return mixed + new[len(mixed) :]
-
-
-def _mixed(rate, new, old):
-    rate = cast_like(rate, old) if is_series(rate) else rate
-    return rate * old + (1.0 - rate) * new
-
-
-def draw_masks(cell, sequences, states: list, training) -> tuple[Any, RandomMasks]:
-    """Draws the masks of a batch.
+def draw_masks(cell, sequences, states: list) -> tuple[Any, RandomMasks]:
+    """Draws the masks of a batch in training.
 
     Args:
         cell: a `GatedCell`.
         sequences: (B, T, F).
         states: the first ones, tensors (B, U).
-        training: bool.
 
     Returns:
         The sequences after dropout of the input, and the `RandomMasks`.
     """
-    if not training:
-        return sequences, RandomMasks(zoneout=cell.zoneout_rates)
     seed, memory = cell.seed_generator, states[cell.form.memory_index]
     mask = _dropout_mask(ops.ones_like(sequences[:, :1]), cell.dropout, seed)
     sequences = sequences if mask is None else sequences * mask

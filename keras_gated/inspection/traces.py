@@ -1,18 +1,17 @@
 """Gate traces: the values of a model's gates at every time step, and numbers that sum them up.
 
 `trace_gates` calls the model with a runner in place of the engine's loop. It (`_GateRecorder`)
-runs each cell in Python, one time step after another, and reads its gates through the cell's hooks.
+runs each cell in that loop, and then one step of the formula for all time steps at once.
 """
 
-from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_gated.cell import GatedCell
-from keras_gated.engine.formula import Hooks, cast_like
+from keras_gated.engine.call import RecurrentCall
+from keras_gated.engine.loop import EngineLoop
 from keras_gated.engine.run import run_by
 from keras_gated.layers import GatedRNN
 
@@ -24,8 +23,7 @@ def trace_gates(model_or_layer: Any, x: Any) -> Trace:
     """Runs a model or layer and returns the values of its gates at every time step.
 
     The model is not changed. It may be compiled, trained, loaded from a file or nested in another;
-    layers in a `Bidirectional` and layers with masks are traced like any other. The cells run in
-    Python, one time step after another, so long sequences take their time.
+    layers in a `Bidirectional` and layers with masks are traced like any other.
 
     Args:
         model_or_layer: a Keras model, or one gated layer.
@@ -68,7 +66,7 @@ def trace_gates(model_or_layer: Any, x: Any) -> Trace:
 
 
 class _GateRecorder:
-    """Runs layers over time, one time step after another, and keeps the values of their gates.
+    """Runs layers over time and records the values of their gates. A runner, see `engine.run`.
 
     Attributes:
         runs: for each call of a layer the layer, and its values {name: (B, T, U)}.
@@ -79,31 +77,16 @@ class _GateRecorder:
         self.runs: list[tuple[GatedRNN, dict]] = []
         self.states_before: list[tuple] = []
 
-    def __call__(self, layer, sequences, states, mask, drawn) -> tuple:
-        """A runner, see `engine.run.run_by`."""
-        self._remember_states(layer)
-        time = range(sequences.shape[1])
-        order = time[::-1] if layer.go_backwards else time
-        by_step, outputs = {}, []
-        zeros = ops.zeros_like(states[0])
-        repeated = zeros  # the output of a masked time step: the last valid one, or zeros
-        for t in order:
-            with _gate_values(layer.cell) as values:
-                output, new = layer.cell(sequences[:, t], states)
-            # The hooks saw the memory before zoneout and clipping; `new` is the memory after them.
-            carried = zip(layer.cell.form.states, new, strict=False)
-            values.update({name: state for name, state in carried if name in values})
-            valid = None if mask is None else mask[:, t : t + 1]
-            if valid is not None:
-                output = ops.where(valid, output, cast_like(repeated, output))
-                new = [ops.where(valid, n, s) for n, s in zip(new, states, strict=True)]
-            by_step[t] = {k: _to_numpy_masked(v, valid) for k, v in values.items()}
-            outputs.append(output)
-            repeated, states = zeros if layer.zero_output_for_mask else output, new
-        names = by_step[0]
-        arrays = {k: np.stack([by_step[t][k] for t in time], axis=1) for k in names}
-        self.runs.append((layer, arrays))
-        return output, ops.stack(outputs, axis=1), states
+    def __call__(self, call: RecurrentCall) -> tuple:
+        self._remember_states(call.layer)
+        form = call.cell.form
+        values, states, last = EngineLoop(call).values_of_steps()
+        # The step saw the memory before zoneout; the states are those after it.
+        values |= dict(zip(form.states, states, strict=True))
+        names = [k for k in GATES if form.gates[k].constant is None]
+        names += ["candidate", *(k for k in ("c", "h") if k in form.states)]
+        self.runs.append((call.layer, {k: _to_numpy_masked(call, values[k]) for k in names}))
+        return call.result(ops.transpose(states[0], (1, 0, 2)), last)
 
     def _remember_states(self, layer: GatedRNN) -> None:
         """Keeps the states of a stateful layer, unless an earlier call of it did."""
@@ -112,27 +95,15 @@ class _GateRecorder:
             self.states_before += [(variable, ops.copy(variable)) for variable in layer.states]
 
 
-@contextmanager
-def _gate_values(cell: GatedCell):
-    """Inside, one step of the cell fills the dictionary that this yields: {name: (B, U)}."""
-    values = {}
-    names = [k for k in GATES if cell.form.gates[k].constant is None]
-    names += ["candidate", *(k for k in ("c", "h") if k in cell.form.states)]
-
-    class Recorder(Hooks):
-        def values(self, **computed):
-            values.update({name: computed[name] for name in names})
-
-    with cell.with_hooks(Recorder()):
-        yield values
-
-
-def _to_numpy_masked(value, valid) -> np.ndarray:
-    """(B, U) as a float32 array, with NaN in the rows whose time step is masked."""
-    value = np.array(ops.convert_to_numpy(ops.cast(value, "float32")))
-    if valid is not None:
-        value[~np.asarray(ops.convert_to_numpy(valid), bool)[:, 0]] = np.nan
-    return value
+def _to_numpy_masked(call: RecurrentCall, value) -> np.ndarray:
+    """(T, B, U) as float32 (B, T, U), in the order of the inputs, with NaN at masked time steps."""
+    value = value + ops.zeros_like(call.states[0][None, :, :1])  # a bias alone is (U,)
+    array = np.swapaxes(ops.convert_to_numpy(ops.cast(value, "float32")), 0, 1)
+    array = np.broadcast_to(array, (*call.sequences.shape[:2], array.shape[-1])).copy()
+    array = array[:, ::-1] if call.go_backwards else array
+    if call.mask is not None:
+        array[~np.asarray(ops.convert_to_numpy(call.mask), bool)] = np.nan
+    return array
 
 
 def _by_layer_name(runs: list[tuple[GatedRNN, dict]]) -> Trace:

@@ -9,6 +9,7 @@ check        the graph is valid ONNX, and its inputs are the model's
 
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -53,6 +54,10 @@ class ModelCall:
         self.names = output_names(self.model, outputs, self.interface)
         return dict(zip(self.names, tree.flatten(outputs), strict=True))
 
+    def wrap_loop(self, layer: keras.Layer, loop: Callable) -> Callable:
+        """Returns the loop over time that a recurrent layer is to use during the trace."""
+        return loop
+
     def input_axes(self) -> dict[str, list]:
         """Returns, for each input, a name or a size of each axis."""
         return {port.name: self.interface.axes(port) for port in self.interface.ports}
@@ -79,7 +84,7 @@ def trace(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
 
     signature = [tf.TensorSpec(p.shape, p.dtype, name=p.name) for p in call.ports]
     function = tf.function(call_model, input_signature=signature, autograph=False)
-    with patched_layers(call.model, tracer):
+    with patched_layers(call.model, tracer, call.wrap_loop):
         function.get_concrete_function()
     return function, signature
 
@@ -174,14 +179,14 @@ def _layer_reports(model: keras.Model, tracer: Tracer) -> tuple[LayerReport, ...
     """Returns a report for each recurrent layer or cell of a stack, in the model's order."""
     order = {layer: k for k, layer in enumerate(places_within(model))}
     records = [*tracer.records.values(), *tracer.untraced()]
-    records.sort(key=lambda record: (order.get(record.layer, len(order)), record.name))
+    records.sort(key=lambda record: (order.get(record.place.layer, len(order)), record.name))
     return tuple(
         LayerReport(
             name=record.name,
             operator=record.choice.operator,
             reason=record.choice.reason,
             weights_in_file=record.size,
-            trainable_weights=_count_trainable(record.weights),
+            trainable_weights=_count_trainable(record.place.weights),
         )
         for record in records
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from keras_gated.spec.parts import Config
+from keras_gated.spec.config import Config
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _keras(name: str, latex: str, *onnx) -> Activation:
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "linear": Activation(lambda x: x, "{}", ("Affine", 1.0, 0.0)),
+    "linear": _keras("linear", "{}", "Affine", 1.0, 0.0),
     "sigmoid": _keras("sigmoid", r"\sigma({})", "Sigmoid", None, None),
     "tanh": _keras("tanh", r"\tanh({})", "Tanh", None, None),
     "relu": _keras("relu", r"\operatorname{{relu}}({})", "Relu", None, None),

@@ -10,7 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 from keras_gated.spec.cell_spec import CellSpec
-from keras_gated.spec.parts import Candidate, Config, Gate, Projection, Tied
+from keras_gated.spec.config import Config
+from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
 from keras_gated.spec.preset_lookup import presets
 
 # Parts that several presets share.

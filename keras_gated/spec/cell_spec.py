@@ -26,7 +26,8 @@ from collections.abc import Hashable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-from keras_gated.spec.parts import Candidate, Gate, Part, Projection, Tied, as_gate
+from keras_gated.spec.config import Part
+from keras_gated.spec.parts import Candidate, Gate, Projection, Tied, as_gate, freeze
 
 GATES = ("input", "forget", "reset", "output")
 
@@ -122,9 +123,13 @@ class CellSpec(Part):
             object.__setattr__(self, "output_gate", self.memory == "cell")
         for name in GATES:
             object.__setattr__(self, f"{name}_gate", as_gate(self.gate(name), f"{name}_gate"))
-        self._freeze("output_activation", "recurrent_activation")
-        self._freeze("memory_activation", "carry_activation")
+        freeze(self, "output_activation", "recurrent_activation")
+        freeze(self, "memory_activation", "carry_activation")
         _validate(self)
+
+    def _defaults(self) -> dict:
+        # Whether there is an output gate depends on the memory.
+        return super()._defaults() | {"output_gate": as_gate(self.memory == "cell", "output_gate")}
 
     def gate(self, name: str) -> Any:
         """Returns the gate called `name`: "input", "forget", "reset" or "output"."""

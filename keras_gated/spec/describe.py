@@ -13,7 +13,7 @@ from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.equations import build_equations
 from keras_gated.spec.normal_form import NormalForm, resolve
 from keras_gated.spec.onnx_operator import find_native_operator
-from keras_gated.spec.options import IN_NATIVE_OPERATOR, NO_GATE_RECURRENCE
+from keras_gated.spec.options import NO_GATE_RECURRENCE
 from keras_gated.spec.parts import check_positive
 from keras_gated.spec.preset_lookup import Preset, as_spec, presets
 
@@ -75,7 +75,7 @@ def count_flops(spec: str | CellSpec, input_dim: int, units: int) -> int:
     """
     form = _form(spec)
     shapes = _shapes(form, input_dim, units)
-    products = sum(2 * math.prod(shapes[weight.name]) for weight in form.weights if weight.rows)
+    products = sum(w.kernel.flops(shapes[w.name]) for w in form.weights if w.kernel)
     return products + units * sum(equation.right.ops for equation in build_equations(form))
 
 
@@ -200,7 +200,7 @@ def describe(spec: Any, input_dim: int | None = None, units: int | None = None) 
     """
     cell = getattr(spec, "cell", spec)
     unrolled = getattr(spec, "unroll", False)
-    cell, spec = (cell, cell.spec) if hasattr(cell, "loop_reason") else (None, spec)
+    cell, spec = (cell, cell.spec) if hasattr(cell, "automatic_reason") else (None, spec)
     form = _form(spec)
     known = presets[spec] if isinstance(spec, str) else None
     window = [f"the last {form.window - 1} inputs"] if form.window > 1 else []
@@ -236,7 +236,8 @@ def _weights_by_block(form: NormalForm) -> dict[str, list[str]]:
     """The weights of each block by its name; those of a diagonal kernel say so."""
     blocks: dict[str, list[str]] = {}
     for weight in form.weights:
-        kind = " (diagonal)" if "diagonal" in weight.name else ""
+        kernel = weight.kernel
+        kind = f" ({kernel.name})" if kernel and kernel.prefix else ""
         for name in weight.blocks:
             blocks.setdefault(name, []).extend(key + kind for key in weight.keys)
     return blocks
@@ -259,16 +260,15 @@ def _counts(spec: str | CellSpec, input_dim: int, units: int) -> list[tuple[str,
 def _how_it_runs(form: NormalForm, cell: Any, unrolled: bool) -> list[tuple[str, str]]:
     """Rows on the options in use, on what runs the cell over time, and on its form in ONNX."""
     lowering, rows = find_native_operator(form), []
-    loop, stepwise_option = NO_GATE_RECURRENCE if form.gate_recurrence else None, None
-    native_options = []
+    automatic = NO_GATE_RECURRENCE if form.gate_recurrence else None
+    stepwise_option, native_options = None, []
     if cell is not None:
         options = ", ".join(f"{name}={value}" for name, value in cell.options().items())
         rows.append(("Options", options or "none"))
-        loop = "unroll=True" if unrolled else cell.loop_reason
-        stepwise_option = cell.stepwise_option
-        native_options = [IN_NATIVE_OPERATOR[name] for name in cell.options(IN_NATIVE_OPERATOR)]
-    if loop:
-        rows.append(("Loop", f"Keras's own: {loop}"))
+        automatic = "unroll=True" if unrolled else cell.automatic_reason
+        stepwise_option, native_options = cell.stepwise_option, cell.native_options
+    if automatic:
+        rows.append(("Gradient", f"automatic: {automatic}"))
     if stepwise_option or lowering.operator is None:
         return [*rows, ("ONNX", f"Scan, since {stepwise_option or lowering.reason}")]
     return [*rows, ("ONNX", "; ".join([lowering.operator, *native_options]))]

@@ -12,7 +12,8 @@ import re
 from typing import NamedTuple
 
 from keras_gated.spec.activations import lookup
-from keras_gated.spec.normal_form import RECURRENT_GATES, Block, GateValue, NormalForm
+from keras_gated.spec.gate_values import GateValue, evaluate
+from keras_gated.spec.normal_form import RECURRENT_GATES, Block, NormalForm
 
 LETTER = {"input": "i", "forget": "f", "reset": "r", "candidate": "c", "output": "o"}
 
@@ -131,7 +132,7 @@ class _EquationBuilder:
     def equations(self) -> list[Equation]:
         form = self.form
         before = [name for name in ("input", "forget", "reset") if name in form.blocks]
-        tied = [k for k in ("input", "forget", "reset") if form.gates[k].block not in (None, k)]
+        tied = [k for k in ("input", "forget", "reset") if form.gates[k].block not in ("", k)]
         equations = self._input()
         for name in before:
             equations += self._gate(name)
@@ -185,15 +186,13 @@ class _EquationBuilder:
     @staticmethod
     def _kernel_term(block: Block, key: str, x: Expr) -> Expr | None:
         """The product of x with the kernel `key` of a block; None if it has no such kernel."""
-        k, inputs = LETTER[block.name], key == "kernel"
+        kernel, inputs = getattr(block, key), key == "kernel"
+        if kernel is None:
+            return None
         x = _activated(block.input_activation if inputs else block.recurrent_input_activation, x)
-        letter = "W" if inputs else "U"
-        return {
-            "dense": Expr(f"{letter}_{k} {_as_factor(x)}", x.ops),
-            "diagonal": Expr(rf"{letter.lower()}_{k} \odot {_in_brackets(x)}", x.ops + 1),
-            "identity": x,
-            None: None,
-        }[getattr(block, key)]
+        letter, k = "W" if inputs else "U", LETTER[block.name]
+        latex, ops = kernel.latex(letter, k, _as_factor(x), _in_brackets(x))
+        return Expr(latex, x.ops + ops)
 
     def _candidate(self) -> Expr:
         block, form = self.form.candidate, self.form
@@ -218,17 +217,26 @@ class _EquationBuilder:
         constant = self.form.gates[name].constant
         return Expr(f"{LETTER[name]}_t") if constant is None else constant
 
-    def _tied_value(self, value: GateValue) -> Expr:
-        """The value of a tied gate, in terms of the gate that it follows."""
-        k = LETTER[value.block or ""]
-        v = Expr(f"{k}_t")
-        if value.offset:
-            sign = "+" if value.offset > 0 else "-"
-            a = Expr(f"a_{{{k},t}} {sign} {abs(value.offset):.12g}", 1, is_sum=True)
-            v = _activated(self.form.blocks[value.block or ""].activation, a)
-        complement = Expr(f"1 - {_in_brackets(v)}", v.ops + 1, is_sum=True)
-        return complement if value.complement else v
-
     def _tied_output(self) -> list[Equation]:
         value = self.form.gates["output"]
-        return [] if value.constant is not None else [Equation("o_t", self._tied_value(value))]
+        return [Equation("o_t", self._tied_value(value))] if value.block else []
+
+    def _tied_value(self, value: GateValue) -> Expr:
+        """The value of a tied gate, in terms of the gate that it follows."""
+        return evaluate(value, self)
+
+    # The arithmetic of `evaluate`
+
+    def constant(self, value: float) -> float:
+        return value
+
+    def activated(self, block: str, offset: float) -> Expr:
+        k = LETTER[block]
+        if not offset:
+            return Expr(f"{k}_t")
+        sign = "+" if offset > 0 else "-"
+        a = Expr(f"a_{{{k},t}} {sign} {abs(offset):.12g}", 1, is_sum=True)
+        return _activated(self.form.blocks[block].activation, a)
+
+    def complement(self, v: Expr) -> Expr:
+        return Expr(f"1 - {_in_brackets(v)}", v.ops + 1, is_sum=True)

@@ -11,7 +11,7 @@ import keras
 
 from keras_gated.spec.activations import identify
 from keras_gated.spec.cell_spec import CellSpec
-from keras_gated.spec.parts import Config, Part
+from keras_gated.spec.config import Config, Part
 
 
 def spec_with_arguments(spec: CellSpec, *, activation, reset_after, **arguments) -> CellSpec:

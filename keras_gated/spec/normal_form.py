@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from keras_gated.spec.cell_spec import GATES, CellSpec, has_bias
+from keras_gated.spec.gate_values import GateValue
+from keras_gated.spec.kernels import DENSE, Kernel, as_kernel
 from keras_gated.spec.parts import Candidate, Gate, Projection
 
 BLOCKS = ("input", "forget", "reset", "candidate", "output")
@@ -19,12 +21,12 @@ RECURRENT_GATES = ("input", "forget", "output")  # with gate recurrence they are
 class Block:
     """The terms and weights of one gate or of the candidate, with all defaults filled in.
 
-    The fields have the meanings that they have in `Gate` and `Candidate`.
+    The fields have the meanings that they have in `Gate` and `Candidate`; kernels are objects.
     """
 
     name: str
-    kernel: str | None
-    recurrent_kernel: str | None
+    kernel: Kernel | None
+    recurrent_kernel: Kernel | None
     use_bias: bool
     use_recurrent_bias: bool
     peephole: bool
@@ -41,23 +43,6 @@ class Block:
 
 
 @dataclass(frozen=True)
-class GateValue:
-    """The value of a gate: a constant, or the value of a block.
-
-    Attributes:
-        constant: the constant, or None.
-        block: name of the block with the pre-activation `a`, or None if the gate is constant.
-        offset: the value is `v = activation(a + offset)`,
-        complement: or `1 - v` if this is True.
-    """
-
-    constant: float | None = None
-    block: str | None = None
-    offset: float = 0.0
-    complement: bool = False
-
-
-@dataclass(frozen=True)
 class Weight:
     """One weight of a cell: the parts of several blocks, side by side on its last axis.
 
@@ -66,15 +51,21 @@ class Weight:
         keys: names of the parts in `GatedCell.block_weights`. With two keys (`bias` and
             `recurrent_bias`) the weight has a first axis of size 2.
         blocks: names of the blocks, in order.
-        rows: "input" for a matrix with a row for each input, "state" for one with a row for each
-            unit of h, "gates" for one with a row for each unit of the three gates, None for a
-            vector.
+        sees: what it multiplies or is added to: "input"; or "state" (h), "gates" (the three gates
+            of the step before), or None for what a step itself adds.
+        kernel: the kind of kernel; None if it is none, but a bias, a gain or a peephole.
     """
 
     name: str
     keys: tuple[str, ...]
     blocks: tuple[str, ...]
-    rows: str | None = None
+    sees: str | None = None
+    kernel: Kernel | None = None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether products are taken with it, which mixed precision does in 16 bits."""
+        return self.kernel is not None and self.kernel.mixes_units
 
     def shape(self, input_dim: int, units: int, output_dim: int | None = None) -> tuple[int, ...]:
         """Returns the shape of the weight.
@@ -84,12 +75,12 @@ class Weight:
             units: size of the memory.
             output_dim: size of h; None if it is `units`.
         """
-        columns = len(self.blocks) * units
+        count = len(self.blocks)
         gates = len(RECURRENT_GATES) * units
         rows = {"input": input_dim, "state": output_dim or units, "gates": gates}
-        if self.rows is not None:
-            return (rows[self.rows], columns)
-        return (len(self.keys), columns) if len(self.keys) > 1 else (columns,)
+        if self.kernel is not None:
+            return self.kernel.shape(rows[self.sees or ""], units, count)
+        return (len(self.keys), count * units) if len(self.keys) > 1 else (count * units,)
 
 
 @dataclass(frozen=True)
@@ -140,10 +131,8 @@ class NormalForm:
     @property
     def square(self) -> tuple[str, ...]:
         """Names of the blocks that need as many inputs as there are units; often empty."""
-        if self.projection:
-            return ()
-        kinds = ("diagonal", "identity")
-        return tuple(name for name, block in self.blocks.items() if block.kernel in kinds)
+        kernels = {} if self.projection else {k: b.kernel for k, b in self.blocks.items()}
+        return tuple(k for k, kernel in kernels.items() if kernel and not kernel.mixes_units)
 
     @property
     def linear_memory(self) -> bool:
@@ -222,7 +211,7 @@ def _gate_value(spec: CellSpec, name: str) -> GateValue:
     source = spec.source(name)
     if source.constant is not None:
         return GateValue(constant=source.constant)
-    return GateValue(block=source.name, offset=source.offset, complement=source.complement)
+    return GateValue(None, source.name, source.offset, source.complement)
 
 
 def _reset_position(spec: CellSpec, value: GateValue) -> str:
@@ -241,8 +230,8 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
     activation = spec.recurrent_activation if part.activation is None else part.activation
     return Block(
         name=name,
-        kernel=part.kernel,
-        recurrent_kernel=part.recurrent_kernel,
+        kernel=as_kernel(part.kernel),
+        recurrent_kernel=as_kernel(part.recurrent_kernel),
         use_bias=has_bias(spec, part),
         use_recurrent_bias=has_bias(spec, part) and second_bias,
         peephole=getattr(part, "peephole", False),
@@ -257,22 +246,35 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
 def _weights(blocks: dict[str, Block], projection: Projection | None) -> tuple[Weight, ...]:
     """Returns the weights that have at least one block: those that Keras has first, then others."""
 
-    def blocks_with(field: str, value) -> tuple[str, ...]:
-        return tuple(name for name, block in blocks.items() if getattr(block, field) == value)
+    def blocks_with(field: str) -> tuple[str, ...]:
+        return tuple(name for name, block in blocks.items() if getattr(block, field))
 
-    u, r = "recurrent_kernel", "gate_recurrent_kernel"
-    biases = ("bias", "recurrent_bias") if blocks_with("use_recurrent_bias", True) else ("bias",)
+    biases = ("bias", "recurrent_bias") if blocks_with("use_recurrent_bias") else ("bias",)
     projected = ("projection",) if projection else ()
     projected_bias = projected if projection and projection.use_bias else ()
+    gates = "gate_recurrent_kernel"
+    kernels = [*_kernel_weights(blocks, "kernel", "input")]
+    kernels += _kernel_weights(blocks, "recurrent_kernel", "state")
     weights = (
-        Weight("kernel", ("kernel",), blocks_with("kernel", "dense"), "input"),
-        Weight(u, (u,), blocks_with(u, "dense"), "state"),
-        Weight("bias", biases, blocks_with("use_bias", True)),
-        Weight("diagonal_kernel", ("kernel",), blocks_with("kernel", "diagonal")),
-        Weight("recurrent_diagonal_kernel", (u,), blocks_with(u, "diagonal")),
-        Weight("peephole", ("peephole",), blocks_with("peephole", True)),
-        Weight(r, (r,), blocks_with("gate_recurrence", True), "gates"),
-        Weight("projection_kernel", ("kernel",), projected, "input"),
-        Weight("projection_bias", ("bias",), projected_bias),
+        *(weight for weight in kernels if weight.kernel == DENSE),
+        Weight("bias", biases, blocks_with("use_bias")),
+        *(weight for weight in kernels if weight.kernel != DENSE),
+        Weight("peephole", ("peephole",), blocks_with("peephole")),
+        Weight(gates, (gates,), blocks_with("gate_recurrence"), "gates", DENSE),
+        Weight("projection_kernel", ("kernel",), projected, "input", DENSE),
+        Weight("projection_bias", ("bias",), projected_bias, "input"),
     )
     return tuple(weight for weight in weights if weight.blocks)
+
+
+def _kernel_weights(blocks: dict[str, Block], key: str, sees: str) -> list[Weight]:
+    """Returns a weight for each kind of kernel that some blocks have."""
+    of_kind: dict[Kernel, tuple[str, ...]] = {}
+    for name, block in blocks.items():
+        if (kernel := getattr(block, key)) is not None:
+            of_kind[kernel] = (*of_kind.get(kernel, ()), name)
+    return [
+        Weight(name, (key,), names, sees, kernel)
+        for kernel, names in of_kind.items()
+        if (name := kernel.weight_name(key))
+    ]

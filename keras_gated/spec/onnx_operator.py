@@ -25,8 +25,9 @@ from math import atanh, log
 from typing import Any
 
 from keras_gated.spec.activations import lookup
-from keras_gated.spec.normal_form import Block, GateValue, NormalForm
-from keras_gated.spec.parts import Config
+from keras_gated.spec.config import Config
+from keras_gated.spec.gate_values import GateValue, evaluate
+from keras_gated.spec.normal_form import Block, NormalForm
 
 LINEAR = (None, "linear")
 SATURATED = 100.0  # sigmoid is exactly 1 in float32 from about 18 on
@@ -174,7 +175,7 @@ def _gru(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock
     bistable = reset.block and form.blocks[reset.block].activation == "one_plus_tanh"
     function = _gate_function(form, gates, "forget" if bistable else ("forget", "reset"))
     blocks = {"z": _gate_block(form, "forget", gates["forget"], function)}
-    if reset.block is None:
+    if not reset.block:
         blocks["r"] = _gate_block(form, "reset", GateValue(constant=1.0), function)
     elif bistable:
         # 1 + tanh(a) = 2 σ(2 a): `scale` is the inner 2, the candidate takes the outer one.
@@ -186,10 +187,10 @@ def _gru(form: NormalForm, gates: dict[str, GateValue], candidate: OperatorBlock
         candidate = replace(candidate, recurrent=2.0)
     else:
         blocks["r"] = _gate_block(form, "reset", reset, function)
-    # If the recurrent kernel is not dense, or nothing is reset, before and after are equal. Then
+    # If the recurrent kernel mixes no units, or nothing is reset, before and after are equal. Then
     # take "after", the only form that accelerators compute.
-    before = form.reset == "before" and form.candidate.recurrent_kernel == "dense"
-    before = before and reset.block is not None
+    kernel = form.candidate.recurrent_kernel
+    before = form.reset == "before" and kernel and kernel.mixes_units and reset.block
     return NativeOperator(
         "GRU",
         "one state, input and forget gate add up to 1",
@@ -227,24 +228,38 @@ def _lstm(
 
 def _gate_block(form: NormalForm, name: str, value: GateValue, function: Function) -> OperatorBlock:
     """The operator's block for a gate with this value, if `function` is the gates' activation."""
-    if value.constant is not None:
-        bias = _bias_for(value.constant, function)
+    return evaluate(value, _OperatorArithmetic(form, name, function))
+
+
+@dataclass(frozen=True)
+class _OperatorArithmetic:
+    """Computes with blocks of the operator, see `gate_values`: scales and shifts of weights."""
+
+    form: NormalForm
+    name: str
+    function: Function
+
+    def constant(self, value: float) -> OperatorBlock:
+        bias = _bias_for(value, self.function)
         if bias is None:
             raise NoOperator(
-                f"{name}_gate={value.constant:g}, a value that {function[0]} cannot have"
+                f"{self.name}_gate={value:g}, a value that {self.function[0]} cannot have"
             )
         return OperatorBlock(shift=bias)
-    block = form.blocks[value.block or ""]
-    if not value.complement:
-        return OperatorBlock(block, shift=value.offset)
-    if function == SIGMOID or (function[0] == "HardSigmoid" and function[2] == 0.5):
-        return OperatorBlock(block, scale=-1.0, shift=-value.offset)
-    if function == AFFINE:
-        return OperatorBlock(block, scale=-1.0, shift=1.0 - value.offset)
-    raise NoOperator(
-        f"{name}_gate: it is the complement of a gate with activation {function[0]}; only for a "
-        "sigmoid or a linear function can the weights express it"
-    )
+
+    def activated(self, block: str, offset: float) -> OperatorBlock:
+        return OperatorBlock(self.form.blocks[block], shift=offset)
+
+    def complement(self, v: OperatorBlock) -> OperatorBlock:
+        name, _, beta = self.function
+        if self.function == AFFINE:
+            return replace(v, scale=-1.0, shift=1.0 - v.shift)
+        if self.function == SIGMOID or (name == "HardSigmoid" and beta == 0.5):
+            return replace(v, scale=-1.0, shift=-v.shift)
+        raise NoOperator(
+            f"{self.name}_gate: it is the complement of a gate with activation {name}; only for a "
+            "sigmoid or a linear function can the weights express it"
+        )
 
 
 def _bias_for(value: float, function: Function) -> float | None:
@@ -275,7 +290,7 @@ def _gate_function(form: NormalForm, gates: dict[str, GateValue], names) -> Func
     If all these gates are constant, any activation that reaches the constants will do.
     """
     names = (names,) if isinstance(names, str) else names
-    blocks = {n: block for n in names if (block := gates[n].block) is not None}
+    blocks = {n: block for n in names if (block := gates[n].block)}
     live = {n: form.blocks[block].activation for n, block in blocks.items()}
     if len(set(live.values())) > 1:
         pairs = ", ".join(f"{name}: {activation}" for name, activation in live.items())
@@ -330,7 +345,7 @@ def _check_outside(form: NormalForm, outside: frozenset[str]) -> None:
     """Raises NoOperator if a block in `outside` cannot be computed outside the operator."""
     for name in outside:
         value = form.gates.get(name, GateValue(block=name))
-        block = form.blocks.get(value.block or "")
+        block = form.blocks.get(value.block)
         if block is None or not block.input_only:
             raise NoOperator(f"{name}: it sees more than the input")
     if "output" in outside and any(b.recurrent_kernel for b in form.blocks.values()):
@@ -347,4 +362,4 @@ def _coupled(gates: dict[str, GateValue]) -> bool:
     if i.constant is not None and f.constant is not None:
         return abs(i.constant + f.constant - 1.0) < 1e-12
     same = (i.block, i.offset) == (f.block, f.offset)
-    return i.block is not None and same and i.complement != f.complement
+    return bool(i.block) and same and i.complement != f.complement

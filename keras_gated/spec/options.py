@@ -1,174 +1,31 @@
-"""Options: what a cell can have in addition to its formula, and which options exclude each other.
+"""Options: what a cell can have in addition to its formula.
 
-`TABLE` has a row for each option and says where it works. All other lists are derived from it.
+`TABLE` has a row for each option. The row says what training draws for it, where it runs, what it
+is in ONNX, and what it excludes and why. All that depends on the list of options is derived.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from keras_gated.spec.kernels import DENSE
 from keras_gated.spec.normal_form import NormalForm, Weight
 from keras_gated.spec.parts import check_positive
 
-
-@dataclass(frozen=True)
-class Option:
-    """Where one option works.
-
-    Attributes:
-        name: argument of the layer.
-        needs_layer: whether training needs the whole sequence, which a `GatedRNN` has and a
-            `GatedCell` in another layer has not.
-        stepwise: whether it changes each time step at inference, so that no native ONNX operator
-            computes the cell and its time steps cannot run in parallel.
-        needs_keras_loop: whether Keras's loop must run the cell: the engine has no gradient for it.
-        in_native_operator: how a native ONNX operator includes it; None if there is nothing to say.
-    """
-
-    name: str
-    needs_layer: bool = False
-    stepwise: bool = False
-    needs_keras_loop: bool = False
-    in_native_operator: str | None = None
+Check = Callable[[Any, str], Any]
+Conflict = Callable[[NormalForm, dict[str, Any]], None]
 
 
-BATCH_NORM, PROJECTION = (
-    "batch_norm folded into its weights",
-    "projection_units as a matrix product after it",
-)
-TABLE = (
-    Option("dropout", needs_layer=True),
-    Option("recurrent_dropout", needs_layer=True),
-    Option("candidate_dropout", needs_layer=True),
-    Option("zoneout", needs_layer=True, stepwise=True),
-    Option("weight_noise", needs_layer=True),
-    Option("batch_norm", needs_layer=True, in_native_operator=BATCH_NORM),
-    Option("state_clip", stepwise=True),
-    Option("layer_norm", stepwise=True, needs_keras_loop=True),
-    Option("projection_units", needs_keras_loop=True, in_native_operator=PROJECTION),
-)
-OPTIONS = tuple(option.name for option in TABLE)
-NEED_LAYER = tuple(option.name for option in TABLE if option.needs_layer)
-STEPWISE = tuple(option.name for option in TABLE if option.stepwise)
-NEED_KERAS_LOOP = tuple(option.name for option in TABLE if option.needs_keras_loop)
-IN_NATIVE_OPERATOR = {o.name: o.in_native_operator for o in TABLE if o.in_native_operator}
-NO_GATE_RECURRENCE = "the engine has no gate recurrence"
-
-
-def option_weights(
-    form: NormalForm, layer_norm: bool, projection_units: int | None
-) -> tuple[Weight, ...]:
-    """Returns the weights that options add to those of the normal form.
-
-    Args:
-        form: normal form of the cell.
-        layer_norm: whether the cell has layer_norm.
-        projection_units: size of the projected output, or None.
-    """
-    added = []
-    if layer_norm:
-        dense = {weight.name: weight.blocks for weight in form.weights}
-        added = [
-            Weight(gain, (gain,), dense.get(kernel, ()))
-            for kernel, gain in (("kernel", "kernel_gain"), ("recurrent_kernel", "recurrent_gain"))
-        ]
-        memory = ("memory",) if form.memory == "cell" else ()
-        added += [Weight(f"memory_{key}", (key,), memory) for key in ("gain", "shift")]
-    if projection_units:
-        name = "output_projection"
-        added.append(Weight(f"{name}_kernel", ("kernel",), (name,), "state"))
-    return tuple(weight for weight in added if weight.blocks)
-
-
-def check_options(form: NormalForm, options: dict[str, Any]) -> None:
-    """Raises a ValueError if two options exclude each other or one has nothing to act on.
-
-    Args:
-        form: normal form of the cell.
-        options: the values of the options that are in use, by name.
-    """
-    names = {weight.name for weight in form.weights}
-    if {"layer_norm", "batch_norm"} <= set(options):
-        raise ValueError(
-            "Arguments `layer_norm` and `batch_norm` exclude each other: both normalise the "
-            "product of the input. Received: layer_norm=True, batch_norm=True. Use one of them."
-        )
-    if "batch_norm" in options and "kernel" not in names:
-        raise ValueError(
-            "Argument `batch_norm` needs a dense kernel, because it normalises the product with "
-            "it. Received: batch_norm=True with a cell that has no dense kernel."
-        )
-    if "layer_norm" in options and not option_weights(form, True, None):
-        raise ValueError(
-            "Argument `layer_norm` needs a dense kernel or memory='cell', because it normalises "
-            "the products and the memory. Received: layer_norm=True with a cell that has neither."
-        )
-    if "weight_noise" in options and not any(weight.rows for weight in form.weights):
-        raise ValueError(
-            "Argument `weight_noise` needs a dense kernel to add noise to. "
-            f"Received: weight_noise={options['weight_noise']} with a cell that has none."
-        )
-    if "projection_units" in options:
-        _check_projection(form, options["projection_units"])
-
-
-def _check_projection(form: NormalForm, size: int) -> None:
-    if form.memory == "hidden":
-        raise ValueError(
-            "Argument `projection_units` needs memory='cell': with memory='hidden' the output is "
-            f"the memory itself. Received: projection_units={size} with memory='hidden'. Put a "
-            "keras.layers.Dense after the layer."
-        )
-    kinds = ("diagonal", "identity")
-    narrow = [name for name, block in form.blocks.items() if block.recurrent_kernel in kinds]
-    if narrow:
-        raise ValueError(
-            "Argument `projection_units` needs dense recurrent kernels. With a diagonal or "
-            "identity kernel each unit sees its own output, and a projection has fewer outputs "
-            f"than units. Received: projection_units={size} with such a kernel in: "
-            f"{', '.join(narrow)}."
-        )
-    resets = form.reset == "before" and form.gates["reset"].constant is None
-    if resets and form.candidate.recurrent_kernel:
-        raise ValueError(
-            "Argument `projection_units` needs a reset gate that acts after the recurrent product: "
-            "the gate has a value for each unit, and a projection has fewer outputs than units. "
-            f"Received: projection_units={size} with a reset gate before the product. Set "
-            "candidate=keras_gated.Candidate(reset_after=True) in the specification."
-        )
-
-
-def zoneout_rates_of(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:
-    """Returns the zoneout rate of each state, with None for 0; empty if all rates are 0.
-
-    Args:
-        zoneout: a number, which is the rate of h and of c, or a rate for each of them.
-        states: names of the cell's states.
-
-    Raises:
-        ValueError: if a rate is not in [0, 1), or the number of rates is wrong.
-    """
-    count = min(2, len(states))
-    rates = [zoneout] * count if isinstance(zoneout, Real) else zoneout
-    valid = isinstance(rates, Sequence) and len(rates) == count and all(map(_is_rate, rates))
-    if not valid:
-        raise ValueError(
-            f"Argument `zoneout` must be a number in [0, 1), or {count} of them, for "
-            f"{', '.join(states[:count])}. Received: zoneout={zoneout!r}."
-        )
-    return tuple(float(rate) or None for rate in rates) if any(rates) else ()
-
-
-def _is_rate(value: Any) -> bool:
-    return _is_number(value) and 0.0 <= value < 1.0
+# Each check returns the value as the cell holds it, or raises a ValueError that names the argument.
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-# Each check returns the value as a number, or raises a ValueError that names the argument.
+def _is_rate(value: Any) -> bool:
+    return _is_number(value) and 0.0 <= value < 1.0
 
 
 def check_rate(value: Any, name: str) -> float:
@@ -178,6 +35,11 @@ def check_rate(value: Any, name: str) -> float:
             f"Argument `{name}` must be a number in [0, 1). Received: {name}={value!r}."
         )
     return float(value)
+
+
+def clip_rate(value: Any, name: str) -> float:
+    """Returns `value`, at least 0 and at most 1, as Keras does with its dropout rates."""
+    return min(1.0, max(0.0, value))
 
 
 def check_not_negative(value: Any, name: str) -> float:
@@ -199,3 +61,197 @@ def check_positive_number(value: Any, name: str) -> float | None:
             f"Argument `{name}` must be a number > 0, or None. Received: {name}={value!r}."
         )
     return None if value is None else float(value)
+
+
+def check_bool(value: Any, name: str) -> bool:
+    """Returns `value` as a bool."""
+    return bool(value)
+
+
+def as_rates(value: Any, name: str) -> Any:
+    """Returns a rate as a float, or several as a tuple; `zoneout_rates_of` checks them."""
+    if isinstance(value, Real):
+        return float(value)
+    return tuple(map(float, value)) if isinstance(value, Sequence) else value
+
+
+# Each of these raises a ValueError if an option has nothing to act on, or excludes another one.
+
+
+def _batch_norm_conflict(form: NormalForm, options: dict[str, Any]) -> None:
+    if "layer_norm" in options:
+        raise ValueError(
+            "Arguments `layer_norm` and `batch_norm` exclude each other: both normalise the "
+            "product of the input. Received: layer_norm=True, batch_norm=True. Use one of them."
+        )
+    if not any(weight.name == "kernel" for weight in form.weights):
+        raise ValueError(
+            "Argument `batch_norm` needs a dense kernel, because it normalises the product with "
+            "it. Received: batch_norm=True with a cell that has no dense kernel."
+        )
+
+
+def _nothing_to_normalize(form: NormalForm, options: dict[str, Any]) -> None:
+    if not option_weights(form, True, None):
+        raise ValueError(
+            "Argument `layer_norm` needs a dense kernel or memory='cell', because it normalises "
+            "the products and the memory. Received: layer_norm=True with a cell that has neither."
+        )
+
+
+def _no_matrix(form: NormalForm, options: dict[str, Any]) -> None:
+    if not any(weight.is_matrix for weight in form.weights):
+        raise ValueError(
+            "Argument `weight_noise` needs a dense kernel to add noise to. "
+            f"Received: weight_noise={options['weight_noise']} with a cell that has none."
+        )
+
+
+def _projection_conflict(form: NormalForm, options: dict[str, Any]) -> None:
+    size = options["projection_units"]
+    if form.memory == "hidden":
+        raise ValueError(
+            "Argument `projection_units` needs memory='cell': with memory='hidden' the output is "
+            f"the memory itself. Received: projection_units={size} with memory='hidden'. Put a "
+            "keras.layers.Dense after the layer."
+        )
+    kernels = {name: block.recurrent_kernel for name, block in form.blocks.items()}
+    narrow = [name for name, kernel in kernels.items() if kernel and not kernel.mixes_units]
+    if narrow:
+        raise ValueError(
+            "Argument `projection_units` needs dense recurrent kernels. With a diagonal or "
+            "identity kernel each unit sees its own output, and a projection has fewer outputs "
+            f"than units. Received: projection_units={size} with such a kernel in: "
+            f"{', '.join(narrow)}."
+        )
+    resets = form.reset == "before" and form.gates["reset"].constant is None
+    if resets and form.candidate.recurrent_kernel:
+        raise ValueError(
+            "Argument `projection_units` needs a reset gate that acts after the recurrent product: "
+            "the gate has a value for each unit, and a projection has fewer outputs than units. "
+            f"Received: projection_units={size} with a reset gate before the product. Set "
+            "candidate=keras_gated.Candidate(reset_after=True) in the specification."
+        )
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a cell.
+
+    Attributes:
+        name: argument of the cell and of the layers.
+        check: (value, name) -> the value as the cell holds it; raises if it is none.
+        default: the value with which the option is off.
+        drawn: what training draws for a batch, or takes from it; "" for nothing. Then training
+            needs the whole sequence, which a `GatedRNN` has and a `GatedCell` alone has not.
+        stepwise: whether it changes each time step at inference, so that no native ONNX operator
+            computes the cell and its time steps cannot run in parallel.
+        automatic: whether the loop is differentiated automatically, since the engine's own gradient
+            does not know the option.
+        in_native_operator: how a native ONNX operator includes it; None if there is nothing to say.
+        conflict: (normal form, the options that are on) raises if the option cannot be on.
+    """
+
+    name: str
+    check: Check
+    default: Any = 0.0
+    drawn: str = ""
+    stepwise: bool = False
+    automatic: bool = False
+    in_native_operator: str | None = None
+    conflict: Conflict | None = None
+
+
+TABLE = (
+    Option("dropout", clip_rate, drawn="a mask of the inputs of a sequence"),
+    Option("recurrent_dropout", clip_rate, drawn="a mask of h for a sequence"),
+    Option("candidate_dropout", check_rate, drawn="a mask of the candidate for a sequence"),
+    Option("zoneout", as_rates, drawn="which units keep their states in a step", stepwise=True),
+    Option("weight_noise", check_not_negative, drawn="noise of kernels", conflict=_no_matrix),
+    Option(
+        "batch_norm",
+        check_bool,
+        default=False,
+        drawn="the statistics of the batch",
+        in_native_operator="batch_norm folded into its weights",
+        conflict=_batch_norm_conflict,
+    ),
+    Option("state_clip", check_positive_number, default=None, stepwise=True),
+    Option(
+        "layer_norm",
+        check_bool,
+        default=False,
+        stepwise=True,
+        automatic=True,
+        conflict=_nothing_to_normalize,
+    ),
+    Option(
+        "projection_units",
+        check_positive_or_none,
+        default=None,
+        automatic=True,
+        in_native_operator="projection_units as a matrix product after it",
+        conflict=_projection_conflict,
+    ),
+)
+OPTIONS = {option.name: option for option in TABLE}
+NO_GATE_RECURRENCE = "the engine has no gradient of gate_recurrence"
+
+
+def check_options(form: NormalForm, options: dict[str, Any]) -> None:
+    """Raises a ValueError if two options exclude each other or one has nothing to act on.
+
+    Args:
+        form: normal form of the cell.
+        options: the values of the options that are on, by name.
+    """
+    for name in options:
+        if conflict := OPTIONS[name].conflict:
+            conflict(form, options)
+
+
+def option_weights(
+    form: NormalForm, layer_norm: bool, projection_units: int | None
+) -> tuple[Weight, ...]:
+    """Returns the weights that options add to those of the normal form.
+
+    Args:
+        form: normal form of the cell.
+        layer_norm: whether the cell has layer_norm.
+        projection_units: size of the projected output, or None.
+    """
+    added = []
+    if layer_norm:
+        dense = {weight.name: weight.blocks for weight in form.weights}
+        memory = ("memory",) if form.memory == "cell" else ()
+        added = [
+            Weight("kernel_gain", ("kernel_gain",), dense.get("kernel", ()), "input"),
+            Weight("recurrent_gain", ("recurrent_gain",), dense.get("recurrent_kernel", ())),
+            Weight("memory_gain", ("gain",), memory),
+            Weight("memory_shift", ("shift",), memory),
+        ]
+    if projection_units:
+        name = "output_projection"
+        added.append(Weight(f"{name}_kernel", ("kernel",), (name,), "state", DENSE))
+    return tuple(weight for weight in added if weight.blocks)
+
+
+def zoneout_rates_of(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:
+    """Returns the zoneout rate of each state, with None for 0; empty if all rates are 0.
+
+    Args:
+        zoneout: a number, which is the rate of h and of c, or a rate for each of them.
+        states: names of the cell's states.
+
+    Raises:
+        ValueError: if a rate is not in [0, 1), or the number of rates is wrong.
+    """
+    count = min(2, len(states))
+    rates = [zoneout] * count if isinstance(zoneout, Real) else zoneout
+    valid = isinstance(rates, Sequence) and len(rates) == count and all(map(_is_rate, rates))
+    if not valid:
+        raise ValueError(
+            f"Argument `zoneout` must be a number in [0, 1), or {count} of them, for "
+            f"{', '.join(states[:count])}. Received: zoneout={zoneout!r}."
+        )
+    return tuple(float(rate) or None for rate in rates) if any(rates) else ()

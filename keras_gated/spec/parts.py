@@ -4,67 +4,14 @@ They are frozen dataclasses: they can be compared, hashed and used as dictionary
 into a JSON-ready configuration and back. This file needs the standard library only.
 """
 
-import dataclasses
-import json
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
 from typing import Any
 
-KERNEL_KINDS = ("dense", "diagonal", "identity", None)
-FORMAT = 1  # of the configs written here; `from_config` refuses a newer format
-
-
-@dataclass(frozen=True)
-class Config:
-    """A configuration dictionary as JSON text, so that it can be hashed.
-
-    Keras describes an initializer by a dictionary, which a frozen dataclass cannot hash.
-    """
-
-    json: str
-
-    @classmethod
-    def of(cls, value: Any) -> Any:
-        """Returns a `Config` if `value` is a dictionary, else `value` itself."""
-        return cls(json.dumps(value, sort_keys=True)) if isinstance(value, Mapping) else value
-
-    @staticmethod
-    def thaw(value: Any) -> Any:
-        """Returns the dictionary if `value` is a `Config`, else `value` itself."""
-        return json.loads(value.json) if isinstance(value, Config) else value
-
-
-@dataclass(frozen=True)
-class Part:
-    """Base class of the parts of a specification: to and from a JSON-ready configuration."""
-
-    def to_config(self) -> dict:
-        """Returns a JSON-ready dictionary. `from_config` makes an equal object from it."""
-        fields = {f.name: to_json_value(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return {"part": type(self).__name__, "format": FORMAT, **fields}
-
-    @classmethod
-    def from_config(cls, config: Mapping) -> Any:
-        """Returns the object that `to_config` turned into a dictionary.
-
-        Raises:
-            ValueError: if the configuration belongs to another class or has a newer format.
-        """
-        fields = {key: value for key, value in config.items() if key not in ("part", "format")}
-        if config.get("part") != cls.__name__ or config.get("format", 0) > FORMAT:
-            raise ValueError(
-                f"Argument `config` must come from {cls.__name__}.to_config(), in format {FORMAT} "
-                f"or older. Received: config={dict(config)!r}. If a newer version of "
-                "keras_gated wrote it, upgrade keras_gated."
-            )
-        return cls(**{key: from_json_value(value) for key, value in fields.items()})
-
-    def _freeze(self, *names: str) -> None:
-        """Replaces dictionaries in the fields `names` by hashable `Config` objects."""
-        for name in names:
-            object.__setattr__(self, name, Config.of(getattr(self, name)))
+from keras_gated.spec.config import Config, Part, from_json_value
+from keras_gated.spec.kernels import check_kernel
 
 
 @dataclass(frozen=True)
@@ -110,8 +57,8 @@ class Gate(Part):
 
     def __post_init__(self):
         _check_kernels(self)
-        self._freeze("activation", "bias_initializer")
-        self._freeze("input_activation", "recurrent_input_activation")
+        freeze(self, "activation", "bias_initializer")
+        freeze(self, "input_activation", "recurrent_input_activation")
 
 
 @dataclass(frozen=True)
@@ -193,7 +140,7 @@ class Candidate(Part):
         _check_kernels(self)
         if self.activation is None:  # in Keras, activation=None is the linear activation
             object.__setattr__(self, "activation", "linear")
-        self._freeze("activation", "input_activation")
+        freeze(self, "activation", "input_activation")
 
 
 @dataclass(frozen=True)
@@ -216,7 +163,14 @@ class Projection(Part):
     use_bias: bool = True
 
     def __post_init__(self):
-        self._freeze("activation")
+        freeze(self, "activation")
+
+
+def freeze(part: Part, *names: str) -> None:
+    """Replaces dictionaries in the fields `names` of a part by hashable `Config` objects."""
+    for name in names:
+        if isinstance(value := getattr(part, name), Mapping):
+            object.__setattr__(part, name, Config.of(value))
 
 
 def as_gate(value: Any, argument: str) -> "Gate | Tied | float":
@@ -230,13 +184,13 @@ def as_gate(value: Any, argument: str) -> "Gate | Tied | float":
     Raises:
         TypeError: if `value` is none of these.
     """
-    gate = from_json_value(value)
+    if isinstance(value, bool):
+        return Gate() if value else 1.0
+    if isinstance(value, Real) and math.isfinite(value):
+        return float(value)
+    gate = from_json_value(value) if isinstance(value, Mapping) else value
     if isinstance(gate, Gate | Tied):
         return gate
-    if isinstance(gate, bool):
-        return Gate() if gate else 1.0
-    if isinstance(gate, Real) and math.isfinite(gate):
-        return float(gate)
     raise TypeError(
         f"Argument `{argument}` must be True (the gate is present), False (it is absent), a finite "
         "number (it is constant), a keras_gated.Gate or a keras_gated.Tied. "
@@ -261,40 +215,9 @@ def check_positive(value: Any, argument: str) -> int:
     return int(value)
 
 
-def to_json_value(value: Any) -> Any:
-    """Returns the value of a part's field in a form that JSON can hold.
-
-    Raises:
-        ValueError: if it is a function or another object, in place of a name or a config.
-    """
-    if isinstance(value, Part):
-        return value.to_config()
-    value = Config.thaw(value)
-    if value is not None and not isinstance(value, bool | int | float | str | dict):
-        raise ValueError(
-            "A specification can be saved only if its activations and initializers are names or "
-            f"configs. Received: {value!r}. Register the function with "
-            "keras.saving.register_keras_serializable and pass it to the layer, or give its name."
-        )
-    return value
-
-
-def from_json_value(value: Any) -> Any:
-    """Returns the value of a part's field from what `to_json_value` returned."""
-    if isinstance(value, Mapping) and "part" in value:
-        parts = {part.__name__: part for part in Part.__subclasses__()}
-        return parts.get(value["part"], Part).from_config(value)
-    return value
-
-
 def _check_kernels(part: Gate | Candidate) -> None:
     for argument in ("kernel", "recurrent_kernel"):
-        if (kind := getattr(part, argument)) not in KERNEL_KINDS:
-            raise ValueError(
-                f"Argument `{argument}` must be 'dense' (every unit sees every entry), 'diagonal' "
-                "(each unit sees its own entry, times a weight), 'identity' (each unit sees its "
-                f"own entry unchanged) or None (no such term). Received: {argument}={kind!r}."
-            )
+        check_kernel(getattr(part, argument), argument)
     if part.input_activation is not None and part.kernel is None:
         raise ValueError(
             "Argument `input_activation` needs a kernel: without one, x_t is not used. "

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from keras_gated.spec.parts import to_json_value
+from keras_gated.spec.config import to_json_value
 from keras_gated.spec.preset_lookup import as_spec
 from tests.helpers import B, F, T, U, raises
 

@@ -6,7 +6,6 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.engine.formula import DropoutMasks
-from keras_gated.engine.random_masks import RandomMasks
 from keras_gated.engine.run import run_by
 from tests.helpers import (
     FINEST,
@@ -264,8 +263,9 @@ def test_the_candidate_is_dropped_and_the_memory_not():
     mask = (RNG.random((B, U)) < 0.5) / 0.5
     cell = this.layer().cell
     dropped = DropoutMasks(candidate=keras.ops.convert_to_tensor(mask, dtype=FINEST))
-    with cell.with_masks(RandomMasks(dropped)):
-        _, found = cell(this.x[:, 0], this.state)
+    x, states = (keras.ops.convert_to_tensor(a) for a in (this.x[:, 0], np.stack(this.state)))
+    terms = cell.input_terms(cell.tensors, x)
+    _, found = cell.formula.step(cell.tensors, terms, list(keras.ops.unstack(states)), dropped)
     state = [np.float64(s) for s in this.state]
     _, (h, c) = run("lstm", this.weights, this.x[:, :1], state)
     _, (_, written) = run("lstm", this.weights, this.x[:, :1], [state[0], 0 * state[1]])
@@ -275,12 +275,12 @@ def test_the_candidate_is_dropped_and_the_memory_not():
 
 
 @pytest.mark.parametrize("name", ["lstm_peephole", "gru_cho", "elman", "min_gru"])
-def test_the_engine_and_keras_loop_drop_the_same_candidate(name):
+def test_the_automatic_gradient_drops_the_same_candidate(name):
     this = case(name, FINEST).until(SHORT)
     call = {"states": this.initial_state, "mask": HOLES, "training": True}
     arguments = {"candidate_dropout": 0.4, "seed": 3}
     found = [gradients(this.layer(**arguments), this.x, this.upstream, **call)]
-    with run_by(lambda *_: None):  # Keras's own loop
+    with run_by(lambda _: None):  # the backend differentiates the loop
         found.append(gradients(this.layer(**arguments), this.x, this.upstream, **call))
     compare(*found, name)
     plain = this.layer()(this.x, initial_state=this.initial_state)
@@ -294,11 +294,11 @@ def test_the_engine_and_keras_loop_drop_the_same_candidate(name):
 def test_describe_tells_what_runs_where():
     text = kg.describe(kg.GatedLSTM(U, layer_norm=True, zoneout=0.1))
     assert "Options       zoneout=0.1, layer_norm=True\n" in text
-    assert "Loop          Keras's own: the engine has no gradient of layer_norm\n" in text
+    assert "Gradient      automatic: the engine has no gradient of layer_norm\n" in text
     assert "ONNX          Scan, since zoneout=0.1" in text
     plain = kg.describe(kg.GatedCell(U, "gru", candidate_dropout=0.3))
-    assert "Options       candidate_dropout=0.3\n" in plain and "Loop" not in plain
+    assert "Options       candidate_dropout=0.3\n" in plain and "Gradient" not in plain
     projected = kg.describe(kg.GatedLSTM(U, projection_units=P, unroll=True))
-    assert "Loop          Keras's own: unroll=True\n" in projected
+    assert "Gradient      automatic: unroll=True\n" in projected
     assert "ONNX          LSTM; projection_units as a matrix product after it" in projected
     assert "ONNX          GRU" in plain and kg.describe("gru").count("Options") == 0

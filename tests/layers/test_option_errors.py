@@ -21,14 +21,6 @@ ERRORS = {
         lambda: kg.GatedRNN(U, diagonal(), batch_norm=True),
         "`batch_norm`...dense kernel...batch_norm=True",
     ),
-    "unrolled batch norm": (
-        lambda: kg.GatedLSTM(U, batch_norm=True, unroll=True),
-        "`batch_norm`...batch_norm=True...unroll=True",
-    ),
-    "batch norm in Keras's loop": (
-        lambda: kg.GatedRNN(U, "fgr", batch_norm=True),
-        "batch_norm=True...gate recurrence",
-    ),
     "a projected GRU": (
         lambda: kg.GatedGRU(U, projection_units=P),
         "`projection_units`...projection_units=2 with memory='hidden'",

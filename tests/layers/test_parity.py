@@ -101,7 +101,7 @@ def compare_gradients(layers, x, upstream, state, **call):
             assert_close(a, b, f"keras {FINEST}", f"{kind} {index}")
 
 
-LOOPS = {"engine": {}, "Keras's loop": {"unroll": True}}
+LOOPS = {"engine": {}, "unrolled": {"unroll": True}}
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from keras_gated.spec.parts import FORMAT, Part
+from keras_gated.spec.config import FORMAT, Part
+from keras_gated.spec.options import OPTIONS
 from tests import ROOT
 from tests.helpers import B, F, T, U, assert_close, raises
 from tests.reference import WITNESSES
@@ -278,9 +279,10 @@ def own(kind) -> set:
 # Also through **kwargs. Keras itself saves autocast of no layer. What else is left out can have no
 # value in that class that would have an effect.
 OF_LAYER = own(keras.layers.Layer) - {"autocast"}
-OF_RNN = own(kg.GatedRNN) | own(kg.GatedCell) | own(keras.layers.RNN) - {"cell"} | OF_LAYER
+OF_CELL = own(kg.GatedCell) | set(OPTIONS) | OF_LAYER
+OF_RNN = own(kg.GatedRNN) | OF_CELL | own(keras.layers.RNN) - {"cell"}
 TAKEN = {
-    kg.GatedCell: own(kg.GatedCell) | OF_LAYER,
+    kg.GatedCell: OF_CELL,
     kg.GatedRNN: OF_RNN,
     kg.GatedLSTM: own(kg.GatedLSTM) | OF_RNN - {"spec", "reset_after"},
     kg.GatedGRU: own(kg.GatedGRU) | OF_RNN - {"spec", "output_activation", "projection_units"},

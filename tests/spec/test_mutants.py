@@ -13,6 +13,7 @@ from keras import ops
 import keras_gated as kg
 from keras_gated import cell as cell_module
 from keras_gated.engine.formula import Formula, split
+from keras_gated.spec.kernels import as_kernel
 from keras_gated.spec.normal_form import resolve
 from tests.helpers import BACKEND, case, check_forward, check_gradient, dead_blocks, gradient_of
 
@@ -82,7 +83,7 @@ FORMS = {
     "projection not squashed": ("minimal_rnn", lambda f: replace(f, projection=kg.Projection())),
     "diagonal kernel as identity": (
         "ind_rnn",
-        lambda f: with_block(f, "candidate", recurrent_kernel="identity"),
+        lambda f: with_block(f, "candidate", recurrent_kernel=as_kernel("identity")),
     ),
     "gate between 0 and 1 where it reaches 2": (
         "brc",

@@ -2,6 +2,8 @@
 
 import torch
 
+from keras_gated.engine.backends.unrolled import unrolled_loop as loop  # noqa: F401 - torch has none
+
 # Whether slopes are taken for all time steps before the loop back: here one call costs less than T.
 SLOPES_AHEAD = True
 
@@ -9,17 +11,6 @@ SLOPES_AHEAD = True
 def accelerated() -> bool:
     """Returns whether this backend computes on an accelerator, such as a GPU."""
     return torch.cuda.is_available()
-
-
-def loop(step, carry, xs, reverse: bool = False):
-    """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
-    times = range(len(xs[0]))
-    rows = []
-    for t in reversed(times) if reverse else times:
-        carry, ys = step(carry, [x[t] for x in xs])
-        rows.append(ys)
-    rows = rows[::-1] if reverse else rows
-    return carry, [torch.stack(column) for column in zip(*rows, strict=True)]
 
 
 def with_gradient(forward, backward, tensors):
@@ -48,8 +39,8 @@ class _CustomGradient(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True: a second derivative is wanted
             raise RuntimeError(
                 "The gradient of a gated layer cannot be differentiated again on torch. Received: "
-                "a call with create_graph=True. Give the layer unroll=True, which runs in Keras's "
-                "own loop."
+                "a call with create_graph=True. Give the layer unroll=True: torch itself then "
+                "differentiates the loop."
             )
         tensors, residuals = (
             context.saved_tensors[: context.count],

@@ -9,7 +9,15 @@ import numpy as np
 
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.empty_input_guards import drop_needless_guards, guard_inputs
-from keras_gated.onnx.graph.writer import all_nodes, drop_unread_constants, rename_tensors
+from keras_gated.onnx.graph.writer import (
+    all_nodes,
+    drop_unread_constants,
+    inner_graphs,
+    rename_tensors,
+    tensors_read,
+)
+
+INT32, INT64 = 6, 7  # onnx.TensorProto
 
 
 def count_operators(graph: Any) -> dict[str, int]:
@@ -38,6 +46,7 @@ def clean_up(
             a Loop.
     """
     graph = model.graph
+    drop_double_reversals(graph)
     if guard or any(node.op_type == "Loop" for node in all_nodes(graph)):
         guard_inputs(graph)
     drop_needless_guards(graph)
@@ -48,6 +57,68 @@ def clean_up(
     _order_ports(graph.output, outputs)
     graph.name = name
     model.producer_name = "keras_gated"
+
+
+def drop_double_reversals(graph: Any, outer: Mapping[str, list] | None = None) -> None:
+    """Removes two nodes in a row that reverse a tensor along the same axes, in place.
+
+    A layer that goes backwards returns its outputs from the last time step to the first, and a
+    Bidirectional reverses them once more.
+
+    Args:
+        graph: an onnx.GraphProto.
+        outer: the integer constants of the graphs around it.
+    """
+    constants = {**(outer or {}), **_integers(graph)}
+    for inner in inner_graphs(graph):
+        drop_double_reversals(inner, constants)
+    reversals: dict[str, tuple] = {}  # {output: (axes, input)}
+    for node in graph.node:
+        if (axes := _reversed_axes(node, constants)) is not None:
+            reversals[node.output[0]] = (axes, node.input[0])
+    sources = {
+        output: reversals[tensor][1]
+        for output, (axes, tensor) in reversals.items()
+        if reversals.get(tensor, ("",))[0] == axes
+    }
+    for node in graph.node:
+        if node.output and node.output[0] in sources:
+            node.op_type = "Identity"  # its output may be the graph's
+            del node.input[1:]
+            node.input[0] = sources[node.output[0]]
+        for k, tensor in enumerate(node.input):
+            node.input[k] = sources.get(tensor, tensor)
+    _drop_unread(graph, {*reversals})
+
+
+def _integers(graph: Any) -> dict[str, list]:
+    """The integer constants of a graph, by name."""
+    (onnx,) = require("onnx")
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensors[node.output[0]] = node.attribute[0].t
+    to_array = onnx.numpy_helper.to_array
+    whole = {name: t for name, t in tensors.items() if t.data_type in (INT32, INT64)}
+    return {name: to_array(t).ravel().tolist() for name, t in whole.items()}
+
+
+def _reversed_axes(node: Any, constants: Mapping[str, list]) -> list | None:
+    """The axes along which a node reverses its input; None if it does something else."""
+    if node.op_type != "Slice" or len(node.input) != 5:
+        return None
+    start, end, axes, step = (constants.get(name) for name in node.input[1:])
+    if start is None or end is None or axes is None or step is None:
+        return None
+    all_of_it = all(e <= -(2**31) for e in end) and all(s == -1 for s in (*start, *step))
+    return axes if all_of_it else None
+
+
+def _drop_unread(graph: Any, outputs: set[str]) -> None:
+    """Removes the nodes with these outputs that nothing reads."""
+    for node in reversed(list(graph.node)):
+        if node.output and node.output[0] in outputs and node.output[0] not in tensors_read(graph):
+            graph.node.remove(node)
 
 
 def check_graph(model: Any, inputs: Sequence[str], errors: Sequence[str]) -> None:

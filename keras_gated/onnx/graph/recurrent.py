@@ -6,8 +6,8 @@ up for each of them:
 - Time is the first axis, and there is an axis of directions: Transpose and Squeeze.
 - A mask is not known, only the number of steps of each row (`sequence_lens`): see `masks.py`.
 - Keras's backward layer returns its outputs from the last time step to the first, an operator with
-  direction="reverse" in the order of time: the sequence is reversed, unless the layer is in a
-  Bidirectional.
+  direction="reverse" in the order of time: the sequence is reversed. A Bidirectional reverses it
+  once more; `cleanup.py` removes the two.
 - An output gate that reads only the input may be computed outside of the operator: it multiplies
   what comes out.
 - An empty input ends onnxruntime's process: see `empty_input_guards.py`.
@@ -24,7 +24,7 @@ import numpy as np
 
 from keras_gated.onnx.graph.masks import MaskNodes
 from keras_gated.onnx.graph.writer import GraphWriter
-from keras_gated.onnx.tracing.weights import Arrays
+from keras_gated.onnx.tracing.operator_inputs import Arrays
 from keras_gated.spec.onnx_operator import NativeOperator, activation_attributes
 
 
@@ -43,8 +43,6 @@ class OperatorCall:
         states: the states that the stub returns, after the sequence (B, T, U) and the last output
             (B, U).
         go_backwards, zero_output_for_mask: as in the layer.
-        in_time_order: whether a layer that goes backwards returns its sequence in the order of the
-            input, as `keras.layers.Bidirectional` needs it.
     """
 
     name: str
@@ -56,7 +54,6 @@ class OperatorCall:
     states: tuple[str, ...]
     go_backwards: bool
     zero_output_for_mask: bool
-    in_time_order: bool = False
 
     def can_join(self, other: "OperatorCall") -> bool:
         """Whether this call, forward, and another, backward, can be one bidirectional node.
@@ -94,7 +91,7 @@ def operator_nodes(calls: Sequence[OperatorCall], stubs: Sequence[Any], write: G
             result |= _apply_output_gate(call, result, own["output_gate"], mask, write)
         if mask:
             result = mask.restore(call, result, own)
-        if call.go_backwards and not call.in_time_order:
+        if call.go_backwards:
             result["sequence"] = _reverse_time(write, result["sequence"])
         names = zip(("sequence", "last", *call.states), stub.output, strict=True)
         outputs |= {output: result[name] for name, output in names if output in write.read}

@@ -87,7 +87,7 @@ class ScanCall:
 
 
 def scan_loop(name: str, opset: int, add_stub: Callable) -> Callable:
-    """Returns a loop for `engine.run.run_in_engine` that adds a stub instead of looping.
+    """Returns a loop for `engine.run.run_in_loop` that adds a stub instead of looping.
 
     Args:
         name: of the call.

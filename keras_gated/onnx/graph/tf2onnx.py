@@ -90,7 +90,17 @@ def _replace_erfc(graph: Any, node: Any, name: str, _: list) -> None:
     graph.replace_inputs(node, [one.output[0], erf.output[0]])
 
 
-HANDLERS: Handlers = {"Erfc": (_replace_erfc, [])}
+def _replace_reverse(graph: Any, node: Any, name: str, _: list) -> None:
+    """Handles ReverseV2 for tf2onnx: one Slice with steps of -1, not a ReverseSequence."""
+    axes = np.atleast_1d(node.inputs[1].get_tensor_value(as_list=False)).astype(np.int64)
+    # From the last element to before the first.
+    ends = {"starts": -1, "ends": -(2**31), "axes": axes, "steps": -1}
+    made = [graph.make_const(f"{name}/{k}", np.full_like(axes, v)) for k, v in ends.items()]
+    node.type = "Slice"
+    graph.replace_inputs(node, [node.input[0], *(constant.output[0] for constant in made)])
+
+
+HANDLERS: Handlers = {"Erfc": (_replace_erfc, []), "ReverseV2": (_replace_reverse, [])}
 
 
 class _ErrorLog(logging.Handler):

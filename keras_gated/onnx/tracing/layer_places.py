@@ -4,11 +4,14 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any
 
 import keras
 
 from keras_gated.onnx.errors import ExportError
+
+ONE_AT_A_TIME = RLock()
 
 
 def places_within(model: keras.Layer) -> dict[keras.Layer, str]:
@@ -77,12 +80,17 @@ def check_stateless(model: keras.Layer) -> None:
 def in_float32(model: keras.Layer) -> Iterator[None]:
     """Makes layers of mixed precision compute in float32 for as long as the context is open.
 
-    A file is exported, and compared with the model, in this precision.
+    A file is exported, and compared with the model, in this precision. Two exports at the same
+    time, in two threads, would change a model under each other: the second waits for the first.
 
     Raises:
         ExportError: if a layer has weights in a 16 bit format.
     """
-    layers = layers_within(model)
+    with ONE_AT_A_TIME:
+        yield from _in_float32(layers_within(model))
+
+
+def _in_float32(layers: list) -> Iterator[None]:
     for layer in layers:
         if layer.variable_dtype in ("float16", "bfloat16"):
             raise ExportError(

@@ -1,4 +1,4 @@
-"""Chooses how a cell is exported: as a native operator, as a Scan, or as Keras's own loop.
+"""Chooses how a cell is exported: as a native operator, as a Scan, or as a Loop.
 
 Native: one LSTM, GRU or RNN node. Every runtime knows these, and at small sizes they are the
 fastest. The node multiplies by all of the operator's blocks, whatever the cell lacks: an absent
@@ -12,7 +12,8 @@ reasons:
 - The cell lacks blocks and is large. The body holds only the products that the cell has. This saves
   more than the Scan costs, which is some time for each node of the body at each time step.
 
-Loop: what tf2onnx makes of Keras's own loop. It is the last resort, and can be asked for.
+Loop: what tf2onnx makes of TensorFlow's loop over time, Keras's own for a layer of Keras. It is the
+last resort, and can be asked for.
 """
 
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def _faster_as_scan(form: NormalForm, native: NativeOperator, units: int, batch:
     The rule is fitted to the measurements of `python -m benchmarks.onnx`: the more blocks the cell
     lacks, the smaller the size from which a Scan wins.
     """
-    present = sum(block.recurrent_kernel == "dense" for block in form.blocks.values())
+    kernels = [block.recurrent_kernel for block in form.blocks.values()]
+    present = sum(kernel is not None and kernel.mixes_units for kernel in kernels)
     share = present / BLOCK_COUNTS[native.operator or ""]
     if share < 1 and units * sqrt(batch) >= (32 * max(share, 0.5)) ** 2:
         return f"at this size one {native.operator} node, which multiplies all blocks, is slower"

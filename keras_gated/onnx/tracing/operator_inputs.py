@@ -1,13 +1,27 @@
-"""Computes the input of a native operator, and the gates that are computed outside of it."""
+"""What an ONNX recurrent operator is given: its input and its weights, made from those of a cell.
 
+An operator has one block of weights per gate, in an order of its own: W (input), R (recurrent), B
+(biases) and P (peepholes), with all blocks below each other. `spec.onnx_operator` says what
+each block of the operator takes of the cell; here the arrays are made.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from keras import ops
 
+from keras_gated.cell import GatedCell
+from keras_gated.engine.call import RecurrentCall
 from keras_gated.onnx.errors import require
 from keras_gated.spec.activations import lookup
-from keras_gated.spec.onnx_operator import NativeOperator
+from keras_gated.spec.onnx_operator import NativeOperator, OperatorBlock
+
+Arrays = dict[str, np.ndarray]
+Blocks = dict[str, dict[str, Any]]
 
 
-def compute_operator_input(layer, native: NativeOperator, sequences) -> tuple:
+def compute_operator_input(call: RecurrentCall, native: NativeOperator) -> tuple:
     """Returns the operator's input, and the output gate if it is computed outside the operator.
 
     What reads only the input can be computed for all time steps at once, outside the recurrence.
@@ -15,39 +29,32 @@ def compute_operator_input(layer, native: NativeOperator, sequences) -> tuple:
     of its candidate.
 
     Args:
-        layer: a `GatedRNN` or `CellInLayer`.
+        call: the call of the cell.
         native: how the cell fills the operator.
-        sequences: tensor (B, T, k F), the layer's input with its window.
 
     Returns:
         The input, a tensor (B, T, I): the projected input or functions of it, then the candidate
         if that is computed outside. And the output gate (B, T, U), or None.
     """
-    cell, outside = layer.cell, native.outside
-    formula, weights = cell.formula, cell.tensors
-    x = formula.projected(weights, sequences)
+    cell, outside = call.cell, native.outside
+    formula, weights = cell.formula, call.weights
+    x = formula.projected(weights, call.sequences)
     parts = [lookup(phi).function(x) for phi in native.input_functions]
-    terms = formula.biased(weights, cell.input_terms(weights, sequences)) if outside else {}
+    terms = formula.biased(weights, cell.input_terms(weights, call.sequences)) if outside else {}
+    value = formula.gate_values(terms)
 
-    def with_batch_and_time(value):  # a block without a kernel is (U,)
-        return value + ops.zeros_like(x[..., :1])
+    def with_batch_and_time(y):  # a block without a kernel is (U,)
+        return y + ops.zeros_like(x[..., :1])
 
     if "candidate" in outside:
         content = formula.activation["candidate"](terms["candidate"])
         if "input" in outside:
-            content = content * _gate(cell, terms, "input")
+            content = content * value("input")
         parts.append(with_batch_and_time(content))
     gate = None
     if "output" in outside:
-        gate = with_batch_and_time(_gate(cell, terms, "output"))
+        gate = with_batch_and_time(value("output"))
     return (parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)), gate
-
-
-def _gate(cell, terms: dict, name: str):
-    """Returns the value of a gate that reads only the input, for all time steps."""
-    value = cell.form.gates[name]
-    v = cell.formula.activation[value.block](terms[value.block] + value.offset)
-    return 1.0 - v if value.complement else v
 
 
 def is_known_zero(tensor) -> bool:
@@ -59,3 +66,138 @@ def is_known_zero(tensor) -> bool:
     if operation is not None and operation.type == "Fill":
         known = tf.get_static_value(operation.inputs[1])
     return known is not None and not known.any()
+
+
+def read_block_weights(cell: GatedCell) -> Blocks:
+    """Returns the cell's weights by block, as arrays, in the structure of `block_weights`.
+
+    Options that are linear at inference are multiplied into the weights: batch_norm and
+    projection_units.
+    """
+    (tf,) = require("tensorflow")
+    # Outside of the trace: a variable read within it would be a symbolic tensor without a value.
+    with tf.init_scope():
+        blocks: Blocks = {
+            block: {key: ops.convert_to_numpy(weight) for key, weight in weights.items()}
+            for block, weights in cell.block_weights().items()
+        }
+        if cell.batch_norm:
+            norm = cell.normalizer
+            statistics = norm.gamma, norm.moving_mean, norm.moving_variance
+            gain, mean, variance = map(ops.convert_to_numpy, statistics)
+            names = cell.formula.names["kernel"]
+            blocks = _merge_batch_norm(blocks, names, gain, mean, variance, norm.epsilon)
+    return _merge_projection(blocks) if cell.projection_units else blocks
+
+
+def _merge_batch_norm(
+    blocks: Blocks, names: tuple[str, ...], gain, mean, variance, epsilon
+) -> Blocks:
+    """Returns weights that include the batch normalisation of the input terms.
+
+    gain (W x - mean) / sqrt(variance + epsilon) is W' x + b' with a scaled kernel and a new bias.
+
+    Args:
+        blocks: arrays in the structure of `GatedCell.block_weights`.
+        names: the blocks whose terms are normalised, in the order of the statistics.
+        gain, mean, variance: arrays (k U,) for k blocks.
+        epsilon: float, added to the variance.
+    """
+    scale = gain / np.sqrt(variance + epsilon)
+    rows = zip(names, np.split(scale, len(names)), np.split(-mean * scale, len(names)), strict=True)
+    merged = dict(blocks)
+    for name, factor, shift in rows:
+        block = merged[name]
+        kernel, bias = block["kernel"] * factor, block.get("bias", 0.0) + shift
+        merged[name] = {**block, "kernel": kernel, "bias": bias}
+    return merged
+
+
+def _merge_projection(blocks: Blocks) -> Blocks:
+    """Returns recurrent kernels that read the output before its projection: R' = W_p R.
+
+    The operator then has no projection inside; one product behind it projects the outputs.
+    """
+    projection = blocks["output_projection"]["kernel"]
+    return {
+        name: {
+            key: projection @ array if key == "recurrent_kernel" else array
+            for key, array in block.items()
+        }
+        for name, block in blocks.items()
+    }
+
+
+def pack(
+    native: NativeOperator, blocks: Mapping[str, Mapping], input_dim: int, units: int
+) -> Arrays:
+    """Returns the weights of the operator, in its order and layout.
+
+    Args:
+        native: the result of `find_native_operator(form)`; its operator is not None.
+        blocks: arrays in the structure of `GatedCell.block_weights`.
+        input_dim: number of features I that the cell's kernels read, after window and projection.
+        units: size U of the state.
+
+    Returns:
+        float32 arrays "W" (1, k U, width), "R" (1, k U, U), "B" (1, 2 k U) and, with peepholes,
+        "P" (1, 3 U), for k blocks and `width = input_width(lowering, input_dim, units)`.
+    """
+    rows = [_pack_block(row, native, blocks, input_dim, units) for row in native.blocks.values()]
+    packed = {
+        "W": np.concatenate([row["W"] for row in rows]),
+        "R": np.concatenate([row["R"] for row in rows]),
+        "B": np.concatenate([row["Wb"] for row in rows] + [row["Rb"] for row in rows]),
+    }
+    if native.peepholes:
+        packed["P"] = np.concatenate([row["P"] for row in rows[:3]])  # i, o, f; c has none
+    return {name: array[None].astype(np.float32) for name, array in packed.items()}
+
+
+def input_width(native: NativeOperator, input_dim: int, units: int) -> int:
+    """Returns the number of features of the operator's input.
+
+    Side by side, it holds the input or functions of it, and the candidate if that is computed
+    outside of the operator.
+    """
+    return len(native.input_functions) * input_dim + ("candidate" in native.outside) * units
+
+
+def _pack_block(
+    row: OperatorBlock, native: NativeOperator, blocks: Mapping, inputs: int, units: int
+) -> Arrays:
+    """Returns W (U, width), R (U, U), Wb, Rb and P (U,) of one block of the operator."""
+    packed = {
+        "W": np.zeros((units, input_width(native, inputs, units))),
+        "R": np.zeros((units, units)),
+        **{name: np.zeros(units) for name in ("Wb", "Rb", "P")},
+    }
+    if row.computed_outside:  # the candidate is the last part of the input: copy it
+        packed["W"][:, len(native.input_functions) * inputs :] = np.eye(units)
+        return packed
+    packed["Wb"] = packed["Wb"] + row.shift
+    if row.block is None:
+        return packed
+    form, arrays = row.block, blocks.get(row.block.name, {})
+    if form.kernel is not None:
+        first = native.input_functions.index(form.input_activation) * inputs
+        kernel = form.kernel.to_matrix(np, _float64(arrays, "kernel"), inputs)
+        packed["W"][:, first : first + inputs] = row.scale * kernel.T
+    if form.recurrent_kernel is not None:
+        w = _float64(arrays, "recurrent_kernel")
+        kernel = form.recurrent_kernel.to_matrix(np, w, units)
+        packed["R"] = row.scale * row.recurrent * kernel.T
+    packed["Wb"] = packed["Wb"] + row.scale * _vector(arrays, "bias", units)
+    packed["Rb"] = row.scale * row.recurrent * _vector(arrays, "recurrent_bias", units)
+    packed["P"] = row.scale * _vector(arrays, "peephole", units)
+    return packed
+
+
+def _vector(arrays: Mapping[str, Any], key: str, units: int) -> np.ndarray:
+    """Returns a vector of weights, or zeros if the block has none."""
+    found = _float64(arrays, key)
+    return np.zeros(units) if found is None else found
+
+
+def _float64(arrays: Mapping[str, Any], key: str) -> np.ndarray | None:
+    return np.asarray(arrays[key], np.float64) if key in arrays else None

@@ -1,185 +1,130 @@
-"""Patches Keras's own layers while a model is traced, so that their cells get stubs as well.
+"""The only file that patches Keras's layers, while a model is traced for an export.
 
-A `GatedRNN` asks the tracer to run its cell. Keras's layers do not, so some of their methods are
-replaced during the trace. An instance attribute hides the method of the class; deleting it restores
-the layer.
+A `GatedRNN` asks `engine.run`, which gives its call to the tracer. Keras's layers do not, so these
+methods are replaced during the trace:
 
 - `LSTM`, `GRU`, `SimpleRNN` and `RNN`: `inner_loop`, which runs the cell over time. Their cells are
-  settings of the formula, or hold a `GatedCell`; the tracer gets a `CellInLayer` for each. A layer
-  over `StackedRNNCells` runs as a stack of layers, one cell after the other.
-- `Bidirectional`: `call`. Keras reverses the outputs of the backward layer in time, so that they
-  are in the order of the input. An ONNX node that runs backwards gives them in this order already.
-  So the backward layer is made to do the same, and Bidirectional reverses nothing. Only then can
-  the two directions become one bidirectional node (`graph/stubs.py`).
-- `TimeDistributed` and `Dense`: `call`, see `replacement_calls.py`.
+  settings of the formula, or hold a `GatedCell`; each becomes a `RecurrentCall`. A layer over
+  `StackedRNNCells` runs as a stack of layers, one cell after the other.
+- In an export for streams the `inner_loop` of every recurrent layer is wrapped once more, so that
+  its states come from the file's inputs (`ModelCall.wrap_loop`).
+- `TimeDistributed`: `call`. Keras loops over the time steps. If time is open, that loop has no ONNX
+  form; if a recurrent layer is inside, its stub would be inside the loop. Here all time steps run
+  at once, as more rows of the batch: (B, T, ...) becomes (B T, ...).
+- `Dense` on sequences (B, T, F): `call`. In TensorFlow's graph it is a reshape, a product and a
+  reshape; here it is one product.
+
+An instance attribute hides the method of the class; deleting it restores the layer. Other threads
+may call the model meanwhile: for them a replaced method does what it did before.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
+from threading import get_ident
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from keras_gated.cell import GatedCell
 from keras_gated.convert.keras_layers import gated_layer_of_cell
-from keras_gated.engine.random_masks import RandomMasks
+from keras_gated.engine.call import RandomMasks, RecurrentCall
 from keras_gated.layers import GatedRNN
-from keras_gated.onnx.tracing.layer_places import places_within
-from keras_gated.onnx.tracing.replacement_calls import replacement_call
+from keras_gated.onnx.errors import require
+from keras_gated.onnx.tracing.layer_places import layers_within, places_within
+from keras_gated.onnx.tracing.tracer import CellPlace, Tracer
 
 ABSENT = object()
 # A subclass with an `inner_loop` of its own is left alone.
 KNOWN_LAYERS = (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
 
 
-@dataclass(frozen=True)
-class CellInLayer:
-    """A cell of one of Keras's layers, with the attributes of a `GatedRNN` that the tracer reads.
-
-    Attributes:
-        cell: a `GatedCell` with the weights of Keras's cell.
-        layer: Keras's layer.
-        names: names that mean this cell in the argument `lowering`, its place in the model first;
-            see `recurrent_names`.
-        weights_from: the layer or cell that the weights belong to.
-        go_backwards, zero_output_for_mask, return_sequences: as in a layer.
-        in_time_order: see `graph.recurrent.OperatorCall`.
-    """
-
-    cell: GatedCell
-    layer: keras.layers.RNN
-    names: tuple[str, ...]
-    weights_from: keras.Layer
-    go_backwards: bool = False
-    zero_output_for_mask: bool = False
-    return_sequences: bool = True
-    in_time_order: bool = False
-
-
 @contextmanager
-def patched_layers(model: keras.Layer, tracer: Any) -> Iterator[None]:
+def patched_layers(model: keras.Layer, tracer: Tracer, wrap_loop: Callable) -> Iterator[None]:
     """Patches Keras's layers within a model for as long as the context is open.
 
     Args:
         model: a built model.
-        tracer: a `Tracer`: called, it runs a cell over time; `loop_reason(layer)` says why Keras's
-            own loop must run a `GatedRNN` or `CellInLayer`; `record_keras_loop(...)` notes that
-            it does.
+        tracer: runs the cells over time.
+        wrap_loop: (layer, its loop over time) -> the loop to use.
     """
-    layers = places_within(model)
-    patches: dict[Any, dict] = {
-        layer: {"call": call} for layer in layers if (call := replacement_call(layer))
-    }
-    cells: dict[Any, list[CellInLayer]] = {}
-    for layer, place in layers.items():
-        if isinstance(layer, keras.layers.RNN) and not isinstance(layer, GatedRNN):
-            names = (place, layer.name)
-            cells[layer] = own = _cells_in(layer, names)
-            loop = _traced_loop(layer, own, tracer) if own else _keras_loop(layer, names, tracer)
-            patches[layer] = {"inner_loop": loop}
-    for layer in layers:
-        if _reverses_a_traced_layer(layer, cells, tracer):
-            patches[layer] = {"call": _call_without_reversal(layer)}
-    # vars() instead of setattr: Keras tracks what is set on a layer.
-    before = {
-        layer: {name: vars(layer).get(name, ABSENT) for name in new}
-        for layer, new in patches.items()
-    }
-    for layer, new in patches.items():
-        vars(layer).update(new)
+    before = []
+    for layer, place in places_within(model).items():
+        name, method = "call", replacement_call(layer)
+        if isinstance(layer, keras.layers.RNN):
+            name, loop = "inner_loop", layer.inner_loop
+            if not isinstance(layer, GatedRNN):
+                loop = partial(_run_cells, layer, _add_cells(layer, place, tracer), tracer)
+            method = wrap_loop(layer, loop)
+        if method:
+            attributes: Any = vars(layer)  # not setattr: Keras tracks what is set on a layer
+            before.append((attributes, name, attributes.get(name, ABSENT)))
+            attributes[name] = _in_this_thread(method, getattr(layer, name))
     try:
         yield
     finally:
-        for layer, old in before.items():
-            for name, value in old.items():
-                vars(layer).pop(name)
-                vars(layer).update({} if value is ABSENT else {name: value})
+        for attributes, name, value in before:
+            attributes.pop(name)
+            attributes.update({} if value is ABSENT else {name: value})
 
 
-# Bidirectional ------------------------------------------------------------------------------------
+def _in_this_thread(method: Callable, otherwise: Callable) -> Callable:
+    """Returns a function that is `method` in this thread, and another one in all others."""
+    owner = get_ident()
+
+    def patched(*args, **kwargs):
+        return (method if get_ident() == owner else otherwise)(*args, **kwargs)
+
+    return patched
 
 
-def _reverses_a_traced_layer(layer: Any, cells: dict, tracer: Any) -> bool:
-    """Whether a layer is a Bidirectional that reverses the outputs of a layer that gets a stub."""
-    if type(layer) is not keras.layers.Bidirectional or not layer.return_sequences:
-        return False
-    forward, backward = layer.forward_layer, layer.backward_layer
-    if forward.go_backwards or not backward.go_backwards:
-        return False
-    if isinstance(backward, GatedRNN):
-        return tracer.loop_reason(backward) is None
-    if isinstance(backward.cell, keras.layers.StackedRNNCells):
-        return False  # a backward stack reverses its input and runs forward, see _traced_loop
-    own = cells.get(backward, [])
-    return bool(own) and tracer.loop_reason(own[0]) is None
+def _run_cells(
+    layer: Any,
+    places: list[CellPlace],
+    tracer: Tracer,
+    sequences: Any,
+    initial_state: Any,
+    mask: Any,
+    training: bool = False,
+) -> tuple:
+    """An `inner_loop` in which the tracer runs the cells of a layer, one after the other.
 
-
-def _call_without_reversal(layer: keras.layers.Bidirectional) -> Callable:
-    """Returns a `call` for a Bidirectional whose backward layer gives outputs in time order."""
-    backward = layer.backward_layer
-
-    def call(sequences, initial_state=None, mask=None, training=None):
-        # In this call Keras reads return_sequences only to decide whether to reverse.
-        vars(layer)["return_sequences"] = False
-        # Set for this call only: the backward layer may also be called on its own.
-        vars(backward)["in_time_order"] = True
-        try:
-            return type(layer).call(layer, sequences, initial_state, mask, training)
-        finally:
-            vars(layer)["return_sequences"] = True
-            del vars(backward)["in_time_order"]
-
-    return call
-
-
-# The loop over time -------------------------------------------------------------------------------
-
-
-def _keras_loop(layer: keras.layers.RNN, names: tuple[str, ...], tracer: Any) -> Callable:
-    """Returns an `inner_loop` for a layer over a cell of another kind: Keras's own, recorded."""
-    kind, cell = type(layer).__name__, type(layer.cell).__name__
-    reason = f"{kind} over {cell} is not a known cell; tf2onnx converts Keras's loop"
-
-    def inner_loop(sequences, initial_state, mask, training=False):
-        tracer.record_keras_loop(layer, layer, names, reason)
-        return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
-
-    return inner_loop
-
-
-def _traced_loop(layer: keras.layers.RNN, cells: list[CellInLayer], tracer: Any) -> Callable:
-    """Returns an `inner_loop` in which the tracer runs the cells, one after the other."""
-    stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
-
-    def inner_loop(sequences, initial_state, mask, training=False):
-        def run_keras_loop():
-            return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
-
-        if reason := next(filter(None, map(tracer.loop_reason, cells)), None):
-            for one in cells:
-                tracer.record_keras_loop(one.cell, one.layer, one.names, reason)
-            return run_keras_loop()
-        x, step_mask, states = sequences, _as_step_mask(mask), []
-        if stacked and layer.go_backwards:
-            # Keras runs the whole stack backwards: reverse once, then all cells run forward.
-            x = ops.flip(x, axis=1)
-            step_mask = None if step_mask is None else ops.flip(step_mask, axis=1)
-        initial = initial_state if stacked else [initial_state]
-        for one, before in zip(cells, initial, strict=True):
-            flat = list(before) if isinstance(before, list | tuple) else [before]
-            one = replace(one, in_time_order=vars(layer).get("in_time_order", False))
-            at_inference = RandomMasks(zoneout=one.cell.zoneout_rates)  # nothing is drawn
-            result = tracer(one, x, flat, step_mask, at_inference)
-            if result is None:  # it showed only now that this cell can be no Scan
-                _record_rest_of_stack(tracer, cells, one)
-                return run_keras_loop()
-            last, x, after = result
-            states.append(after if isinstance(before, list | tuple) else after[0])
-        return last, x, states if len(states) > 1 else states[0]
-
-    return inner_loop
+    If one of them must be a loop, Keras's own runs the whole layer.
+    """
+    keras_loop = partial(type(layer).inner_loop, layer, sequences, initial_state, mask, training)
+    if not places:
+        kind, cell = type(layer).__name__, type(layer.cell).__name__
+        place = tracer.place_of(layer, layer.cell)
+        reason = f"{kind} over {cell} is not a known cell; tf2onnx converts Keras's loop"
+        tracer.record_loop(place, reason)
+        return keras_loop()
+    stacked = _is_stack(layer)
+    x, mask, states = sequences, _as_step_mask(mask), []
+    if stacked and layer.go_backwards:
+        # Keras runs the whole stack backwards: reverse once, then all cells run forward.
+        x, mask = ops.flip(x, axis=1), None if mask is None else ops.flip(mask, axis=1)
+    for place, before in zip(places, initial_state if stacked else [initial_state], strict=True):
+        result = tracer(
+            RecurrentCall(
+                layer=layer,
+                cell=place.cell,
+                weights=place.cell.tensors,
+                sequences=x,
+                states=list(before) if isinstance(before, list | tuple) else [before],
+                mask=mask,
+                drawn=RandomMasks(zoneout=place.cell.zoneout_rates),
+                go_backwards=layer.go_backwards and not stacked,
+                zero_output_for_mask=layer.zero_output_for_mask and place is places[-1],
+            )
+        )
+        if result is None:
+            _record_rest_of_stack(tracer, places, place)
+            return keras_loop()
+        last, x, after = result
+        states.append(after if isinstance(before, list | tuple) else after[0])
+    return last, x, states if len(states) > 1 else states[0]
 
 
 def _as_step_mask(mask: Any) -> Any:
@@ -188,36 +133,36 @@ def _as_step_mask(mask: Any) -> Any:
     return mask[..., 0] if mask is not None and len(mask.shape) == 3 else mask
 
 
-def _record_rest_of_stack(tracer: Any, cells: list[CellInLayer], cause: CellInLayer) -> None:
+def _record_rest_of_stack(tracer: Tracer, places: list[CellPlace], cause: CellPlace) -> None:
     """Records that all cells of a stack run in Keras's loop, because one of them must."""
-    for other in cells:
-        if other.names != cause.names:
+    for other in places:
+        if other is not cause:
             reason = f"{cause.names[0]} of the same stack needs Keras's loop"
-            tracer.record_keras_loop(other.cell, other.layer, other.names, reason)
+            tracer.record_loop(other, reason)
 
 
 # Cells --------------------------------------------------------------------------------------------
 
 
-def _cells_in(layer: Any, names: tuple[str, ...]) -> list[CellInLayer]:
-    """Returns the cells of a layer as gated cells; none if one of them cannot be."""
+def _is_stack(layer: Any) -> bool:
+    return isinstance(layer.cell, keras.layers.StackedRNNCells)
+
+
+def _add_cells(layer: Any, place: str, tracer: Tracer) -> list[CellPlace]:
+    """Tells the tracer where the cells of a layer are; none if one of them is no gated cell."""
     if not layer.built or type(layer).inner_loop not in {kind.inner_loop for kind in KNOWN_LAYERS}:
         return []
-    stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
+    names, stacked = (place, layer.name), _is_stack(layer)
     cells = layer.cell.cells if stacked else [layer.cell]
     gated = [to_gated_cell(cell) for cell in cells]
     if None in gated:
         return []
-    in_layer = []
+    places = []
     for k, (cell, twin) in enumerate(zip(cells, gated, strict=True)):
-        own_names = (f"{names[0]}/cell_{k + 1}", *names) if stacked else names
-        in_layer.append(CellInLayer(twin, layer, own_names, cell if stacked else layer))
-    last = replace(
-        in_layer[-1],
-        zero_output_for_mask=layer.zero_output_for_mask,
-        go_backwards=layer.go_backwards and not stacked,
-    )
-    return [*in_layer[:-1], last]
+        own_names = (f"{place}/cell_{k + 1}", *names) if stacked else names
+        places.append(CellPlace(layer, twin, own_names, cell if stacked else layer))
+        tracer.add(places[-1])
+    return places
 
 
 def to_gated_cell(cell: Any) -> GatedCell | None:
@@ -238,3 +183,55 @@ def to_gated_cell(cell: Any) -> GatedCell | None:
     twin.build((None, cell.kernel.shape[0]))
     twin.set_weights(cell.get_weights())
     return twin
+
+
+# Calls --------------------------------------------------------------------------------------------
+
+
+def replacement_call(layer: Any) -> Callable | None:
+    """Returns a function to use in place of `layer.call`, or None if the layer's own is fine."""
+    if type(layer) is keras.layers.TimeDistributed:
+        return _call_with_time_as_batch(layer)
+    if type(layer) is keras.layers.Dense and layer.built:
+        plain = not (layer.quantization_mode or layer.lora_enabled)
+        return _call_as_one_product(layer) if plain else None
+    return None
+
+
+def _call_with_time_as_batch(layer: keras.layers.TimeDistributed) -> Callable:
+    inner = layer.layer
+    parameters = signature(inner.call).parameters
+    recurrent = any(isinstance(one, keras.layers.RNN) for one in layers_within(inner))
+
+    def call(inputs, training=None, mask=None):
+        if inputs.shape[1] is not None and not recurrent:
+            return type(layer).call(layer, inputs, training=training, mask=mask)
+        time = ops.shape(inputs)[1]
+        arguments = {
+            "training": training,
+            "mask": None if mask is None else _merge_batch_and_time(mask),
+        }
+        arguments = {k: v for k, v in arguments.items() if k in parameters and v is not None}
+        # Keras's TimeDistributed, too, runs `inner.call` and not `inner`.
+        outputs = inner.call(_merge_batch_and_time(inputs), **arguments)
+        return tree.map_structure(lambda y: ops.reshape(y, (-1, time, *ops.shape(y)[1:])), outputs)
+
+    return call
+
+
+def _merge_batch_and_time(x: Any) -> Any:
+    """Reshapes (B, T, ...) to (B T, ...)."""
+    return ops.reshape(x, (-1, *ops.shape(x)[2:]))
+
+
+def _call_as_one_product(layer: keras.layers.Dense) -> Callable:
+    (tf,) = require("tensorflow")
+
+    def call(inputs, training=None):
+        if len(inputs.shape) < 3:
+            return type(layer).call(layer, inputs, training=training)
+        y = tf.linalg.matmul(ops.cast(inputs, layer.compute_dtype), layer.kernel)
+        y = y if layer.bias is None else y + layer.bias
+        return y if layer.activation is None else layer.activation(y)
+
+    return call

@@ -1,6 +1,6 @@
 """A model as a call whose recurrent states are further inputs and outputs.
 
-During a trace, the loop over time of every recurrent layer (`inner_loop`) is wrapped. The wrapper
+During a trace, `patched_layers` wraps the loop over time of every recurrent layer. The wrapper
 replaces the layer's default initial states with inputs of the file, and collects the states that
 come out:
 
@@ -8,8 +8,7 @@ come out:
     for a stream:     x, lstm_h, lstm_c -> lstm -> y, lstm_h_out, lstm_c_out
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +60,7 @@ class StreamingCall(ModelCall):
         self._graph, self._unique = _current_graph(), UniqueNames()
         self._places = places_within(self.model)
         self._initial, self._last = iter(tensors[count:]), []
-        with self._wrapped_loops():
-            outputs = super().__call__(*tensors[:count])
+        outputs = super().__call__(*tensors[:count])
         states = zip([s.output for s in self.states], self._last, strict=bool(self.states))
         return outputs | dict(states)
 
@@ -72,24 +70,10 @@ class StreamingCall(ModelCall):
     def output_axes(self) -> dict[str, list]:
         return super().output_axes() | {s.output: _axes(s.port) for s in self.states}
 
-    @contextmanager
-    def _wrapped_loops(self) -> Iterator[None]:
-        """Wraps the loop of every recurrent layer for as long as the context is open."""
-        within = layers_in_stream(self.model)
-        layers: list[Any] = [layer for layer in within if isinstance(layer, keras.layers.RNN)]
-        # `patched_layers` may have set one already: that one is wrapped, and restored.
-        before = [vars(layer).get("inner_loop") for layer in layers]
-        for layer in layers:
-            vars(layer)["inner_loop"] = self._wrap(layer, layer.inner_loop)
-        try:
-            yield
-        finally:
-            for layer, own in zip(layers, before, strict=True):
-                del vars(layer)["inner_loop"]
-                if own is not None:
-                    vars(layer)["inner_loop"] = own
+    def wrap_loop(self, layer: Any, loop: Callable) -> Callable:
+        if layer not in layers_in_stream(self.model):
+            return loop
 
-    def _wrap(self, layer: keras.layers.RNN, loop: Callable) -> Callable:
         def inner_loop(sequences, initial_state, mask, training=False):
             states = self._initial_states(layer, initial_state)
             last, outputs, after = loop(sequences, states, mask, training)

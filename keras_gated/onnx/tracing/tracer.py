@@ -21,17 +21,21 @@ from dataclasses import dataclass, field, replace
 import keras
 from keras import ops
 
-from keras_gated.cell import GatedCell
-from keras_gated.engine.run import run_in_engine
+from keras_gated.engine.call import RecurrentCall
+from keras_gated.engine.run import run_in_loop
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.recurrent import OperatorCall
 from keras_gated.onnx.graph.scan import ScanCall, scan_loop
 from keras_gated.onnx.tracing.layer_places import UniqueNames, places_within
 from keras_gated.onnx.tracing.native_or_scan import Choice, choose
-from keras_gated.onnx.tracing.operator_inputs import compute_operator_input, is_known_zero
-from keras_gated.onnx.tracing.weights import Arrays, pack, read_block_weights
+from keras_gated.onnx.tracing.operator_inputs import (
+    Arrays,
+    compute_operator_input,
+    is_known_zero,
+    pack,
+    read_block_weights,
+)
 from keras_gated.spec.onnx_operator import NativeOperator, NoOperator
-from keras_gated.spec.options import IN_NATIVE_OPERATOR
 
 NOT_TRACED = Choice(
     "not traced",
@@ -41,27 +45,44 @@ NOT_TRACED = Choice(
 
 
 @dataclass(frozen=True)
+class CellPlace:
+    """Where a cell is in a model.
+
+    Attributes:
+        layer: the recurrent layer.
+        cell: its cell, or the `GatedCell` that was made from it. The recorded graph reads its
+            variables, so it must not be deleted before the end of the export.
+        names: names that mean it in the argument `lowering`, its place in the model first; see
+            `recurrent_names`.
+        weights: the layer or cell that the weights belong to.
+    """
+
+    layer: keras.Layer
+    cell: keras.Layer
+    names: tuple[str, ...]
+    weights: keras.Layer
+
+
+@dataclass(frozen=True)
 class CellRecord:
     """How a recurrent layer, or one cell of a stack, is exported.
 
     Attributes:
-        name: the layer's place in the model, for a cell of a stack with "/cell_k".
+        place: the cell.
         wanted: what the caller asked for, one of `LOWERINGS`.
         choice: what it is exported as, and why.
-        layer: the recurrent layer.
-        cell: its cell, or the `GatedCell` that was made from it. The recorded graph reads its
-            variables, so it must not be deleted before the end of the export.
-        weights: the layer or cell that the weights belong to.
         size: int, how many numbers the file stores for it; None if not known.
     """
 
-    name: str
+    place: CellPlace
     wanted: str
     choice: Choice
-    layer: keras.Layer
-    cell: keras.Layer
-    weights: keras.Layer
     size: int | None
+
+    @property
+    def name(self) -> str:
+        """The layer's place in the model, for a cell of a stack with "/cell_k"."""
+        return self.place.names[0]
 
 
 @dataclass
@@ -91,66 +112,51 @@ class Tracer:
 
     def __post_init__(self):
         self._unique_call, self._unique_weights = UniqueNames(), UniqueNames()
-        self._places = places_within(self.model)
-        self._taken = set(self._places.values())
+        self._layers = places_within(self.model)
+        self._taken = set(self._layers.values())
+        # Cells that were made from Keras's, by layer and cell: two layers may share a cell.
+        self._places: dict[tuple[int, int], CellPlace] = {}
         # {id of the cell: name and arrays of its weights}. By id, for two cells may have one path.
         self._packed: dict[int, tuple[str, Arrays]] = {}
 
-    def __call__(self, layer, sequences, states: list, mask, drawn) -> tuple | None:
-        """Runs a layer over time: adds its stub and returns the stub's outputs.
+    def add(self, place: CellPlace) -> None:
+        """Says where a cell is that is not the cell of a `GatedRNN`."""
+        self._places[id(place.layer), id(place.cell)] = place
 
-        Args:
-            layer: a `GatedRNN`, or a `CellInLayer`, which has the same attributes.
-            sequences, states, mask, drawn: see `keras_gated.engine.run.run_by`.
+    def __call__(self, call: RecurrentCall) -> tuple | None:
+        """Runs a call: adds its stub and returns what `engine.run.run` does.
 
-        Returns:
-            The last output, the sequence and the states; None if Keras's own loop must run it.
+        None: the loop over time must be recorded as it is.
         """
-        choice = self._choose(layer, sequences, states)
-        result = None
+        place, choice, result = self.place_of(call.layer, call.cell), self._choose(call), None
         if choice.operator == "Scan":
             try:
-                result = self._add_scan(layer, sequences, states, mask, drawn)
-            except NoOperator as reason:
-                choice = self._fall_back_to_loop(layer, reason)
+                result = self._add_scan(call, place)
+            except NoOperator as reason:  # only the trace shows it
+                choice = Choice("Loop", str(reason))
         elif choice.native:
-            result = self._add_operator(layer, choice.native, sequences, states, mask)
-        self._record(layer, choice)
+            result = self._add_operator(call, place, choice.native)
+        packed = self._packed.get(id(call.cell)) if choice.native else None
+        self._record(place, choice, packed and sum(a.size for a in packed[1].values()))
         return result
 
     # The choice
 
-    def loop_reason(self, layer) -> str | None:
-        """Returns why Keras's own loop must run a layer, or None if the layer gets a stub."""
-        cell, wanted = layer.cell, self._wanted(self._names(layer))
-        choice = choose(cell.form, cell.units, wanted, stepwise_option=cell.stepwise_option)
-        return choice.reason if choice.operator == "Loop" else None
-
-    def _choose(self, layer, sequences, states: list) -> Choice:
-        cell, wanted = layer.cell, self._wanted(self._names(layer))
+    def _choose(self, call: RecurrentCall) -> Choice:
+        cell, wanted = call.cell, self._wanted(self.place_of(call.layer, call.cell).names)
         choice = choose(cell.form, cell.units, wanted, self.expected_batch, cell.stepwise_option)
         if choice.native is None:
             return choice
-        if reason := _reason_against_operator(cell, sequences, states):
+        if reason := _reason_against_operator(call):
             return replace(choose(cell.form, cell.units, "scan"), reason=reason)
-        options = [IN_NATIVE_OPERATOR[name] for name in cell.options(IN_NATIVE_OPERATOR)]
-        return replace(choice, reason="; ".join([choice.reason, *options]))
+        return replace(choice, reason="; ".join([choice.reason, *cell.native_options]))
 
-    def _fall_back_to_loop(self, layer, reason: NoOperator) -> Choice:
-        """Chooses Keras's loop for a cell of which only the trace shows that it can be no Scan."""
-        if in_time_order(layer):  # too late: its Bidirectional does not reverse any more
-            raise ExportError(
-                f"Layer {self._names(layer)[0]!r}, the backward one of a Bidirectional, cannot be "
-                f"a Scan: {reason}. Export with lowering='loop'."
-            )
-        return Choice("Loop", str(reason))
-
-    def _names(self, layer) -> tuple[str, ...]:
-        """Returns the names that mean a layer or a `CellInLayer`, its place in the model first."""
-        if isinstance(layer, keras.Layer):
-            place = self._places[layer] if layer in self._places else layer.name
-            return place, layer.name
-        return layer.names
+    def place_of(self, layer: keras.Layer, cell: keras.Layer) -> CellPlace:
+        """Returns where a cell is."""
+        if known := self._places.get((id(layer), id(cell))):
+            return known
+        place = self._layers[layer] if layer in self._layers else layer.name
+        return CellPlace(layer, cell, (place, layer.name), layer)
 
     def _wanted(self, names: tuple[str, ...]) -> str:
         """Returns the lowering that the caller asked for by one of these names."""
@@ -163,43 +169,21 @@ class Tracer:
 
     # The records
 
-    def record_keras_loop(self, cell, layer, names: tuple[str, ...], reason: str) -> None:
-        """Records that Keras's own loop runs a cell."""
-        self.records[id(layer), names[0]] = CellRecord(
-            name=names[0],
-            wanted=self._wanted(names),
-            choice=Choice("Loop", reason),
-            layer=layer,
-            cell=cell,
-            weights=cell,
-            size=cell.count_params(),
-        )
+    def record_loop(self, place: CellPlace, reason: str) -> None:
+        """Records that a loop over time runs a cell."""
+        self._record(place, Choice("Loop", reason))
 
-    def _record(self, layer, choice: Choice) -> None:
-        packed = self._packed.get(id(layer.cell)) if choice.native else None
-        weights = getattr(layer, "weights_from", layer)
-        names, keras_layer = self._names(layer), getattr(layer, "layer", layer)
-        self.records[id(keras_layer), names[0]] = CellRecord(
-            name=names[0],
-            wanted=self._wanted(names),
-            choice=choice,
-            layer=keras_layer,
-            cell=layer.cell,
-            weights=weights,
-            size=sum(a.size for a in packed[1].values()) if packed else weights.count_params(),
-        )
+    def _record(self, place: CellPlace, choice: Choice, size: int | None = None) -> None:
+        size = place.weights.count_params() if size is None else size
+        record = CellRecord(place, self._wanted(place.names), choice, size)
+        self.records[id(place.layer), place.names[0]] = record
 
     def untraced(self) -> list[CellRecord]:
         """Returns a record for each recurrent layer that was never called."""
-        seen = {id(record.layer) for record in self.records.values()}
-        records = []
-        for layer, place in self._places.items():
-            if isinstance(layer, keras.layers.RNN) and id(layer) not in seen:
-                wanted = self._wanted((place, layer.name))
-                records.append(
-                    CellRecord(place, wanted, NOT_TRACED, layer, layer.cell, layer, None)
-                )
-        return records
+        seen = {id(record.place.layer) for record in self.records.values()}
+        layers = [layer for layer in self._layers if isinstance(layer, keras.layers.RNN)]
+        places = [self.place_of(layer, layer.cell) for layer in layers if id(layer) not in seen]
+        return [CellRecord(p, self._wanted(p.names), NOT_TRACED, None) for p in places]
 
     def check_lowering(self) -> None:
         """Raises an ExportError if "native" was asked for and a layer is something else."""
@@ -219,36 +203,38 @@ class Tracer:
 
     # The stubs
 
-    def _add_operator(self, layer, native: NativeOperator, sequences, states: list, mask) -> tuple:
+    def _add_operator(self, call: RecurrentCall, place: CellPlace, native: NativeOperator) -> tuple:
         """Adds the stub of a native operator; returns the last output, sequence and states."""
-        x, output_gate = compute_operator_input(layer, native, sequences)
-        tensors = {"x": x, "output_gate": output_gate, "mask": mask}
-        if not all(map(is_known_zero, states)):  # an operator begins with zeros by default
-            tensors |= dict(zip(layer.cell.form.states, states, strict=True))
+        x, output_gate = compute_operator_input(call, native)
+        tensors = {"x": x, "output_gate": output_gate, "mask": call.mask}
+        if not all(map(is_known_zero, call.states)):  # an operator begins with zeros by default
+            tensors |= dict(zip(call.cell.form.states, call.states, strict=True))
         tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-        call = self._operator_call(layer, native, x.shape[-1], tuple(tensors))
+        node = self._operator_call(call, place, native, x.shape[-1], tuple(tensors))
         batch, time, _ = x.shape
-        shapes = [(batch, time, call.units)] + [(batch, call.units)] * (1 + len(call.states))
+        shapes = [(batch, time, node.units)] + [(batch, node.units)] * (1 + len(node.states))
         outputs = [(x.dtype, shape) for shape in shapes]
-        sequence, last, *states = self._add_stub(call, list(tensors.values()), outputs)
-        if layer.cell.projection_units:
-            kernel = layer.cell.tensors["output_projection_kernel"]
+        sequence, last, *states = self._add_stub(node, list(tensors.values()), outputs)
+        if call.cell.projection_units:
+            kernel = call.weights["output_projection_kernel"]
             sequence, last, states[0] = (ops.matmul(h, kernel) for h in (sequence, last, states[0]))
         return last, sequence, states
 
-    def _add_scan(self, layer, sequences, states: list, mask, drawn) -> tuple:
+    def _add_scan(self, call: RecurrentCall, place: CellPlace) -> tuple:
         """Adds the stub of a Scan; returns the last output, sequence and states."""
-        name = self._unique_call(self._names(layer)[0])
-        last, outputs, states = run_in_engine(
-            layer, sequences, states, mask, drawn, scan_loop(name, self.opset, self._add_stub)
-        )
-        return last, ops.flip(outputs, axis=1) if in_time_order(layer) else outputs, states
+        name = self._unique_call(place.names[0])
+        return run_in_loop(call, scan_loop(name, self.opset, self._add_stub))
 
     def _operator_call(
-        self, layer, native: NativeOperator, width: int, inputs: tuple
+        self,
+        call: RecurrentCall,
+        place: CellPlace,
+        native: NativeOperator,
+        width: int,
+        inputs: tuple,
     ) -> OperatorCall:
-        """Returns the description of one call; packs the cell's weights if it is the first one."""
-        name, cell = self._names(layer)[0], layer.cell
+        """Returns the description of one node; packs the cell's weights if it is the first one."""
+        name, cell = place.names[0], call.cell
         if id(cell) not in self._packed:
             candidate = cell.units if "candidate" in native.outside else 0
             input_dim = (width - candidate) // max(1, len(native.input_functions))
@@ -263,9 +249,8 @@ class Tracer:
             units=cell.units,
             inputs=inputs,
             states=cell.form.states,
-            go_backwards=layer.go_backwards,
-            zero_output_for_mask=layer.zero_output_for_mask,
-            in_time_order=in_time_order(layer),
+            go_backwards=call.go_backwards,
+            zero_output_for_mask=call.zero_output_for_mask,
         )
 
     def _add_stub(self, call: OperatorCall | ScanCall, tensors: list, outputs: list) -> list:
@@ -290,17 +275,12 @@ class Tracer:
         return [tf.ensure_shape(y, shape) for y, shape in zip(results, shapes, strict=True)]
 
 
-def in_time_order(layer) -> bool:
-    """Whether a backward layer must return its outputs in time order; see `patched_layers`."""
-    return getattr(layer, "in_time_order", False)
-
-
-def _reason_against_operator(cell: GatedCell, sequences, states: list) -> str | None:
+def _reason_against_operator(call: RecurrentCall) -> str | None:
     """Returns why a cell that can be an operator cannot be one in this call, or None."""
-    dtype = keras.backend.standardize_dtype(sequences.dtype)
+    dtype = keras.backend.standardize_dtype(call.sequences.dtype)
     if dtype != "float32":
         return f"{dtype}: onnxruntime's operators take float32"
-    if cell.projection_units and not all(map(is_known_zero, states)):
+    if call.cell.projection_units and not all(map(is_known_zero, call.states)):
         # The operator's state is h before the projection, and only h after it is known.
         return "with projection_units, no operator takes an initial state"
     return None

@@ -6,7 +6,7 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
-from keras_gated.onnx.tracing.replacement_calls import replacement_call
+from keras_gated.onnx.tracing.patched_layers import replacement_call
 from tests.onnx.helpers import (
     F,
     U,

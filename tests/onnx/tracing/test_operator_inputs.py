@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from keras_gated.onnx.tracing.weights import pack, read_block_weights
+from keras_gated.onnx.tracing.operator_inputs import pack, read_block_weights
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import find_native_operator
 from tests.onnx.helpers import F, U, on_tensorflow, randomized

@@ -1,0 +1,46 @@
+"""The value of a gate: a constant, or a block's value, shifted or complemented by ties.
+
+`evaluate` is the only place that says what a tie means. What it computes with is the caller's: the
+formula gives it tensors, the equations LaTeX, the choice of an ONNX operator scales and shifts.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class GateValue:
+    """The value of a gate: a constant, or the value of a block.
+
+    Attributes:
+        constant: the constant, or None.
+        block: name of the block with the pre-activation `a`; "" if the gate is constant.
+        offset: the value is `v = activation(a + offset)`,
+        complement: or `1 - v` if this is True.
+    """
+
+    constant: float | None = None
+    block: str = ""
+    offset: float = 0.0
+    complement: bool = False
+
+
+class Arithmetic(Protocol):
+    """What `evaluate` computes with."""
+
+    def constant(self, value: float) -> Any:
+        """Returns a constant gate."""
+
+    def activated(self, block: str, offset: float) -> Any:
+        """Returns `activation(a + offset)` of a block."""
+
+    def complement(self, v: Any) -> Any:
+        """Returns `1 - v`."""
+
+
+def evaluate(value: GateValue, arithmetic: Arithmetic) -> Any:
+    """Returns the value of a gate."""
+    if value.constant is not None:
+        return arithmetic.constant(value.constant)
+    v = arithmetic.activated(value.block, value.offset)
+    return arithmetic.complement(v) if value.complement else v
