@@ -61,7 +61,7 @@ def export_onnx(
         opset: int in 13..18, version of the ONNX operators.
         lowering: how recurrent layers are exported: "auto" (a native operator, or a Scan if there
             is none or a Scan is faster), "native" (an error if there is no operator), "scan", or
-            "loop" (TensorFlow's loop over time, for comparison). Or a dictionary {layer name: one of these};
+            "loop" (a loop over time, for comparison). Or a dictionary {layer name: one of these};
             layers not named get "auto".
         expected_batch: int > 0, the batch size that the file will mostly run at. "auto" uses it to
             decide which form is faster.

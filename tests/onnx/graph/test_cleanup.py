@@ -4,12 +4,14 @@ import keras
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.reference import ReferenceEvaluator
 
 import keras_gated as kg
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.export import export_onnx
-from keras_gated.onnx.graph.cleanup import check_graph, clean_up
+from keras_gated.onnx.graph.cleanup import check_graph, clean_up, drop_double_reversals
 from tests.onnx.helpers import F, U, functional, native_nodes, on_tensorflow, randomized
 
 pytestmark = on_tensorflow
@@ -86,3 +88,40 @@ def test_what_is_no_onnx_is_refused_by_name():
         check_graph(converted(make_node("Neg", ["x"], ["y"]), inputs=("x", "captured")), ["x"], [])
     with pytest.raises(ExportError, match="not valid ONNX"):
         check_graph(converted(make_node("Neg", ["nowhere"], ["y"])), ["x"], [])
+
+
+REVERSE = {"start": [-1], "end": [-(2**31)], "axis": [1], "step": [-1]}
+
+
+def reversed_twice(second: dict):
+    """x reversed along axis 1, and then as `second` says, with a Relu behind."""
+    arrays = {f"{k}{n}": v for n, row in enumerate((REVERSE, second)) for k, v in row.items()}
+    constants = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in arrays.items()]
+    nodes = [
+        make_node("Slice", ["x", "start0", "end0", "axis0", "step0"], ["a"]),
+        make_node("Slice", ["a", "start1", "end1", "axis1", "step1"], ["b"]),
+        make_node("Relu", ["b"], ["y"]),
+    ]
+    ports = [make_tensor_value_info(name, 1, [2, 3, 4]) for name in ("x", "y")]
+    return make_graph(nodes, "reversals", ports[:1], ports[1:], constants)
+
+
+@pytest.mark.parametrize(
+    ("second", "operators"),
+    [
+        (REVERSE, ["Identity", "Relu"]),
+        (REVERSE | {"axis": [2]}, ["Slice", "Slice", "Relu"]),
+        (REVERSE | {"end": [0]}, ["Slice", "Slice", "Relu"]),
+        (REVERSE | {"start": [-2]}, ["Slice", "Slice", "Relu"]),
+    ],
+    ids=["twice", "another axis", "all but the first", "all but the last"],
+)
+def test_only_what_is_reversed_twice_is_left_out(second, operators):
+    graph = reversed_twice(second)
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    before = ReferenceEvaluator(graph, {"": 17}).run(None, {"x": x})[0]
+    drop_double_reversals(graph)
+    assert [node.op_type for node in graph.node if node.op_type != "Identity"] == [
+        name for name in operators if name != "Identity"
+    ]
+    np.testing.assert_array_equal(ReferenceEvaluator(graph, {"": 17}).run(None, {"x": x})[0], before)
