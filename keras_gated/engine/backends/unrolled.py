@@ -15,9 +15,11 @@ def unrolled_loop(step, carry, xs, reverse: bool = False):
             "an open time axis. Give it a size, e.g. keras.Input((10, features)), or leave out "
             "unroll."
         )
-    times, rows = range(xs[0].shape[0]), []
-    for t in reversed(times) if reverse else times:
-        carry, ys = step(carry, [x[t] for x in xs])
+    # Unstacked at once: the gradient of a cut per step would be a whole series of zeros each.
+    steps = list(zip(*(ops.unstack(x, axis=0) for x in xs), strict=True))
+    rows = []
+    for x in reversed(steps) if reverse else steps:
+        carry, ys = step(carry, list(x))
         rows.append(ys)
     rows = rows[::-1] if reverse else rows
     return carry, [ops.stack(column) for column in zip(*rows, strict=True)]
