@@ -79,12 +79,8 @@ def base_arguments(layer: keras.Layer) -> dict[str, Any]:
 
 def _rnn_arguments(layer: keras.layers.RNN) -> dict[str, Any]:
     """The arguments of any recurrent layer, without those of its cell."""
-    arguments = {name: getattr(layer, name) for name in _argument_names(LAYERS.RNN)}
-    return {
-        **arguments,
-        "activity_regularizer": layer.activity_regularizer,
-        **base_arguments(layer),
-    }
+    names = [*_argument_names(LAYERS.RNN), "activity_regularizer"]
+    return {name: getattr(layer, name) for name in names} | base_arguments(layer)
 
 
 def _convert_stack(layer: Any, convert_cell: Callable[[Any], Any]) -> keras.layers.RNN:
@@ -108,18 +104,14 @@ def to_gated_layer(layer: Any) -> keras.layers.RNN:
     if type(cell) is LAYERS.StackedRNNCells:
         return _convert_stack(layer, partial(_to_gated_cell, layer))
     # The cell computes, so its dtype policy is the one that counts.
-    gated = gated_layer_of_cell(cell, **{**_rnn_arguments(layer), "dtype": cell.dtype_policy})
-    if gated is None:
-        raise _no_gated_layer(layer, cell)
+    gated = _gated_layer(layer, cell, **{**_rnn_arguments(layer), "dtype": cell.dtype_policy})
     gated.cell.trainable = cell.trainable
     return gated
 
 
 def _to_gated_cell(layer: Any, cell: Any) -> GatedCell:
     """The gated cell for one cell of a stack; `layer` is the layer around the stack."""
-    gated = gated_layer_of_cell(cell)
-    if gated is None:
-        raise _no_gated_layer(layer, cell)
+    gated = _gated_layer(layer, cell)
     if options := gated.cell.options(NEED_LAYER):
         raise conversion_error(
             layer,
@@ -130,16 +122,18 @@ def _to_gated_cell(layer: Any, cell: Any) -> GatedCell:
     return GatedCell(**settings, **base_arguments(cell))
 
 
-def _no_gated_layer(layer: Any, cell: Any) -> ValueError:
-    if type(cell) in GATED_LAYERS:
-        return conversion_error(
-            layer, "One of its activations has weights: move that activation behind the layer."
+def _gated_layer(layer: Any, cell: Any, **arguments: Any) -> GatedRNN:
+    """The result of `gated_layer_of_cell`, or an error that names the layer around the cell."""
+    gated = gated_layer_of_cell(cell, **arguments)
+    if gated is not None:
+        return gated
+    advice = "One of its activations has weights: move that activation behind the layer."
+    if type(cell) not in GATED_LAYERS:
+        advice = (
+            f"Its cell is {type(cell).__name__}: write it as a keras_gated.CellSpec, if the "
+            "formula allows, and copy the weights with set_block_weights."
         )
-    return conversion_error(
-        layer,
-        f"Its cell is {type(cell).__name__}: write it as a keras_gated.CellSpec, if the formula "
-        "allows, and copy the weights with set_block_weights.",
-    )
+    raise conversion_error(layer, advice)
 
 
 # From gated layers to Keras
@@ -238,12 +232,10 @@ def _initial_bias(cell: GatedCell, kind: type, layer: Any) -> dict[str, bool]:
     Keras's LSTM has `unit_forget_bias`; there are no arguments for other initial biases. They are
     lost in the conversion, which is harmless if the layer is built: then its weights are copied.
     """
-    blocks = cell.form.blocks.values()
-    configs = {block.name: block.bias_initializer for block in blocks if block.use_bias}
     initializers = {
-        name: keras.initializers.get(Config.thaw(config))
-        for name, config in configs.items()
-        if config is not None
+        block.name: keras.initializers.get(Config.thaw(block.bias_initializer))
+        for block in cell.form.blocks.values()
+        if block.use_bias and block.bias_initializer is not None
     }
     ones = isinstance(initializers.get("forget"), keras.initializers.Ones)
     unit_forget_bias = set(initializers) == {"forget"} and ones

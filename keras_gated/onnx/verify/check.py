@@ -87,11 +87,11 @@ def check_onnx(
         )
     findings = Findings()
     proto = _read(onnx, path, findings)
-    if not findings.problems:
-        is_stream = any(entry.key == STATES for entry in proto.metadata_props)
+    is_stream = any(entry.key == STATES for entry in proto.metadata_props)
+    if session := _load(StreamingSession if is_stream else open_session, path, findings):
         compare = _compare_stream_file if is_stream else _compare_file
         with in_float32(model):
-            compare(model, interface, path, seed, findings)
+            compare(model, interface, session, seed, findings)
     report = findings.report(path, tolerance, count_operators(proto.graph))
     if raise_on_failure and not report.passed:
         raise ExportError(f"The ONNX file does not compute what the model computes.\n{report}")
@@ -124,10 +124,7 @@ def _read(onnx: Any, path: str, findings: Findings) -> Any:
 # A file of export_onnx ----------------------------------------------------------------------------
 
 
-def _compare_file(model, interface: Interface, path: str, seed: int, findings: Findings) -> None:
-    session = _load(open_session, path, findings)
-    if session is None:
-        return
+def _compare_file(model, interface: Interface, session: Any, seed: int, findings: Findings) -> None:
     ports = session.get_inputs()
     findings.problems += _name_problems(interface, [port.name for port in ports])
     findings.problems += [] if findings.problems else _shape_problems(interface.ports, ports)
@@ -200,9 +197,9 @@ class _Comparison:
 
 
 def _load(open_file: Any, path: str, findings: Findings) -> Any:
-    """Returns a session of the file, or None if onnxruntime cannot load it."""
+    """Returns a session of a valid file; None if the file is not, or onnxruntime cannot load it."""
     try:
-        return open_file(path)
+        return None if findings.problems else open_file(path)
     except Exception as error:  # noqa: BLE001 - any error here is a finding
         findings.problems.append(f"onnxruntime cannot load the file: {error}")
         return None
@@ -244,11 +241,8 @@ def _with_fixed_sizes(interface: Interface, session: Any) -> Interface:
 
 
 def _compare_stream_file(
-    model, interface: Interface, path: str, seed: int, findings: Findings
+    model, interface: Interface, session: StreamingSession, seed: int, findings: Findings
 ) -> None:
-    session = _load(StreamingSession, path, findings)
-    if session is None:
-        return
     findings.problems += _name_problems(interface, session.inputs)
     if not findings.problems:
         for _ in compare_stream(model, interface, session, findings, seed):
