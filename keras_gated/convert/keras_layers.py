@@ -186,19 +186,19 @@ def _keras_layer_of(cell: GatedCell, layer: Any) -> tuple[type, dict[str, Any]]:
             f"{_quoted(difference.only_first)}, and it lacks {_quoted(difference.only_second)}. "
             "Keep the gated layer, or make one with that layer's gates."
         )
-    if more := cell.options(name for name in OPTIONS if name not in _argument_names(cell_class)):
+    names = _argument_names(cell_class)
+    if more := cell.options(name for name in OPTIONS if name not in names):
         raise ValueError(
             "Argument `layer` must not have options that Keras's layers lack. "
             f"Received: {name_of(layer)} with {_values(more)}. Make the layer without them."
         )
-    names = [name for name in _argument_names(cell_class) if name in NOT_IN_SPEC]
-    settings = {name: getattr(cell, name) for name in names}
-    settings["activation"] = _function(form.candidate.activation)
-    settings["use_bias"] = form.candidate.use_bias
-    if kind is not LAYERS.SimpleRNN:
-        settings["recurrent_activation"] = _function(spec.recurrent_activation)
-    if kind is LAYERS.GRU:
-        settings["reset_after"] = form.reset == "after"
+    settings = {name: getattr(cell, name) for name in NOT_IN_SPEC} | {
+        "activation": _function(form.candidate.activation),
+        "recurrent_activation": _function(spec.recurrent_activation),
+        "use_bias": form.candidate.use_bias,
+        "reset_after": form.reset == "after",
+    }
+    settings = {name: value for name, value in settings.items() if name in names}
     return kind, settings | _initial_bias(cell, kind, layer)
 
 

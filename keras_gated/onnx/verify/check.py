@@ -17,13 +17,7 @@ from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.cleanup import count_operators
 from keras_gated.onnx.streaming_session import STATES, StreamingSession
 from keras_gated.onnx.tracing.layer_places import in_float32
-from keras_gated.onnx.tracing.model_io import (
-    Interface,
-    Port,
-    interface_of,
-    output_names,
-    random_inputs,
-)
+from keras_gated.onnx.tracing.model_io import Interface, Port, interface_of, output_names
 from keras_gated.onnx.verify.differences import (
     TOLERANCE,
     Findings,
@@ -31,7 +25,7 @@ from keras_gated.onnx.verify.differences import (
     on_cpu,
     short_reason,
 )
-from keras_gated.onnx.verify.inputs import describe_shapes, try_shapes
+from keras_gated.onnx.verify.inputs import Feed, describe_shapes, random_feed_maker, try_shapes
 from keras_gated.onnx.verify.streams import compare_stream
 
 
@@ -145,7 +139,8 @@ class _Comparison:
 
     def __init__(self, model, interface: Interface, session: Any, findings: Findings, seed: int):
         self._model, self._interface, self._session = model, interface, session
-        self._findings, self._rng = findings, np.random.default_rng(seed)
+        self._make_feed = random_feed_maker(model, interface.ports, seed)
+        self._findings = findings
         self._done: dict[str, bool] = {}  # {shapes as text: whether Keras takes them}
 
     def compare_at(self, batch: int, time: int) -> bool:
@@ -153,21 +148,20 @@ class _Comparison:
 
         Different batches and times may give the same shapes, if the model fixes them.
         """
-        arrays = random_inputs(self._model, self._interface, batch, time, self._rng)
-        feed = dict(zip([port.name for port in self._interface.ports], arrays, strict=True))
+        feed = self._make_feed(batch, time)
         shape = describe_shapes(feed)
         if shape not in self._done:
-            expected = self._run_model(arrays, shape)
+            expected = self._run_model(feed, shape)
             self._done[shape] = expected is not None
             if expected is not None:
                 self._compare(feed, shape, expected)
         return self._done[shape]
 
-    def _run_model(self, arrays: list, shape: str) -> dict[str, np.ndarray] | None:
+    def _run_model(self, feed: Feed, shape: str) -> dict[str, np.ndarray] | None:
         """Returns the model's outputs by name; None if it refuses the shape."""
         try:
             with on_cpu():
-                tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+                tensors = map(keras.ops.convert_to_tensor, feed.values())
                 outputs = self._model(self._interface.pack(tensors), training=False)
             flat = [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
         except Exception as error:  # noqa: BLE001 - e.g. a model that needs a longer sequence
