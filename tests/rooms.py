@@ -20,7 +20,7 @@ ROOMS = """
     onnx: subprocess_export
     onnx.verify: inputs differences streams check int8_comparison
     onnx: export export_streaming quantize
-    conformance: report run_cell cell_copies compare over_time training serialization check
+    conformance: report run_cell compare cell_copies over_time training serialization check
     speed: timing adapters onnx_runs
     cli: command arguments import_keras cells doctor models layer_times bench main
 """

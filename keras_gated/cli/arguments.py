@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from keras_gated.cli.command import natural
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 
 _INPUT = re.compile(
@@ -36,14 +37,13 @@ def model_input(text: str) -> ModelInput:
     Raises:
         argparse.ArgumentTypeError: if the text has another form.
     """
-    match = _INPUT.fullmatch(text)
+    if not (match := _INPUT.fullmatch(text)):
+        raise _wrong_input(text)
+    sizes = [size.strip() for size in match["shape"].split(",")]
     try:
-        sizes = [part.strip() for part in match["shape"].split(",")] if match else ["none"]
-        shape = tuple(None if size == "None" else int(size) for size in sizes)
+        shape = tuple(None if size == "None" else natural(size) for size in sizes)
     except ValueError:
         raise _wrong_input(text) from None
-    if not match or any(size is not None and size < 1 for size in shape):
-        raise _wrong_input(text)
     return ModelInput(text, match["key"], shape, match["dtype"] or "float32", match["name"])
 
 

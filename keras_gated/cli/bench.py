@@ -2,7 +2,7 @@
 
 import argparse
 
-from keras_gated.cli.command import Result, add_command, add_preset, add_sizes, natural
+from keras_gated.cli.command import Result, add_command, add_number_option, add_preset, add_sizes
 from keras_gated.cli.import_keras import import_keras
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 from keras_gated.spec.preset_lookup import presets
@@ -19,25 +19,17 @@ def add_bench(commands) -> None:
     parser = add_command(commands, "bench", _bench, text, more)
     add_preset(parser, "names", nargs="+", metavar="NAME")
     add_sizes(parser, default=64)
-    _add_number(parser, "--batch", 32, "B", "batch size")
-    _add_number(parser, "--time", 100, "T", "time steps")
-    _add_number(parser, "--seconds", 10, "S", "how long to measure, about, after compilation")
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of weights and inputs (default: 0)"
-    )
+    add_number_option(parser, "--batch", "B", "batch size", 32)
+    add_number_option(parser, "--time", "T", "time steps", 100)
+    text = "how long to measure, about, after compilation"
+    add_number_option(parser, "--seconds", "S", text, 10)
+    add_number_option(parser, "--seed", "N", "of weights and inputs", 0, int)
     forms = ", ".join(form for form in LOWERINGS if form != "auto")
     parser.add_argument(
         "--onnx",
         action="store_true",
         help=f"also time each cell in onnxruntime on one thread, in the forms that it has: {forms}",
     )
-
-
-def _add_number(
-    parser: argparse.ArgumentParser, name: str, default: int, metavar: str, text: str
-) -> None:
-    text = f"{text} (default: {default})"
-    parser.add_argument(name, type=natural, default=default, metavar=metavar, help=text)
 
 
 def _bench(options: argparse.Namespace) -> Result:

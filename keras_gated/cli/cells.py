@@ -9,10 +9,10 @@ from keras_gated.cli.command import (
     Result,
     add_command,
     add_input_dim,
+    add_number_option,
     add_numbers,
     add_preset,
     add_sizes,
-    natural,
     read_numbers,
     table_text,
 )
@@ -110,10 +110,8 @@ def _add_list(commands) -> None:
     parser = add_command(commands, "list", _list, "List the presets, with their sizes.")
     families = list(dict.fromkeys(preset.family for preset in presets.values()))
     parser.add_argument("--family", choices=families, help="only presets of this family")
-    parser.add_argument("--states", type=natural, metavar="K", help="only cells with K states")
-    parser.add_argument(
-        "--parameters", type=natural, metavar="P", help="only cells with at most P weights"
-    )
+    add_number_option(parser, "--states", "K", "only cells with K states")
+    add_number_option(parser, "--parameters", "P", "only cells with at most P weights")
     add_sizes(parser, default=64)
 
 
@@ -165,9 +163,8 @@ def _add_diff(commands) -> None:
 
 
 def _diff(options: argparse.Namespace) -> Result:
-    return Result(
-        diff(options.first, options.second), hint=_nearer_baseline(options.first, options.second)
-    )
+    names = options.first, options.second
+    return Result(diff(*names), hint=_nearer_baseline(*names))
 
 
 def _nearer_baseline(first: str, second: str) -> str:
@@ -224,8 +221,8 @@ def _add_budget(commands) -> None:
     parser = add_command(commands, "budget", _budget, text)
     add_preset(parser, metavar="NAME")
     add_numbers(parser, BUDGET)
-    add_input_dim(parser, "")
-    parser.add_argument("--parameters", type=natural, metavar="P", help="weights at most")
+    add_input_dim(parser, "input features")
+    add_number_option(parser, "--parameters", "P", "weights at most")
 
 
 def _budget(options: argparse.Namespace) -> Result:

@@ -66,42 +66,38 @@ def natural(text: str) -> int:
 natural.__name__ = "number > 0"  # argparse shows it in its error message
 
 
+def add_number_option(
+    parser: argparse.ArgumentParser,
+    name: str,
+    metavar: str,
+    text: str,
+    default: float | None = None,
+    kind: Callable[[str], float] = natural,
+) -> None:
+    """Adds an option that takes one number. `text` is its help, which names the default as well."""
+    text = text if default is None else f"{text} (default: {default})"
+    parser.add_argument(name, type=kind, default=default, metavar=metavar, help=text)
+
+
 def add_input_dim(parser: argparse.ArgumentParser, text: str, default: int | None = None) -> None:
     """Adds --input-dim, the number of input features."""
-    parser.add_argument(
-        "--input-dim", type=natural, default=default, metavar="M", help=f"input features{text}"
-    )
-    # The option's older names.
-    parser.add_argument(
-        "--inputs",
-        "--input",
-        dest="input_dim",
-        type=natural,
-        default=argparse.SUPPRESS,
-        help=argparse.SUPPRESS,
-    )
+    add_number_option(parser, "--input-dim", "M", text, default)
+    older_names, hidden = ("--inputs", "--input"), argparse.SUPPRESS
+    parser.add_argument(*older_names, dest="input_dim", type=natural, default=hidden, help=hidden)
 
 
 def add_sizes(parser: argparse.ArgumentParser, default: int | None = None) -> None:
     """Adds --input-dim and --units; without a default they may be left out."""
-    more = f" (default: {default})" if default else ", for the counts"
-    add_input_dim(parser, more, default)
-    parser.add_argument(
-        "--units", type=natural, default=default, metavar="N", help=f"size of the state{more}"
-    )
+    more = "" if default else ", for the counts"
+    add_input_dim(parser, f"input features{more}", default)
+    add_number_option(parser, "--units", "N", f"size of the state{more}", default)
 
 
 def add_numbers(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     """Lets a command take the options `names` as plain numbers too, in that order."""
     for name in names:
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(
-            f"{name}_number",
-            nargs="?",
-            type=natural,
-            metavar=name.upper(),
-            help=f"the number that {option} takes",
-        )
+        metavar, text = name.upper(), f"the number that --{name.replace('_', '-')} takes"
+        parser.add_argument(f"{name}_number", nargs="?", type=natural, metavar=metavar, help=text)
 
 
 def read_numbers(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:

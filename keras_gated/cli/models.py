@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from keras_gated.cli.arguments import input_signature, lowering, model_input
-from keras_gated.cli.command import Result, add_command
+from keras_gated.cli.command import Result, add_command, add_number_option
 from keras_gated.cli.import_keras import import_keras_for_export
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
@@ -110,20 +110,9 @@ def _add_export(commands) -> None:
         metavar="KIND",
         help=f"one of {', '.join(LOWERINGS)}, or LAYER=KIND,... (default: auto)",
     )
-    parser.add_argument(
-        "--expected-batch",
-        type=int,
-        default=1,
-        metavar="N",
-        help="the batch size at which the file will mostly run (default: 1)",
-    )
-    parser.add_argument(
-        "--opset",
-        type=int,
-        default=17,
-        metavar="N",
-        help="version of the ONNX operators (default: 17)",
-    )
+    text = "the batch size at which the file will mostly run"
+    add_number_option(parser, "--expected-batch", "N", text, 1, int)
+    add_number_option(parser, "--opset", "N", "version of the ONNX operators", 17, int)
     parser.add_argument(
         "--no-verify",
         dest="verify",
@@ -135,12 +124,8 @@ def _add_export(commands) -> None:
 
 def _export(options: argparse.Namespace) -> Result:
     model, signature = _load(options)
-    arguments = {
-        "opset": options.opset,
-        "expected_batch": options.expected_batch,
-        "verify": options.verify,
-        "input_signature": signature,
-    }
+    names = ("opset", "expected_batch", "verify")
+    arguments = {name: getattr(options, name) for name in names} | {"input_signature": signature}
     if options.int8:
         return Result(_export_int8(options, model, arguments))
     return Result(_export_float32(options, model, options.path, arguments))
@@ -178,17 +163,9 @@ def _add_check(commands) -> None:
         "a whole sequence and in chunks."
     )
     parser = _add_model_command(commands, "check", _check, text, more)
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=TOLERANCE,
-        metavar="X",
-        help="the largest difference allowed, |difference| / max(1, |y|) "
-        f"(default: {TOLERANCE:.0e})",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the random inputs (default: 0)"
-    )
+    text = "the largest difference allowed, |difference| / max(1, |y|)"
+    add_number_option(parser, "--tolerance", "X", text, TOLERANCE, float)
+    add_number_option(parser, "--seed", "N", "of the random inputs", 0, int)
 
 
 def _check(options: argparse.Namespace) -> Result:

@@ -14,8 +14,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gated.conformance.compare import Run, compare, rows_of
 from keras_gated.conformance.report import Skipped
-from keras_gated.conformance.run_cell import tensors
+from keras_gated.conformance.run_cell import run, tensors
 
 
 class CellCopies:
@@ -95,8 +96,24 @@ class CellCopies:
             if not cell.built:
                 cell.build((len(self.x), self.input_dim))
                 cell.built = True
-            x, states = tensors(cell, self.x, self.states)
+            x, states = self.tensors(cell)
             cell(x[:, 0], states)
+
+    def tensors(self, cell: Any) -> tuple[Any, list]:
+        """Returns inputs and initial states as tensors, in the dtype in which a cell computes."""
+        return tensors(cell, self.x, self.states)
+
+    def run(self, cell: Any, x: Any = None, states: Any = None, mask: Any = None) -> dict:
+        """Runs a cell eagerly, on `x` and `states` in place of those of all checks if given."""
+        x = self.x if x is None else x
+        return run(cell, x, self.states if states is None else states, mask)
+
+    def compare(self, actual: Run, expected: Run, claim: str, rows: slice = slice(None)) -> float:
+        """Returns the largest difference of two runs in some rows; raises `Failed` if too large.
+
+        `claim` is how the message begins, e.g. "unrolled and looped differ".
+        """
+        return compare(rows_of(actual, rows), rows_of(expected, rows), self.tolerance, claim)
 
     def random_weights(self, cell: Any, purpose: str) -> list[np.ndarray]:
         """Returns weights with noise added to the initial ones, so that none of them is zero."""

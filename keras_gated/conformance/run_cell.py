@@ -29,9 +29,9 @@ def over_time(cell: Any, mask: np.ndarray | None = None, **options) -> Callable:
     return call
 
 
-def run(cell: Any, x: np.ndarray, states: Sequence[np.ndarray], mask=None, **options) -> dict:
+def run(cell: Any, x: np.ndarray, states: Sequence[np.ndarray], mask=None) -> dict:
     """Runs a cell eagerly and returns {"outputs": (B, T, U), "state 0": (B, U), ...}."""
-    return to_arrays(over_time(cell, mask, **options)(*tensors(cell, x, states)))
+    return to_arrays(over_time(cell, mask)(*tensors(cell, x, states)))
 
 
 def to_arrays(results: Any) -> dict[str, np.ndarray]:

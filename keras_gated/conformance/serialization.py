@@ -15,9 +15,9 @@ import numpy as np
 from keras import ops
 
 from keras_gated.conformance.cell_copies import CellCopies, assign
-from keras_gated.conformance.compare import compare, difference_text
+from keras_gated.conformance.compare import difference_text
 from keras_gated.conformance.report import Failed, Skipped, error_text
-from keras_gated.conformance.run_cell import rnn, run, tensors, to_arrays
+from keras_gated.conformance.run_cell import rnn, to_arrays
 from keras_gated.installation import install_hint
 
 ONNX_PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnxruntime")
@@ -38,9 +38,8 @@ def config(copies: CellCopies) -> str:
         return "attributes and config equal"
     copies.build(copy)
     assign(copy, cell.get_weights())
-    expected, actual = (run(each, copies.x, copies.states) for each in (cell, copy))
     claim = "the cell and its copy by config differ with the same weights"
-    largest = compare(actual, expected, copies.tolerance, claim)
+    largest = copies.compare(copies.run(copy), copies.run(cell), claim)
     return f"attributes and config equal, {difference_text(largest)}"
 
 
@@ -77,10 +76,10 @@ def saving(copies: CellCopies) -> str:
         model.save(path)
         loaded: Any = keras.saving.load_model(path)
     _check_equal_weights(loaded.get_layer("checked").cell, cell)
-    x, states = tensors(cell, copies.x, copies.states)
+    x, states = copies.tensors(cell)
     expected, actual = (to_arrays(each([x, *states], training=False)) for each in (model, loaded))
     claim = "the model and the one loaded from its file differ"
-    largest = compare(actual, expected, copies.tolerance, claim)
+    largest = copies.compare(actual, expected, claim)
     return f"{len(cell.weights)} weights, {difference_text(largest)}"
 
 

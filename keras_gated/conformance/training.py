@@ -12,9 +12,9 @@ from keras import ops
 
 from keras_gated.conformance.cell_copies import CellCopies
 from keras_gated.conformance.compare import difference
-from keras_gated.conformance.over_time import as_list
+from keras_gated.conformance.over_time import run_step
 from keras_gated.conformance.report import Failed
-from keras_gated.conformance.run_cell import gradients, over_time, run, tensors
+from keras_gated.conformance.run_cell import gradients, over_time, tensors
 
 # Central differences: dtype, step, and tolerance relative to max(1, |slope|). In float64 their own
 # error is about 1e-8; with a longer step they fail for a strongly curved function, such as a
@@ -26,8 +26,7 @@ FINE, COARSE = ("float64", 1e-6, 1e-6), ("float32", 3e-3, 1e-2)
 def trainable(copies: CellCopies) -> str:
     """Every trainable weight gets a gradient that is finite and not zero everywhere."""
     cell = copies.copy()
-    loss = _loss(copies, cell)
-    slopes = gradients(cell, loss, *tensors(cell, copies.x, copies.states))
+    slopes = gradients(cell, _loss(copies, cell), *copies.tensors(cell))
     weights = cell.trainable_weights
     wrong = [
         f"{weight.path} gets {fault}"
@@ -55,12 +54,11 @@ def derivatives(copies: CellCopies) -> str:
     """
     dtype, step, tolerance = FINE if keras.backend.backend() == "tensorflow" else COARSE
     cell = copies.copy(dtype)
-    arrays = run(cell, copies.x, copies.states)
-    dtypes = {name: array.dtype.name for name, array in arrays.items()}
+    dtypes = {name: array.dtype.name for name, array in copies.run(cell).items()}
     if set(dtypes.values()) != {dtype}:
         raise Failed(f"a cell of dtype {dtype} does not compute in it: {dtypes}")
     loss = _loss(copies, cell)
-    slopes = gradients(cell, loss, *tensors(cell, copies.x, copies.states))
+    slopes = gradients(cell, loss, *copies.tensors(cell))
     rng, largest = copies.rng("directions"), 0.0
     sources = _sources(copies, cell, loss)
     for (name, array, loss_at), slope in zip(sources, slopes, strict=True):
@@ -81,7 +79,7 @@ def derivatives(copies: CellCopies) -> str:
 def _loss(copies: CellCopies, cell: Any) -> Callable:
     """A random linear function of outputs and last states: (x, states) -> scalar."""
     call, rng = over_time(cell), copies.rng("loss")
-    shapes = [array.shape for array in run(cell, copies.x, copies.states).values()]
+    shapes = [array.shape for array in copies.run(cell).values()]
     factors = [ops.convert_to_tensor(rng.standard_normal(z), dtype="float32") for z in shapes]
 
     def loss(x, states):
@@ -131,15 +129,14 @@ def precision(copies: CellCopies) -> str:
     """Under mixed precision outputs and states have the same dtype at every step."""
     for policy in ("mixed_float16", "mixed_bfloat16"):
         cell = copies.copy(policy)
-        x, states = tensors(cell, copies.x, copies.states)
+        x, states = copies.tensors(cell)
         for time in range(x.shape[1]):
-            output, new = cell(x[:, time], states)
-            new = as_list(new)
+            output, new = run_step(cell, x[:, time], states)
             for k, (state, before) in enumerate(zip(new, states, strict=True)):
                 _check_dtype(state, before, f"state {k}", time, policy)
             _check_dtype(output, x, "the output", time, policy)
             states = new
-        for name, array in run(cell, copies.x, copies.states).items():
+        for name, array in copies.run(cell).items():
             if not np.isfinite(array.astype("float64")).all():
                 raise Failed(f"{name} not finite under {policy}")
     return "mixed_float16, mixed_bfloat16: one type throughout"

@@ -79,12 +79,8 @@ def base_arguments(layer: keras.Layer) -> dict[str, Any]:
 
 def _rnn_arguments(layer: keras.layers.RNN) -> dict[str, Any]:
     """The arguments of any recurrent layer, without those of its cell."""
-    arguments = {name: getattr(layer, name) for name in _argument_names(LAYERS.RNN)}
-    return {
-        **arguments,
-        "activity_regularizer": layer.activity_regularizer,
-        **base_arguments(layer),
-    }
+    names = [*_argument_names(LAYERS.RNN), "activity_regularizer"]
+    return {name: getattr(layer, name) for name in names} | base_arguments(layer)
 
 
 def _convert_stack(layer: Any, convert_cell: Callable[[Any], Any]) -> keras.layers.RNN:
@@ -108,18 +104,14 @@ def to_gated_layer(layer: Any) -> keras.layers.RNN:
     if type(cell) is LAYERS.StackedRNNCells:
         return _convert_stack(layer, partial(_to_gated_cell, layer))
     # The cell computes, so its dtype policy is the one that counts.
-    gated = gated_layer_of_cell(cell, **{**_rnn_arguments(layer), "dtype": cell.dtype_policy})
-    if gated is None:
-        raise _no_gated_layer(layer, cell)
+    gated = _gated_layer(layer, cell, **{**_rnn_arguments(layer), "dtype": cell.dtype_policy})
     gated.cell.trainable = cell.trainable
     return gated
 
 
 def _to_gated_cell(layer: Any, cell: Any) -> GatedCell:
     """The gated cell for one cell of a stack; `layer` is the layer around the stack."""
-    gated = gated_layer_of_cell(cell)
-    if gated is None:
-        raise _no_gated_layer(layer, cell)
+    gated = _gated_layer(layer, cell)
     if options := gated.cell.options("drawn"):
         raise conversion_error(
             layer,
@@ -130,16 +122,18 @@ def _to_gated_cell(layer: Any, cell: Any) -> GatedCell:
     return GatedCell(**settings, **base_arguments(cell))
 
 
-def _no_gated_layer(layer: Any, cell: Any) -> ValueError:
-    if type(cell) in GATED_LAYERS:
-        return conversion_error(
-            layer, "One of its activations has weights: move that activation behind the layer."
+def _gated_layer(layer: Any, cell: Any, **arguments: Any) -> GatedRNN:
+    """The result of `gated_layer_of_cell`, or an error that names the layer around the cell."""
+    gated = gated_layer_of_cell(cell, **arguments)
+    if gated is not None:
+        return gated
+    advice = "One of its activations has weights: move that activation behind the layer."
+    if type(cell) not in GATED_LAYERS:
+        advice = (
+            f"Its cell is {type(cell).__name__}: write it as a keras_gated.CellSpec, if the "
+            "formula allows, and copy the weights with set_block_weights."
         )
-    return conversion_error(
-        layer,
-        f"Its cell is {type(cell).__name__}: write it as a keras_gated.CellSpec, if the formula "
-        "allows, and copy the weights with set_block_weights.",
-    )
+    raise conversion_error(layer, advice)
 
 
 # From gated layers to Keras
@@ -192,20 +186,19 @@ def _keras_layer_of(cell: GatedCell, layer: Any) -> tuple[type, dict[str, Any]]:
             f"{_quoted(difference.only_first)}, and it lacks {_quoted(difference.only_second)}. "
             "Keep the gated layer, or make one with that layer's gates."
         )
-    shared = _argument_names(cell_class)
-    if more := {name: value for name, value in cell.options().items() if name not in shared}:
+    names = _argument_names(cell_class)
+    if more := {name: value for name, value in cell.options().items() if name not in names}:
         raise ValueError(
             "Argument `layer` must not have options that Keras's layers lack. "
             f"Received: {name_of(layer)} with {_values(more)}. Make the layer without them."
         )
-    names = [name for name in _argument_names(cell_class) if name in NOT_IN_SPEC]
-    settings = {name: getattr(cell, name) for name in names}
-    settings["activation"] = _function(form.candidate.activation)
-    settings["use_bias"] = form.candidate.use_bias
-    if kind is not LAYERS.SimpleRNN:
-        settings["recurrent_activation"] = _function(spec.recurrent_activation)
-    if kind is LAYERS.GRU:
-        settings["reset_after"] = form.reset == "after"
+    settings = {name: getattr(cell, name) for name in NOT_IN_SPEC} | {
+        "activation": _function(form.candidate.activation),
+        "recurrent_activation": _function(spec.recurrent_activation),
+        "use_bias": form.candidate.use_bias,
+        "reset_after": form.reset == "after",
+    }
+    settings = {name: value for name, value in settings.items() if name in names}
     return kind, settings | _initial_bias(cell, kind, layer)
 
 
@@ -239,12 +232,10 @@ def _initial_bias(cell: GatedCell, kind: type, layer: Any) -> dict[str, bool]:
     Keras's LSTM has `unit_forget_bias`; there are no arguments for other initial biases. They are
     lost in the conversion, which is harmless if the layer is built: then its weights are copied.
     """
-    blocks = cell.form.blocks.values()
-    configs = {block.name: block.bias_initializer for block in blocks if block.use_bias}
     initializers = {
-        name: keras.initializers.get(Config.thaw(config))
-        for name, config in configs.items()
-        if config is not None
+        block.name: keras.initializers.get(Config.thaw(block.bias_initializer))
+        for block in cell.form.blocks.values()
+        if block.use_bias and block.bias_initializer is not None
     }
     ones = isinstance(initializers.get("forget"), keras.initializers.Ones)
     unit_forget_bias = set(initializers) == {"forget"} and ones

@@ -54,12 +54,8 @@ class GateMonitor(keras.callbacks.Callback):
         logs = {}
         for layer, values in trace_gates(self.model, self.x).items():
             for gate in (name for name in GATES if name in values):
-                shares = saturation(values[gate], self.margin)
-                logs |= dict(zip(_log_names(layer, gate), shares, strict=True))
+                closed, opened = saturation(values[gate], self.margin)
+                logs |= {f"{layer}/{gate}_closed": closed, f"{layer}/{gate}_open": opened}
             if "forget" in values:
                 logs[f"{layer}/half_life"] = float(np.median(half_life(values["forget"])))
         return logs
-
-
-def _log_names(layer: str, gate: str) -> tuple[str, str]:
-    return f"{layer}/{gate}_closed", f"{layer}/{gate}_open"

@@ -118,13 +118,10 @@ def _figure(**options) -> Any:
 
 def _draw_map(figure, axes, name: str, value: np.ndarray, limit: float) -> None:
     """Draws a heat map: units upwards, time steps to the right, masked time steps grey."""
-    scale = (
-        {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0}
-        if name in GATES
-        else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    )
+    low, high, colours = (0.0, 1.0, "viridis") if name in GATES else (-limit, limit, "RdBu_r")
     axes.set_facecolor("0.85")
-    image = axes.imshow(value.T, aspect="auto", origin="lower", interpolation="nearest", **scale)
+    layout = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
+    image = axes.imshow(value.T, colours, vmin=low, vmax=high, **layout)
     axes.set_ylabel(f"{TITLES.get(name, f'{name} gate')}\nunits")
     figure.colorbar(image, ax=axes, pad=0.01)
 

@@ -109,13 +109,9 @@ def format_table(
         rows: the cells, one sequence per row.
         right: indices of the columns that are aligned to the right.
     """
-    widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.rjust(width) if k in right else cell.ljust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
-
-    return [line(head), line(["-" * width for width in widths]), *map(line, rows)]
+    columns = []
+    for k, (title, *cells) in enumerate(zip(head, *rows, strict=True)):
+        width = max(map(len, (title, *cells)))
+        align = str.rjust if k in right else str.ljust
+        columns.append([align(cell, width) for cell in (title, "-" * width, *cells)])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
+from keras import tree
 
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.report import ExportReport, LayerReport, as_json
@@ -130,8 +131,7 @@ def _classes_within(config: Any) -> Iterator[tuple[str, str]]:
         if config.get("module"):
             name = config["class_name"]
             yield config["module"], config["config"] if name == "function" else name
-        for part in config.values():
-            yield from _classes_within(part)
+        yield from _classes_within([*config.values()])
 
 
 def _run_request(folder: Path) -> dict:
@@ -163,19 +163,16 @@ def _report_from_json(data: dict) -> ExportReport:
 
 
 def _signature_to_json(signature: Any) -> Any:
-    if isinstance(signature, dict):
-        return {"dict": {key: _signature_to_json(part) for key, part in signature.items()}}
-    if isinstance(signature, list | tuple):
-        return [_signature_to_json(part) for part in signature]
-    if signature is None:
-        return None
-    shape = [None if size is None else int(size) for size in signature.shape]
-    dtype = getattr(signature, "dtype", None) or "float32"
-    return {
-        "shape": shape,
-        "dtype": keras.backend.standardize_dtype(dtype),
-        "name": getattr(signature, "name", None),
-    }
+    """The same structure, with a text for each tensor: a dictionary would be part of it."""
+
+    def as_text(tensor: Any) -> str | None:
+        if tensor is None:
+            return None
+        shape = [None if size is None else int(size) for size in tensor.shape]
+        dtype = keras.backend.standardize_dtype(getattr(tensor, "dtype", None) or "float32")
+        return json.dumps({"shape": shape, "dtype": dtype, "name": getattr(tensor, "name", None)})
+
+    return tree.map_structure(as_text, signature)
 
 
 # In the process on TensorFlow ---------------------------------------------------------------------
@@ -258,13 +255,7 @@ def load_model(file: Path, classes: dict | None = None, safe_mode: bool = True) 
 
 
 def _signature_from_json(data: Any) -> Any:
-    if isinstance(data, list):
-        return [_signature_from_json(part) for part in data]
-    if data is None:
-        return None
-    if "dict" in data:
-        return {key: _signature_from_json(part) for key, part in data["dict"].items()}
-    return keras.KerasTensor(**data)
+    return tree.map_structure(lambda text: text and keras.KerasTensor(**json.loads(text)), data)
 
 
 if __name__ == "__main__":

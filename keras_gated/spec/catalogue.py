@@ -16,16 +16,14 @@ from keras_gated.spec.preset_lookup import presets
 
 # Parts that several presets share.
 HIDDEN = CellSpec(memory="hidden", forget_gate=1.0, input_gate=1.0)
-LSTM = CellSpec(forget_gate=Gate(bias_initializer="ones"))
-PEEPHOLES = CellSpec(
-    input_gate=Gate(peephole=True),
-    forget_gate=Gate(peephole=True, bias_initializer="ones"),
-    output_gate=Gate(peephole=True),
-)
+FORGET = Gate(bias_initializer="ones")
+LSTM = CellSpec(forget_gate=FORGET)
 # One gate mixes old state and candidate: its value is the share that is kept, or that is written.
 KEEPS = replace(HIDDEN, forget_gate=Gate(), input_gate=Tied("forget", complement=True))
 WRITES = replace(HIDDEN, input_gate=Gate(), forget_gate=Tied("input", complement=True))
 LINEAR = Candidate(recurrent_kernel=None, use_bias=False, activation="linear")  # W x_t
+FREE = Candidate(recurrent_kernel=None)  # does not see h
+U_C = Candidate(recurrent_kernel="diagonal")  # each unit sees only its own h
 INPUT_ONLY = Gate(recurrent_kernel=None)
 DIAGONAL = Gate(kernel=None, recurrent_kernel="diagonal")
 MINUS_ONE = Config.of({"class_name": "Constant", "config": {"value": -1.0}})
@@ -33,9 +31,12 @@ ONES = "forget 1 (Jozefowicz et al. 2015), so that the memory is carried on at f
 
 
 def lstm_gates(gate: Gate, forget: Gate | None = None) -> CellSpec:
-    """Returns the LSTM without peepholes whose three gates are `gate`."""
+    """Returns the LSTM whose three gates are `gate`; the forget gate may be another."""
     return CellSpec(input_gate=gate, forget_gate=forget or gate, output_gate=gate)
 
+
+PEEPHOLE = Gate(peephole=True)
+PEEPHOLES = lstm_gates(PEEPHOLE, replace(PEEPHOLE, bias_initializer="ones"))
 
 # LSTM, GRU and simple RNN --------------------------------------------------------------------
 add = partial(presets.add, family="base")
@@ -43,16 +44,16 @@ add = partial(presets.add, family="base")
 add(
     "elman",
     "tanh RNN, no gate at all",
+    replace(HIDDEN, forget_gate=0.0),
     paper="Elman 1990, Finding structure in time. Cognitive Science 14",
-    build=lambda: replace(HIDDEN, forget_gate=0.0),
     notes="Elman's units were logistic; all libraries use tanh. torch adds a second bias.",
     confirmed=True,
 )
 add(
     "lstm",
     "LSTM with a forget gate",
+    LSTM,
     paper="Gers, Schmidhuber and Cummins 2000, Learning to forget. Neural Computation 12",
-    build=lambda: LSTM,
     notes="Keras starts the forget bias at 1; torch and flax at 0. Block orders differ: Keras has "
     "input, forget, candidate, output, ONNX input, output, forget, candidate.",
     initial_bias=ONES + "; chrono (Tallec and Ollivier 2018) for known spans",
@@ -61,9 +62,9 @@ add(
 add(
     "lstm_peephole",
     "LSTM with diagonal peepholes",
+    PEEPHOLES,
     paper="Gers and Schmidhuber 2000; Graves 2013, arXiv:1308.0850; Chung et al. 2014, "
     "arXiv:1412.3555",
-    build=lambda: PEEPHOLES,
     notes="The output gate sees c_t (papers, ONNX), not c_(t-1) as in one library. "
     "Peepholes are vectors; full matrices are another cell. The candidate has none.",
     initial_bias=ONES + "; peepholes 0 or small",
@@ -72,12 +73,12 @@ add(
 add(
     "lstm_1997",
     "the first LSTM: no forget gate, other activations",
-    paper="Hochreiter and Schmidhuber 1997, Long short-term memory. Neural Computation 9",
-    build=lambda: CellSpec(
+    CellSpec(
         forget_gate=1.0,
         candidate=Candidate(activation="double_half_tanh"),
         output_activation="half_tanh",
     ),
+    paper="Hochreiter and Schmidhuber 1997, Long short-term memory. Neural Computation 9",
     notes="The activations are 2 tanh(x/2) and tanh(x/2); later versions use tanh. The original "
     "shared gates among a block of cells and truncated gradients; this preset does neither.",
     initial_bias="input and output below 0, so that cells start closed",
@@ -85,8 +86,8 @@ add(
 add(
     "gru",
     "GRU, reset after the product, as in Keras, torch and cuDNN",
+    replace(KEEPS, reset_gate=Gate(), candidate=Candidate(reset_after=True)),
     paper="Cho et al. 2014, arXiv:1406.1078v1",
-    build=lambda: replace(KEEPS, reset_gate=Gate(), candidate=Candidate(reset_after=True)),
     notes="The update gate z is the forget gate: h = z h + (1 - z) candidate. Keras, torch and "
     "ONNX have two biases in every block; flax nnx has one.",
     initial_bias="zero, or forget above 0 to keep the state at first",
@@ -95,8 +96,8 @@ add(
 add(
     "gru_cho",
     "GRU, reset before the product, the update gate keeps",
+    replace(KEEPS, reset_gate=Gate()),
     paper="Cho et al. 2014, arXiv:1406.1078v3",
-    build=lambda: replace(KEEPS, reset_gate=Gate()),
     notes="z is the share that is kept: h = z h + (1 - z) candidate. Chung et al. swap the two.",
     initial_bias="zero, or forget above 0 to keep the state at first",
     confirmed=True,
@@ -104,9 +105,9 @@ add(
 add(
     "gru_chung",
     "GRU, reset before the product, the update gate writes",
+    replace(WRITES, reset_gate=Gate()),
     paper="Chung et al. 2014, Empirical evaluation of gated recurrent neural networks. "
     "arXiv:1412.3555",
-    build=lambda: replace(WRITES, reset_gate=Gate()),
     notes="z is the share that is written: h = (1 - z) h + z candidate. With negated weights of z "
     "it is gru_cho.",
     initial_bias="zero, or input below 0 to keep the state at first",
@@ -117,51 +118,40 @@ GREFF = "Greff et al. 2017, LSTM: a search space odyssey. arXiv:1503.04069"
 add = partial(presets.add, paper=GREFF, family="greff", initial_bias=ONES, confirmed=True)
 BASE = "Greff's LSTM has peepholes: compare it with lstm_peephole. The same without them: "
 
-add(
-    "nig", "no input gate", build=lambda: replace(PEEPHOLES, input_gate=1.0), notes=BASE + "lstm_i."
-)
+add("nig", "no input gate", replace(PEEPHOLES, input_gate=1.0), notes=BASE + "lstm_i.")
 add(
     "nfg",
     "no forget gate",
-    build=lambda: replace(PEEPHOLES, forget_gate=1.0),
+    replace(PEEPHOLES, forget_gate=1.0),
     notes=BASE + "lstm_f.",
     initial_bias="zero",
 )
-add(
-    "nog",
-    "no output gate",
-    build=lambda: replace(PEEPHOLES, output_gate=1.0),
-    notes=BASE + "lstm_o.",
-)
+add("nog", "no output gate", replace(PEEPHOLES, output_gate=1.0), notes=BASE + "lstm_o.")
 add(
     "niaf",
     "no input activation function",
-    build=lambda: replace(
-        PEEPHOLES, candidate=Candidate(activation="linear"), output_activation="tanh"
-    ),
+    replace(PEEPHOLES, candidate=Candidate(activation="linear"), output_activation="tanh"),
     notes="Keras cannot say it: there one activation serves candidate and output.",
 )
 add(
     "noaf",
     "no output activation function",
-    build=lambda: replace(PEEPHOLES, output_activation="linear"),
+    replace(PEEPHOLES, output_activation="linear"),
     notes="Keras cannot say it: there one activation serves candidate and output.",
 )
 add(
     "cifg",
     "coupled input and forget gate, f = 1 - i",
-    build=lambda: replace(
-        PEEPHOLES, input_gate=Gate(peephole=True), forget_gate=Tied("input", complement=True)
-    ),
+    replace(PEEPHOLES, input_gate=PEEPHOLE, forget_gate=Tied("input", complement=True)),
     notes="Greff's LSTM has peepholes: compare it with lstm_peephole. Others set i = 1 - f: the "
     "same cell with negated weights of the gate.",
     initial_bias="input below 0, which is a forget bias above 0",
 )
-add("np", "no peepholes: the plain LSTM", build=lambda: LSTM, notes="The same cell as lstm.")
+add("np", "no peepholes: the plain LSTM", LSTM, notes="The same cell as lstm.")
 add(
     "fgr",
     "full gate recurrence: every gate sees the three gates of the step before",
-    build=lambda: replace(PEEPHOLES, gate_recurrence=True),
+    replace(PEEPHOLES, gate_recurrence=True),
     notes="Five states: h, c and the three gates, all zero at first.",
 )
 
@@ -175,10 +165,10 @@ add = partial(
 )
 PRINTED = "The paper prints tanh for the output gate; this preset has the usual logistic function."
 
-add("lstm_i", "LSTM without input gate", build=lambda: CellSpec(input_gate=1.0), notes=PRINTED)
-add("lstm_f", "LSTM without forget gate", build=lambda: CellSpec(forget_gate=1.0), notes=PRINTED)
-add("lstm_o", "LSTM without output gate", build=lambda: CellSpec(output_gate=1.0), notes=PRINTED)
-add("lstm_b", "LSTM with forget bias 1", build=lambda: LSTM, notes=PRINTED, initial_bias=ONES)
+add("lstm_i", "LSTM without input gate", CellSpec(input_gate=1.0), notes=PRINTED)
+add("lstm_f", "LSTM without forget gate", CellSpec(forget_gate=1.0), notes=PRINTED)
+add("lstm_o", "LSTM without output gate", CellSpec(output_gate=1.0), notes=PRINTED)
+add("lstm_b", "LSTM with forget bias 1", LSTM, notes=PRINTED, initial_bias=ONES)
 
 
 def _projected(spec: CellSpec, input_projection: bool) -> CellSpec:
@@ -192,7 +182,7 @@ LITERAL = (
 add(
     "mut1",
     "evolved cell: the update gate sees only x_t, the candidate tanh(x_t)",
-    build=lambda input_projection=False: _projected(
+    lambda input_projection=False: _projected(
         replace(
             WRITES,
             input_gate=INPUT_ONLY,
@@ -206,7 +196,7 @@ add(
 add(
     "mut2",
     "evolved cell: the reset gate sees x_t unweighted",
-    build=lambda input_projection=False: _projected(
+    lambda input_projection=False: _projected(
         replace(WRITES, reset_gate=Gate(kernel="identity")), input_projection
     ),
     notes=LITERAL + "; other collections project it for the reset gate only.",
@@ -214,9 +204,7 @@ add(
 add(
     "mut3",
     "evolved cell: the update gate sees tanh(h)",
-    build=lambda: replace(
-        WRITES, input_gate=Gate(recurrent_input_activation="tanh"), reset_gate=Gate()
-    ),
+    replace(WRITES, input_gate=Gate(recurrent_input_activation="tanh"), reset_gate=Gate()),
 )
 
 # Dey and Salem: gates of the GRU with fewer terms -----------------------------------------------
@@ -236,9 +224,9 @@ def gru_gates(gate: Gate) -> CellSpec:
     return replace(WRITES, input_gate=gate, reset_gate=gate)
 
 
-add("gru1", "GRU whose gates see h and a bias", build=lambda: gru_gates(Gate(kernel=None)))
-add("gru2", "GRU whose gates see h", build=lambda: gru_gates(Gate(kernel=None, use_bias=False)))
-add("gru3", "GRU whose gates are biases", build=lambda: gru_gates(Gate(None, None)))
+add("gru1", "GRU whose gates see h and a bias", gru_gates(Gate(kernel=None)))
+add("gru2", "GRU whose gates see h", gru_gates(Gate(kernel=None, use_bias=False)))
+add("gru3", "GRU whose gates are biases", gru_gates(Gate(None, None)))
 
 # Lu, Akandeh and Salem: gates of the LSTM with fewer terms --------------------------------------
 SLIM = "Lu and Salem 2017, arXiv:1701.03441; Akandeh and Salem 2017, arXiv:"
@@ -246,76 +234,59 @@ PART1, PART2, PART3 = SLIM + "1707.04619", SLIM + "1707.04623", SLIM + "1707.046
 add = partial(presets.add, family="slim", paper=PART1)
 CONSTANT = "The constant is recalled from the paper, so it is an argument."
 NUMBER = "The number of this variant is recalled from the paper."
-U_C = Candidate(recurrent_kernel="diagonal")
-BIASED = replace(DIAGONAL, bias_initializer="ones")
+UNBIASED, BIASED = replace(DIAGONAL, use_bias=False), replace(DIAGONAL, bias_initializer="ones")
 
-add(
-    "slim_lstm1",
-    "gates see h and a bias",
-    build=lambda: lstm_gates(Gate(kernel=None)),
-    confirmed=True,
-)
-add(
-    "slim_lstm2",
-    "gates see h",
-    build=lambda: lstm_gates(Gate(kernel=None, use_bias=False)),
-    confirmed=True,
-)
+add("slim_lstm1", "gates see h and a bias", lstm_gates(Gate(kernel=None)), confirmed=True)
+add("slim_lstm2", "gates see h", lstm_gates(Gate(kernel=None, use_bias=False)), confirmed=True)
 add(
     "slim_lstm3",
     "gates are biases",
-    build=lambda: lstm_gates(Gate(None, None), Gate(None, None, bias_initializer="ones")),
+    lstm_gates(Gate(None, None), Gate(None, None, bias_initializer="ones")),
     initial_bias="forget 1",
     confirmed=True,
 )
-add(
-    "slim_lstm4",
-    "each gate sees only its own unit",
-    build=lambda: lstm_gates(replace(DIAGONAL, use_bias=False)),
-)
+add("slim_lstm4", "each gate sees only its own unit", lstm_gates(UNBIASED))
 add(
     "slim_lstm5",
     "each gate sees only its own unit and a bias",
-    build=lambda: lstm_gates(DIAGONAL, BIASED),
+    lstm_gates(DIAGONAL, BIASED),
     initial_bias="forget 1",
 )
 add = partial(add, paper=PART2, notes=CONSTANT)
 add(
     "slim_lstm4a",
     "input gate sees its own unit, forget constant, no output gate",
-    build=lambda forget=0.96: CellSpec(
-        input_gate=replace(DIAGONAL, use_bias=False), forget_gate=forget, output_gate=1.0
-    ),
+    lambda forget=0.96: CellSpec(input_gate=UNBIASED, forget_gate=forget, output_gate=1.0),
 )
 add(
     "slim_lstm5a",
     "input gate sees its own unit and a bias, forget constant, no output gate",
-    build=lambda forget=0.96: CellSpec(input_gate=DIAGONAL, forget_gate=forget, output_gate=1.0),
+    lambda forget=0.96: CellSpec(input_gate=DIAGONAL, forget_gate=forget, output_gate=1.0),
 )
 add(
     "slim_lstm6",
     "three constant gates",
-    build=lambda forget=0.59: CellSpec(input_gate=1.0, forget_gate=forget, output_gate=1.0),
+    lambda forget=0.59: CellSpec(input_gate=1.0, forget_gate=forget, output_gate=1.0),
 )
 add = partial(add, paper=PART3, notes=NUMBER)
 add(
     "slim_lstm10",
     "slim_lstm4 whose candidate also sees only its own unit",
-    build=lambda: replace(lstm_gates(replace(DIAGONAL, use_bias=False)), candidate=U_C),
+    replace(lstm_gates(UNBIASED), candidate=U_C),
 )
 add(
     "slim_lstm11",
     "slim_lstm5 whose candidate also sees only its own unit",
-    build=lambda: replace(lstm_gates(DIAGONAL, BIASED), candidate=U_C),
+    replace(lstm_gates(DIAGONAL, BIASED), candidate=U_C),
     initial_bias="forget 1",
 )
 add(
     "slim_lstm_c6",
     "slim_lstm6 whose candidate sees only its own unit",
-    paper="Akandeh and Salem 2019, Slim LSTM networks: LSTM_6 and LSTM_C6. arXiv:1901.06401",
-    build=lambda forget=0.59: CellSpec(
+    lambda forget=0.59: CellSpec(
         input_gate=1.0, forget_gate=forget, output_gate=1.0, candidate=U_C
     ),
+    paper="Akandeh and Salem 2019, Slim LSTM networks: LSTM_6 and LSTM_C6. arXiv:1901.06401",
     notes=CONSTANT,
 )
 
@@ -335,25 +306,25 @@ def minimal(gate: Gate) -> CellSpec:
     return replace(WRITES, input_gate=gate, reset_gate=Tied("input"))
 
 
-add("mgu", "minimal gated unit: one gate resets and writes", build=lambda: minimal(Gate()))
+add("mgu", "minimal gated unit: one gate resets and writes", minimal(Gate()))
 add = partial(
     add,
     paper="Heck and Salem 2017, Simplified minimal gated unit variations for recurrent neural "
     "networks. arXiv:1701.03452",
 )
-add("mgu1", "MGU whose gate sees h and a bias", build=lambda: minimal(Gate(kernel=None)))
-add("mgu2", "MGU whose gate sees h", build=lambda: minimal(Gate(kernel=None, use_bias=False)))
-add("mgu3", "MGU whose gate is a bias", build=lambda: minimal(Gate(None, None)))
+add("mgu1", "MGU whose gate sees h and a bias", minimal(Gate(kernel=None)))
+add("mgu2", "MGU whose gate sees h", minimal(Gate(kernel=None, use_bias=False)))
+add("mgu3", "MGU whose gate is a bias", minimal(Gate(None, None)))
 
 add = partial(presets.add, family="minimal")
 add(
     "janet",
     "forget gate only, the output is the memory",
-    paper="van der Westhuizen and Lasenby 2018, The unreasonable effectiveness of the forget gate. "
-    "arXiv:1804.04849",
-    build=lambda beta=1.0: replace(
+    lambda beta=1.0: replace(
         KEEPS, input_gate=Tied("forget", complement=True, offset=-float(beta))
     ),
+    paper="van der Westhuizen and Lasenby 2018, The unreasonable effectiveness of the forget gate. "
+    "arXiv:1804.04849",
     notes="The input gate is 1 - σ(a - beta); with beta=0 it is 1 - f. Some libraries return two "
     "equal states.",
     initial_bias="chrono (keras_gated.Chrono)",
@@ -362,22 +333,18 @@ add(
 add(
     "s_lstm",
     "forget gate only, the output is tanh of the memory",
+    CellSpec(forget_gate=FORGET, input_gate=Tied("forget", complement=True), output_gate=1.0),
     paper="Wu and King 2016, Investigating gated recurrent networks for speech synthesis. "
     "arXiv:1601.02539",
-    build=lambda: CellSpec(
-        input_gate=Tied("forget", complement=True),
-        forget_gate=Gate(bias_initializer="ones"),
-        output_gate=1.0,
-    ),
     notes="Like janet with beta=0, but the output and the recurrent input are tanh(c).",
     initial_bias="forget 1",
 )
 add(
     "li_gru",
     "light GRU: no reset gate, ReLU candidate",
+    replace(KEEPS, candidate=Candidate(activation="relu")),
     paper="Ravanelli et al. 2018, Light gated recurrent units for speech recognition. "
     "arXiv:1803.10225",
-    build=lambda: replace(KEEPS, candidate=Candidate(activation="relu")),
     notes="Without the paper's batch normalisation of W x_t; each block has a bias instead. One "
     "library has tanh where the paper has ReLU.",
     confirmed=True,
@@ -385,9 +352,9 @@ add(
 add(
     "ugrnn",
     "update gate only",
+    replace(KEEPS, forget_gate=FORGET),
     paper="Collins, Sohl-Dickstein and Sussillo 2017, Capacity and trainability in recurrent "
     "neural networks. arXiv:1611.09913",
-    build=lambda: replace(KEEPS, forget_gate=Gate(bias_initializer="ones")),
     notes="The + 1 inside the gate of the paper is the initial bias here; others leave it out.",
     initial_bias="forget 1",
     confirmed=True,
@@ -395,26 +362,26 @@ add(
 add(
     "gru_no_reset",
     "GRU without reset gate",
+    KEEPS,
     paper="ablation of Cho et al. 2014, arXiv:1406.1078; M-GRU of Ravanelli et al. 2018",
-    build=lambda: KEEPS,
     notes="The same formula as ugrnn; the initial bias is 0.",
 )
 add(
     "gru_no_update",
     "GRU without update gate: the state is overwritten",
+    replace(HIDDEN, forget_gate=0.0, reset_gate=Gate()),
     paper="ablation of Cho et al. 2014, arXiv:1406.1078",
-    build=lambda: replace(HIDDEN, forget_gate=0.0, reset_gate=Gate()),
     notes="The candidate replaces the state (z = 0). Some libraries keep a constant share instead.",
 )
 add(
     "minimal_rnn",
     "one gate that mixes the state with the projected input",
-    paper="Chen 2017, MinimalRNN. arXiv:1711.06788",
-    build=lambda: replace(
+    replace(
         KEEPS,
         candidate=Candidate("identity", None, use_bias=False, activation="linear"),
         input_projection=Projection("tanh"),
     ),
+    paper="Chen 2017, MinimalRNN. arXiv:1711.06788",
     notes="The gate sees the projected input of this step; in one library it sees that of the "
     "previous step.",
     confirmed=True,
@@ -422,63 +389,57 @@ add(
 add(
     "leaky_rnn",
     "leaky integrator: a constant share of the state is kept",
+    lambda alpha=0.7: replace(HIDDEN, forget_gate=alpha, input_gate=1.0 - alpha),
     paper="Jaeger et al. 2007, Optimization and applications of echo state networks with leaky-"
     "integrator neurons. Neural Networks 20",
-    build=lambda alpha=0.7: replace(HIDDEN, forget_gate=alpha, input_gate=1.0 - alpha),
     notes="A cell without gates, for comparison; alpha is the share of the state that is kept.",
 )
 add(
     "light_ru",
     "light recurrent unit: the candidate sees only x_t",
+    replace(WRITES, candidate=FREE),
     paper="from two collections of recurrent cells; the paper was not consulted",
-    build=lambda: replace(WRITES, candidate=Candidate(recurrent_kernel=None)),
 )
 
 # Candidates without recurrent kernel, linear recurrences ----------------------------------------
 add = partial(presets.add, family="additive", confirmed=True)
 ADDITIVE = CellSpec(output_gate=1.0, candidate=LINEAR, output_activation="tanh")
 RAN = "Lee, Levy and Zettlemoyer 2017, Recurrent additive networks. arXiv:1705.07393"
-add("ran", "recurrent additive network", paper=RAN, build=lambda: ADDITIVE)
+add("ran", "recurrent additive network", ADDITIVE, paper=RAN)
 add(
     "ran_linear",
     "recurrent additive network, linear output",
+    replace(ADDITIVE, output_activation="linear"),
     paper=RAN,
-    build=lambda: replace(ADDITIVE, output_activation="linear"),
     notes="The states h and c are equal. There are two, so that only one field differs from ran.",
 )
 add(
     "cfn",
     "chaos-free network",
-    paper="Laurent and von Brecht 2016, A recurrent neural network without chaos. arXiv:1612.06212",
-    build=lambda: replace(
+    replace(
         HIDDEN,
-        forget_gate=Gate(bias_initializer="ones"),
+        forget_gate=FORGET,
         input_gate=Gate(bias_initializer=MINUS_ONE),
         candidate=replace(LINEAR, activation="tanh"),
         carry_activation="tanh",
     ),
+    paper="Laurent and von Brecht 2016, A recurrent neural network without chaos. arXiv:1612.06212",
     notes="The gates see h; what is carried on is tanh(h).",
     initial_bias="forget 1, input -1 (recalled)",
 )
 add(
     "star",
     "stackable recurrent cell",
+    replace(WRITES, candidate=FREE, memory_activation="tanh"),
     paper="Turkoglu et al. 2021, Gating revisited: deep multi-layer RNNs that can be trained. "
     "arXiv:1911.11033",
-    build=lambda: replace(
-        WRITES, candidate=Candidate(recurrent_kernel=None), memory_activation="tanh"
-    ),
     notes="tanh is applied to the whole memory at every step.",
 )
 add(
     "ind_rnn",
     "independently recurrent network: each unit sees its own state",
+    replace(HIDDEN, forget_gate=0.0, candidate=replace(U_C, activation="relu")),
     paper="Li et al. 2018, Independently recurrent neural network. arXiv:1803.04831",
-    build=lambda: replace(
-        HIDDEN,
-        forget_gate=0.0,
-        candidate=Candidate(recurrent_kernel="diagonal", activation="relu"),
-    ),
     notes="ReLU as in the paper; some libraries use tanh. A constraint should keep |u| below "
     "2^(1/T).",
 )
@@ -495,12 +456,12 @@ def bistable(kind: str) -> CellSpec:
     )
 
 
-add("brc", "bistable cell", paper=BRC, build=lambda: bistable("diagonal"))
+add("brc", "bistable cell", bistable("diagonal"), paper=BRC)
 add(
     "nbrc",
     "recurrently neuromodulated bistable cell",
+    bistable("dense"),
     paper=BRC,
-    build=lambda: bistable("dense"),
     notes="In one library both gates see x_t in place of h.",
 )
 
@@ -515,12 +476,7 @@ SELF = Gate(recurrent_kernel="diagonal")  # sees h through a diagonal kernel
 PARA(
     "para_gru",
     "GRU each of whose units sees its own state only",
-    build=lambda: replace(
-        WRITES,
-        input_gate=SELF,
-        reset_gate=SELF,
-        candidate=Candidate(recurrent_kernel="diagonal"),
-    ),
+    replace(gru_gates(SELF), candidate=U_C),
     notes="z writes, as in gru_chung. The authors' code has input kernels in heads; here they are "
     "dense, one head.",
     initial_bias="input from 0 to -1, spread over the units, in the authors' code",
@@ -528,11 +484,11 @@ PARA(
 PARA(
     "para_lstm",
     "LSTM with coupled gates, each of whose units sees its own state only",
-    build=lambda: CellSpec(
+    CellSpec(
         forget_gate=replace(SELF, peephole=True),
         input_gate=Tied("forget", complement=True),
         output_gate=replace(SELF, peephole=True),
-        candidate=Candidate(recurrent_kernel="diagonal"),
+        candidate=U_C,
     ),
     notes="i = 1 - f, where Greff's cifg has f = 1 - i. The authors' code has input kernels in "
     "heads; here they are dense, one head.",
@@ -547,17 +503,17 @@ LEVY = partial(
     initial_bias=ONES,
 )
 S_RNN = replace(LSTM, candidate=LINEAR, output_activation="tanh")
-LEVY("levy_srnn", "LSTM without the simple RNN inside: candidate W x_t", build=lambda: S_RNN)
+LEVY("levy_srnn", "LSTM without the simple RNN inside: candidate W x_t", S_RNN)
 LEVY(
     "levy_srnn_out",
     "levy_srnn without output gate",
-    build=lambda: replace(S_RNN, output_gate=1.0),
+    replace(S_RNN, output_gate=1.0),
     notes="The same formula as ran; the initial bias differs.",
 )
 LEVY(
     "levy_srnn_hidden",
     "levy_srnn whose gates see only x_t",
-    build=lambda: replace(
+    replace(
         S_RNN,
         input_gate=INPUT_ONLY,
         forget_gate=replace(INPUT_ONLY, bias_initializer="ones"),
@@ -568,49 +524,40 @@ LEVY(
 # All blocks see only x_t: these can be computed in parallel in time -----------------------------
 add = partial(presets.add, family="parallel")
 TYPED = "Balduzzi and Ghifary 2016, Strongly-typed recurrent neural networks. arXiv:1602.02218"
-FREE = Candidate(recurrent_kernel=None)
 PARALLEL = replace(KEEPS, forget_gate=INPUT_ONLY, candidate=FREE)
-add(
-    "t_rnn",
-    "strongly typed RNN",
-    paper=TYPED,
-    build=lambda: replace(PARALLEL, candidate=LINEAR),
-    confirmed=True,
-)
+add("t_rnn", "strongly typed RNN", replace(PARALLEL, candidate=LINEAR), paper=TYPED, confirmed=True)
 add(
     "t_gru",
     "strongly typed GRU",
-    paper=TYPED,
-    build=lambda: replace(
+    replace(
         HIDDEN,
         input_gate=replace(INPUT_ONLY, activation="linear"),
         forget_gate=INPUT_ONLY,
         candidate=FREE,
         input_window=2,
     ),
+    paper=TYPED,
     notes="In the product z ⊙ o of the paper, z is the input gate here (linear), o the candidate.",
     confirmed=True,
 )
 add(
     "t_lstm",
     "strongly typed LSTM",
-    paper=TYPED,
-    build=lambda: CellSpec(
+    CellSpec(
         forget_gate=INPUT_ONLY,
         input_gate=Tied("forget", complement=True),
         output_gate=replace(INPUT_ONLY, activation="tanh"),
         candidate=replace(FREE, activation="linear"),
         input_window=2,
     ),
+    paper=TYPED,
     confirmed=True,
 )
 add(
     "min_gru",
     "minimal GRU without hidden-state dependence",
+    replace(WRITES, input_gate=INPUT_ONLY, candidate=replace(FREE, activation="linear")),
     paper="Feng et al. 2024, Were RNNs all we needed? arXiv:2410.01201",
-    build=lambda: replace(
-        WRITES, input_gate=INPUT_ONLY, candidate=replace(FREE, activation="linear")
-    ),
     notes="The plain form. The log-space form has another candidate and positive states.",
 )
 QRNN = "Bradbury et al. 2017, Quasi-recurrent neural networks. arXiv:1611.01576"
@@ -622,18 +569,18 @@ def quasi(window: int, **parts) -> CellSpec:
 
 
 OUTPUT_GATE = {"memory": "cell", "output_gate": INPUT_ONLY, "output_activation": "linear"}
-add("qrnn_f", "quasi-recurrent, f-pooling", paper=QRNN, build=lambda window=2: quasi(window))
+add("qrnn_f", "quasi-recurrent, f-pooling", lambda window=2: quasi(window), paper=QRNN)
 add(
     "qrnn_fo",
     "quasi-recurrent, fo-pooling",
+    lambda window=2: quasi(window, **OUTPUT_GATE),
     paper=QRNN,
-    build=lambda window=2: quasi(window, **OUTPUT_GATE),
     notes="No tanh on the memory.",
 )
 add(
     "qrnn_ifo",
     "quasi-recurrent, ifo-pooling",
+    lambda window=2: quasi(window, input_gate=INPUT_ONLY, **OUTPUT_GATE),
     paper=QRNN,
-    build=lambda window=2: quasi(window, input_gate=INPUT_ONLY, **OUTPUT_GATE),
     notes="No tanh on the memory.",
 )

@@ -74,9 +74,15 @@ class Presets(Mapping):
             )
         return self._by_name[name]
 
-    def add(self, name: str, title: str, **fields: Any) -> None:
-        """Adds a preset. `fields` are the other fields of `Preset`."""
-        self._by_name[name] = Preset(name, title, **fields)
+    def add(
+        self, name: str, title: str, build: CellSpec | Callable[..., CellSpec], **fields: Any
+    ) -> None:
+        """Adds a preset: its specification, or a function that takes arguments and returns it.
+
+        `fields` are the other fields of `Preset`.
+        """
+        function = build if callable(build) else lambda: build
+        self._by_name[name] = Preset(name, title, build=function, **fields)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)

@@ -128,11 +128,7 @@ def make_contender(layer: Any, x: Any, weights: Any) -> Contender:
     Raises:
         ValueError: if Keras runs on a backend that cannot train.
     """
-    makers = {
-        "tensorflow": tensorflow_contender,
-        "jax": jax_contender,
-        "torch": torch_contender,
-    }
+    makers = {"tensorflow": tensorflow_contender, "jax": jax_contender, "torch": torch_contender}
     if BACKEND not in makers:
         raise ValueError(
             f"Layers are measured on Keras's backends {', '.join(makers)}. Received: {BACKEND!r}. "

@@ -71,6 +71,26 @@ def test_many_layers(path):
         assert difference == pytest.approx(output.largest, abs=1e-5)
 
 
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_shared_lstm_is_stored_once(per_channel, path):
+    shared = kg.GatedLSTM(U, return_sequences=True, name="shared")
+    model = realistic(shared, shared)
+    x = np.random.default_rng(1).standard_normal((3, 9, U)).astype(np.float32)
+    report = quantize_onnx(model, path, samples=x, per_channel=per_channel)
+    assert_told(report)
+    graph = onnx.load(path).graph
+    first, second = [n for n in graph.node if n.op_type == "DynamicQuantizeLSTM"]
+    assert first.input[1:4] == second.input[1:4]  # W, R, B
+    assert first.input[8:] == second.input[8:] and len(first.input) == 12  # scales and zeros
+    constants = constants_of(graph)
+    assert constants[first.input[8]].shape == ((1, 4 * U) if per_channel else (1,))
+    matrices = [a for a in constants.values() if a.dtype == np.int8 and a.ndim == 3]
+    assert [a.shape for a in matrices] == [(1, U, 4 * U)] * 2  # W and R
+    expected = keras.ops.convert_to_numpy(model(x))
+    difference = np.abs(run(path, {"x": x})[0] - expected).max()
+    assert 0 < difference <= BOUND * np.abs(expected).max()
+
+
 def test_doubled_scales_are_seen_in_the_report(path, monkeypatch):
     model = realistic(gated(), gated("gru"))
     good = quantize_onnx(model, path)

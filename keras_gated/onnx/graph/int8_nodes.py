@@ -128,6 +128,7 @@ class _Quantizer:
 
     def _replace(self, node: Any, scope: Sequence, in_uint8: dict, within: str) -> list:
         """Returns the nodes in place of one: its int8 form, or the node itself."""
+        quantized = True
         try:
             if node.op_type == "LSTM":
                 new, reason = [self._quantize_lstm(node, scope)], "DynamicQuantizeLSTM"
@@ -136,11 +137,10 @@ class _Quantizer:
             elif (reason := _reason_not_quantized(node, scope, self._onnx)) is None:
                 return [node]
             else:
-                raise _NotQuantized(reason)
+                new, quantized = [node], False
         except _NotQuantized as error:
-            self.rows.append(NodeReport(node.name, node.op_type, within, False, str(error)))
-            return [node]
-        self.rows.append(NodeReport(node.name, node.op_type, within, True, reason))
+            new, reason, quantized = [node], str(error), False
+        self.rows.append(NodeReport(node.name, node.op_type, within, quantized, reason))
         return new
 
     # The nodes

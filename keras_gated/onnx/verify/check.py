@@ -17,13 +17,7 @@ from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.cleanup import count_operators
 from keras_gated.onnx.streaming_session import STATES, StreamingSession
 from keras_gated.onnx.tracing.layer_places import in_float32
-from keras_gated.onnx.tracing.model_io import (
-    Interface,
-    Port,
-    interface_of,
-    output_names,
-    random_inputs,
-)
+from keras_gated.onnx.tracing.model_io import Interface, Port, interface_of, output_names
 from keras_gated.onnx.verify.differences import (
     TOLERANCE,
     Findings,
@@ -31,7 +25,7 @@ from keras_gated.onnx.verify.differences import (
     on_cpu,
     short_reason,
 )
-from keras_gated.onnx.verify.inputs import describe_shapes, try_shapes
+from keras_gated.onnx.verify.inputs import Feed, describe_shapes, random_feed_maker, try_shapes
 from keras_gated.onnx.verify.streams import compare_stream
 
 
@@ -87,11 +81,11 @@ def check_onnx(
         )
     findings = Findings()
     proto = _read(onnx, path, findings)
-    if not findings.problems:
-        is_stream = any(entry.key == STATES for entry in proto.metadata_props)
+    is_stream = any(entry.key == STATES for entry in proto.metadata_props)
+    if session := _load(StreamingSession if is_stream else open_session, path, findings):
         compare = _compare_stream_file if is_stream else _compare_file
         with in_float32(model):
-            compare(model, interface, path, seed, findings)
+            compare(model, interface, session, seed, findings)
     report = findings.report(path, tolerance, count_operators(proto.graph))
     if raise_on_failure and not report.passed:
         raise ExportError(f"The ONNX file does not compute what the model computes.\n{report}")
@@ -124,10 +118,7 @@ def _read(onnx: Any, path: str, findings: Findings) -> Any:
 # A file of export_onnx ----------------------------------------------------------------------------
 
 
-def _compare_file(model, interface: Interface, path: str, seed: int, findings: Findings) -> None:
-    session = _load(open_session, path, findings)
-    if session is None:
-        return
+def _compare_file(model, interface: Interface, session: Any, seed: int, findings: Findings) -> None:
     ports = session.get_inputs()
     findings.problems += _name_problems(interface, [port.name for port in ports])
     findings.problems += [] if findings.problems else _shape_problems(interface.ports, ports)
@@ -148,7 +139,8 @@ class _Comparison:
 
     def __init__(self, model, interface: Interface, session: Any, findings: Findings, seed: int):
         self._model, self._interface, self._session = model, interface, session
-        self._findings, self._rng = findings, np.random.default_rng(seed)
+        self._make_feed = random_feed_maker(model, interface.ports, seed)
+        self._findings = findings
         self._done: dict[str, bool] = {}  # {shapes as text: whether Keras takes them}
 
     def compare_at(self, batch: int, time: int) -> bool:
@@ -156,21 +148,20 @@ class _Comparison:
 
         Different batches and times may give the same shapes, if the model fixes them.
         """
-        arrays = random_inputs(self._model, self._interface, batch, time, self._rng)
-        feed = dict(zip([port.name for port in self._interface.ports], arrays, strict=True))
+        feed = self._make_feed(batch, time)
         shape = describe_shapes(feed)
         if shape not in self._done:
-            expected = self._run_model(arrays, shape)
+            expected = self._run_model(feed, shape)
             self._done[shape] = expected is not None
             if expected is not None:
                 self._compare(feed, shape, expected)
         return self._done[shape]
 
-    def _run_model(self, arrays: list, shape: str) -> dict[str, np.ndarray] | None:
+    def _run_model(self, feed: Feed, shape: str) -> dict[str, np.ndarray] | None:
         """Returns the model's outputs by name; None if it refuses the shape."""
         try:
             with on_cpu():
-                tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+                tensors = map(keras.ops.convert_to_tensor, feed.values())
                 outputs = self._model(self._interface.pack(tensors), training=False)
             flat = [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
         except Exception as error:  # noqa: BLE001 - e.g. a model that needs a longer sequence
@@ -200,9 +191,9 @@ class _Comparison:
 
 
 def _load(open_file: Any, path: str, findings: Findings) -> Any:
-    """Returns a session of the file, or None if onnxruntime cannot load it."""
+    """Returns a session of a valid file; None if the file is not, or onnxruntime cannot load it."""
     try:
-        return open_file(path)
+        return None if findings.problems else open_file(path)
     except Exception as error:  # noqa: BLE001 - any error here is a finding
         findings.problems.append(f"onnxruntime cannot load the file: {error}")
         return None
@@ -244,11 +235,8 @@ def _with_fixed_sizes(interface: Interface, session: Any) -> Interface:
 
 
 def _compare_stream_file(
-    model, interface: Interface, path: str, seed: int, findings: Findings
+    model, interface: Interface, session: StreamingSession, seed: int, findings: Findings
 ) -> None:
-    session = _load(StreamingSession, path, findings)
-    if session is None:
-        return
     findings.problems += _name_problems(interface, session.inputs)
     if not findings.problems:
         for _ in compare_stream(model, interface, session, findings, seed):

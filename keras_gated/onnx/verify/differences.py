@@ -120,17 +120,13 @@ class Findings:
         Args:
             tolerance: the largest relative difference allowed.
         """
-        # Not `relative > tolerance`, which is False for NaN.
-        differing = [f for f in self.outputs if not f.relative <= tolerance]
-        return [
-            *self.problems,
-            *(
-                f"Output {f.output!r} differs at {f.shape} by {f.absolute:.2e}, "
-                f"relative {f.relative:.2e}."
-                for f in differing
-            ),
-            *self._without_comparison(),
+        differing = [
+            f"Output {f.output!r} differs at {f.shape} by {f.absolute:.2e}, "
+            f"relative {f.relative:.2e}."
+            for f in self.outputs
+            if not f.relative <= tolerance  # not `relative > tolerance`, which is False for NaN
         ]
+        return [*self.problems, *differing, *self._without_comparison()]
 
     def _without_comparison(self) -> list[str]:
         """Returns a problem for each output of which no number was compared.

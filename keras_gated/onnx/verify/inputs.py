@@ -65,9 +65,8 @@ def random_feed_maker(
     interface, names = Interface(ports, None), [port.name for port in ports]
 
     def make_feed(batch: int, time: int) -> Feed:
-        return dict(
-            zip(names, random_inputs(known_model, interface, batch, time, rng), strict=True)
-        )
+        arrays = random_inputs(known_model, interface, batch, time, rng)
+        return dict(zip(names, arrays, strict=True))
 
     return make_feed
 

@@ -13,9 +13,8 @@ import numpy as np
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.verify.inputs import Feed, describe_shapes, try_shapes
 
-Result = dict[
-    str, tuple[np.ndarray, np.ndarray]
-]  # {output: (of the float32 file, of the int8 file)}
+# {output: (of the float32 file, of the int8 file)}
+Result = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -110,17 +109,11 @@ class _InputRefused(Exception):
 def output_differences(results: list[Result]) -> tuple[OutputDifference, ...]:
     """Returns the difference of each output, over all results of a `FilePair` together."""
     rows = []
-    for name in results[0] if results else ():
+    for name in results[0]:
         pairs = [result[name] for result in results]
         y = np.concatenate([np.ravel(a) for a, _ in pairs]).astype(np.float64)
         actual = np.concatenate([np.ravel(b) for _, b in pairs]).astype(np.float64)
         difference = np.abs(y - actual)
-        rows.append(
-            OutputDifference(
-                name,
-                difference.max(initial=0.0),
-                difference.mean() if len(y) else 0.0,
-                np.abs(y).max(initial=0.0),
-            )
-        )
+        largest, mean, magnitude = difference.max(), difference.mean(), np.abs(y).max()
+        rows.append(OutputDifference(name, largest, mean, magnitude))
     return tuple(rows)

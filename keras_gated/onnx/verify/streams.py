@@ -17,10 +17,10 @@ from keras_gated.onnx.model_to_graph import ModelCall
 from keras_gated.onnx.streaming_session import StreamingSession
 from keras_gated.onnx.subprocess_export import on_tensorflow
 from keras_gated.onnx.tracing.layer_places import layers_within
-from keras_gated.onnx.tracing.model_io import Interface, random_inputs
+from keras_gated.onnx.tracing.model_io import Interface
 from keras_gated.onnx.tracing.streaming import has_open_time
 from keras_gated.onnx.verify.differences import TOLERANCE, Findings, on_cpu, short_reason
-from keras_gated.onnx.verify.inputs import describe_shapes
+from keras_gated.onnx.verify.inputs import describe_shapes, random_feed_maker
 
 CHUNKS = (1, 3, 2)  # time steps of each chunk
 
@@ -79,8 +79,8 @@ def compare_stream(
         sequence.
     """
     interface = _with_open_time(interface, session)
-    arrays = random_inputs(model, interface, 2, sum(CHUNKS), np.random.default_rng(seed))
-    shape = describe_shapes(dict(zip([port.name for port in interface.ports], arrays, strict=True)))
+    feed = random_feed_maker(model, interface.ports, seed)(2, sum(CHUNKS))
+    shape, arrays = describe_shapes(feed), [*feed.values()]
     try:
         with stateful_and_unroll_off(model), on_cpu():
             expected = _run_model(ModelCall(model, interface), arrays)

@@ -118,10 +118,11 @@ def reversed_twice(second: dict):
 )
 def test_only_what_is_reversed_twice_is_left_out(second, operators):
     graph = reversed_twice(second)
-    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
-    before = ReferenceEvaluator(graph, {"": 17}).run(None, {"x": x})[0]
+    feed = {"x": np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")}
+    before = ReferenceEvaluator(graph, {"": 17}).run(None, feed)[0]
     drop_double_reversals(graph)
     assert [node.op_type for node in graph.node if node.op_type != "Identity"] == [
         name for name in operators if name != "Identity"
     ]
-    np.testing.assert_array_equal(ReferenceEvaluator(graph, {"": 17}).run(None, {"x": x})[0], before)
+    after = ReferenceEvaluator(graph, {"": 17}).run(None, feed)[0]
+    np.testing.assert_array_equal(after, before)
