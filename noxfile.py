@@ -94,7 +94,8 @@ def compile_faster(backend: str) -> dict[str, str]:
 
     A flag that a version of XLA does not know ends the process, so it is tried first.
     """
-    flag = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+    flag = {"XLA_FLAGS": flags}
     command = [PYTHON, "-c", COMPILE[backend]]
     tried = subprocess.run(command, env=os.environ | flag, capture_output=True)
     return flag if tried.returncode == 0 else {}
@@ -139,8 +140,9 @@ def random(session: nox.Session) -> None:
     need(session, "test")
     variables = {"KERAS_GATED_RANDOM": os.environ.get("KERAS_GATED_RANDOM", "60")}
     variables |= compile_faster("tensorflow")
-    # Two processes: TensorFlow keeps what it compiled until a process ends.
-    for file in ("tests/onnx/test_export_random.py", "tests/layers/test_layer_random.py"):
+    # A process for each: TensorFlow keeps what it compiled until a process ends.
+    layers = "tests/layers/test_layer_random.py"
+    for file in ("tests/onnx/test_export_random.py", layers, "tests/onnx/test_soak.py"):
         pytest(session, file, **variables)
 
 

@@ -4,7 +4,6 @@ The environment variable KERAS_GATED_RANDOM sets how many (2 unless given); each
 of two specifications.
 """
 
-import contextlib
 import os
 
 import keras
@@ -12,73 +11,15 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import find_native_operator
-from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
 from tests.onnx.helpers import error_bound, on_tensorflow, randomized, run
+from tests.random_cells import accepted_options, one_of, specification
 
 pytestmark = on_tensorflow
 EACH, F, MOST_UNITS = 2, 3, 8
 SEEDS = -(-int(os.environ.get("KERAS_GATED_RANDOM", 2)) // EACH)
 STEPWISE = {"zoneout", "state_clip", "layer_norm", "projection_units"}  # not always native
-
-
-def one_of(rng, *choices):
-    return choices[rng.integers(len(choices))]
-
-
-def gate(rng, others=()):
-    """A gate of any kind: absent, constant, tied, or with any kernels, bias, peephole."""
-    kind = one_of(rng, "full", "full", "full", "none", "constant", "tied" if others else "full")
-    if kind == "none":
-        return False
-    if kind == "constant":
-        return float(one_of(rng, 0.0, 0.3, 0.9, 1.0))
-    if kind == "tied":
-        return Tied(
-            one_of(rng, *others),
-            complement=bool(rng.integers(2)),
-            offset=float(one_of(rng, 0.0, 0.0, 0.7)),
-        )
-    return Gate(
-        kernel=one_of(rng, "dense", "dense", None),
-        recurrent_kernel=one_of(rng, "dense", "dense", "diagonal", None),
-        use_bias=bool(rng.integers(4)),
-        peephole=bool(rng.random() < 0.25),
-        activation=one_of(rng, None, None, None, "hard_sigmoid", "tanh"),
-    )
-
-
-def specification(rng) -> CellSpec:
-    """A random specification that is one."""
-    while True:
-        memory = one_of(rng, "cell", "hidden")
-        options = {
-            "memory": memory,
-            "forget_gate": gate(rng),
-            "input_gate": gate(rng, ("forget",)),
-            "output_gate": gate(rng, ("forget", "input")),
-            "reset_gate": one_of(rng, False, gate(rng, ("forget",))),
-            "candidate": Candidate(
-                recurrent_kernel=one_of(rng, "dense", "dense", "diagonal", None),
-                activation=one_of(rng, None, "tanh", "softsign", "gelu"),
-                reset_after=bool(rng.integers(2)),
-            ),
-            "output_activation": one_of(rng, None, "tanh", "linear"),
-            "input_window": one_of(rng, 1, 1, 1, 2, 3),
-            "input_projection": one_of(rng, None, None, None, Projection(activation="tanh")),
-        }
-        try:
-            return checked(CellSpec(**options))
-        except ValueError:
-            continue
-
-
-def checked(spec: CellSpec) -> CellSpec:
-    """The specification, or the ValueError of a layer that refuses it."""
-    kg.GatedRNN(2, spec)
-    return spec
 
 
 class Several(keras.Model):
@@ -130,23 +71,6 @@ def options_of(rng, name) -> dict:
     }
 
 
-def side_by_side(rng, options: dict) -> dict:
-    """Options of the cell that it does not refuse, at random."""
-    drawn = {
-        "zoneout": one_of(rng, 0.0, 0.2),
-        "state_clip": one_of(rng, None, 0.5),
-        "projection_units": one_of(rng, None, 2),
-        one_of(rng, "layer_norm", "batch_norm"): True,
-    }
-    accepted: dict = {}
-    for name, value in drawn.items():
-        if rng.random() < 0.2:
-            with contextlib.suppress(ValueError):
-                kg.GatedRNN(**options, **accepted, **{name: value})
-                accepted[name] = value
-    return accepted
-
-
 def lowerings_of(rng, options, both) -> dict:
     """A form for a layer, or for each of the two in a Bidirectional."""
     possible = ["auto"] * 4 + ["scan"] * 2 + ["loop"]
@@ -160,7 +84,7 @@ def lowerings_of(rng, options, both) -> dict:
 def test_none_differs(seed, tmp_path):
     rng = np.random.default_rng(seed)
     options = [options_of(rng, f"cell_{k}") for k in range(EACH)]
-    options = [one | side_by_side(rng, one) for one in options]
+    options = [one | accepted_options(rng, one) for one in options]
     both = [rng.random() < 0.3 for _ in options]
     for one, wrapped in zip(options, both, strict=True):
         one["go_backwards"] &= not wrapped
