@@ -100,9 +100,11 @@ def recurrent(rng, y, sequences: bool):
         layer = _one_of(rng, (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN))
         return layer(units, return_sequences=sequences)(y)
     if kind < 0.2:
-        cells = [kg.GatedCell(units, _one_of(rng, kg.presets)), keras.layers.GRUCell(units)]
-        with_units = [cell for cell in cells if not getattr(cell, "form", None) or _fits(cell, y)]
-        return keras.layers.RNN(with_units, return_sequences=sequences)(y)
+        first = kg.GatedCell(units, _one_of(rng, kg.presets))
+        if first.form.square or first.form.window > 1:
+            first = keras.layers.LSTMCell(units)
+        cells = [first, keras.layers.GRUCell(units)]  # Keras fails with a mask and only one cell
+        return keras.layers.RNN(cells, return_sequences=sequences)(y)
     preset = rng.random() < 0.4
     options: dict = {"units": units, "spec": specification(rng)}
     if preset:
@@ -125,10 +127,6 @@ def recurrent(rng, y, sequences: bool):
         merge = _one_of(rng, ("concat", "sum", "mul", "ave"))
         return keras.layers.Bidirectional(layer, merge_mode=merge)(y)
     return layer(y)
-
-
-def _fits(cell, y) -> bool:
-    return not cell.form.square and cell.form.window == 1
 
 
 def _one_of(rng, choices):
