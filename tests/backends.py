@@ -26,7 +26,7 @@ QUESTIONS = {
     "every named cell equals the step written from its paper, forward and gradient": (
         "spec/test_presets",
     ),
-    "the engine's gradient equals that of Keras's loop, under masks too": ("engine/test_engine",),
+    "the engine's gradient equals the automatic one, under masks too": ("engine/test_engine",),
     "the same as keras.layers.LSTM, GRU and SimpleRNN, every way to call them": (
         "layers/test_matrix",
     ),

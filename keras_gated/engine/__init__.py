@@ -3,11 +3,11 @@
 In the order in which to read it:
 
 - `formula`: one time step on tensors, and the hooks through which the others see its inside.
-- `run`: chooses how a layer's cell is run over time.
-- `time_major`: how a layer's tensors lie in the loop, and how its result is put together.
+- `call`: `RecurrentCall`, all that one run of a cell over time is.
+- `run`: chooses how a call is run.
 - `loop`: the loop over time, forwards and backwards.
 - `backward`: the gradient of one step; opens with an LSTM step worked by hand.
 - `parallel_scan`: all time steps at once, for cells whose memory is linear.
-- `random_masks`, `input_window`: dropout, zoneout and noise; the last k inputs side by side.
+- `random_masks`, `input_window`: draws dropout, zoneout and noise; the last k inputs side by side.
 - `backends`: the few lines that differ between TensorFlow, JAX and torch.
 """

@@ -20,7 +20,7 @@ class RandomMasks(NamedTuple):
         zoneout: for each state, the share of the old value that stays: None, a number (the rate, at
             inference), or (B, T, U) of zeros and ones, drawn with that rate. Empty if there is
             no zoneout.
-        training: bool, whether the sequences are those of a training step.
+        training: bool, whether something was drawn for a training step.
     """
 
     dropout: DropoutMasks = DropoutMasks()
@@ -95,8 +95,6 @@ class RecurrentCall:
 
     def result(self, h, states: list) -> tuple:
         """Returns the last output, the outputs and the states, as Keras's loop returns them.
-
-        Where only the last output is wanted, h is not touched, so that no loop has to store it.
 
         Args:
             h: of all time steps (B, T, U), in running order.

@@ -64,7 +64,7 @@ def product_by_block(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
 
 
 def separate_columns(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
-    """Returns the same; each part is a tensor of its own, from a product of its own.
+    """Returns the same for x in the type of w; each part is from a product of its own.
 
     A wide product that is cut later is slower in the loop: XLA reads several blocks from one tensor
     without vector instructions (see `loop`).

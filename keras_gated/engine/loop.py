@@ -97,8 +97,9 @@ class EngineLoop:
     def run_in(self, loop) -> tuple[Any, list]:
         """Returns the same; `loop`, called as `backend.loop`, runs the step over time.
 
-        The exporter gives a loop that writes an ONNX Scan. A file has no compiler behind it, so
-        the biases are added for all time steps at once, before the loop.
+        There is no gradient of our own: the backend differentiates the loop, or the loop writes an
+        ONNX Scan. A file has no compiler behind it, so the biases are added for all time steps at
+        once, before the loop.
         """
         inputs = self._sorted([ops.copy(x) for x in self.tensors])  # of a variable, a tensor
         weights = self.formula.slice_weights(inputs.weights)

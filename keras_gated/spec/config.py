@@ -57,7 +57,9 @@ class Part:
             ValueError: if the configuration belongs to another class or has a newer format.
         """
         fields = {key: value for key, value in config.items() if key not in ("part", "format")}
-        if config.get("part") != cls.__name__ or config.get("format", 0) > FORMAT:
+        known = {f.name for f in dataclasses.fields(cls)}
+        same = config.get("part") == cls.__name__ and config.get("format", 0) <= FORMAT
+        if not same or not fields.keys() <= known:
             raise ValueError(
                 f"Argument `config` must come from {cls.__name__}.to_config(), in format {FORMAT} "
                 f"or older. Received: config={dict(config)!r}. If a newer version of "

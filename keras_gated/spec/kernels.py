@@ -4,7 +4,8 @@ A kind is a class. It owns all that depends on it: the name and shape of the wei
 its gradients, the matrix that ONNX stores, LaTeX and FLOPs. A new kind is a new class here.
 
 Users write a kind by name: "dense", "diagonal", "identity", or None for no kernel. Arithmetic comes
-from outside, as `ops` (`keras.ops` or `numpy`): this file needs the standard library only.
+from outside, as `ops` (`keras.ops` or `numpy`): this file needs the standard library only. A kind
+that mixes units also defines `transposed`, `product_back` and `weight_gradient`, as `Dense` does.
 """
 
 import math
@@ -49,6 +50,18 @@ class Kernel(Part):
         """Returns the term of x (..., rows): (..., units) for each block, side by side."""
         raise NotImplementedError
 
+    def transposed(self, ops: Any, w):
+        """Returns the form of w that `product_back` takes: made once, before the loop."""
+        raise NotImplementedError
+
+    def product_back(self, ops: Any, d, transposed):
+        """Returns the gradient of x from that of the product, d (..., blocks · units)."""
+        raise NotImplementedError
+
+    def weight_gradient(self, ops: Any, x, d):
+        """Returns the gradient of w from x (N, rows) and the gradient of the product d (N, ...)."""
+        raise NotImplementedError
+
     def to_matrix(self, ops: Any, w, size: int):
         """Returns the kernel of one block as a matrix (size, units)."""
         raise NotImplementedError
@@ -81,15 +94,12 @@ class Dense(Kernel):
         return ops.matmul(x, w)
 
     def transposed(self, ops: Any, w):
-        """Returns the form of w that `product_back` takes: made once, before the loop."""
         return ops.transpose(w)
 
     def product_back(self, ops: Any, d, transposed):
-        """Returns the gradient of x from that of the product, d (..., blocks · units)."""
         return ops.matmul(d, transposed)
 
     def weight_gradient(self, ops: Any, x, d):
-        """Returns the gradient of w from x (N, rows) and the gradient of the product d (N, ...)."""
         return ops.matmul(ops.transpose(x), d)
 
     def to_matrix(self, ops: Any, w, size: int):
@@ -149,8 +159,9 @@ def as_kernel(value: Any) -> Kernel | None:
 
 
 def check_kernel(value: Any, argument: str) -> None:
-    """Raises a ValueError unless `value` is a kind, by name or itself, or None."""
-    if not (value is None or value in tuple(NAMED) or isinstance(value, Kernel)):
+    """Raises a ValueError unless `value` is the name of a kind, a kind without a name, or None."""
+    own = isinstance(value, Kernel) and value not in NAMED.values()
+    if not (value is None or own or value in tuple(NAMED)):
         raise ValueError(
             f"Argument `{argument}` must be 'dense' (every unit sees every entry), 'diagonal' "
             "(each unit sees its own entry, times a weight), 'identity' (each unit sees its "

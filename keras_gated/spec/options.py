@@ -1,7 +1,7 @@
 """Options: what a cell can have in addition to its formula.
 
-`TABLE` has a row for each option. The row says what training draws for it, where it runs, what it
-is in ONNX, and what it excludes and why. All that depends on the list of options is derived.
+`TABLE` has a row for each option. The row says what training draws for it, whether it acts in each
+step, who has its gradient, what it is in ONNX, and what it excludes and why. All that depends on the list of options is derived.
 """
 
 from collections.abc import Callable, Sequence
@@ -222,11 +222,10 @@ def option_weights(
     """
     added = []
     if layer_norm:
-        dense = {weight.name: weight.blocks for weight in form.weights}
         memory = ("memory",) if form.memory == "cell" else ()
         added = [
-            Weight("kernel_gain", ("kernel_gain",), dense.get("kernel", ()), "input"),
-            Weight("recurrent_gain", ("recurrent_gain",), dense.get("recurrent_kernel", ())),
+            Weight("kernel_gain", ("kernel_gain",), _mixing(form, "kernel"), "input"),
+            Weight("recurrent_gain", ("recurrent_gain",), _mixing(form, "recurrent_kernel")),
             Weight("memory_gain", ("gain",), memory),
             Weight("memory_shift", ("shift",), memory),
         ]
@@ -234,6 +233,12 @@ def option_weights(
         name = "output_projection"
         added.append(Weight(f"{name}_kernel", ("kernel",), (name,), "state", DENSE))
     return tuple(weight for weight in added if weight.blocks)
+
+
+def _mixing(form: NormalForm, key: str) -> tuple[str, ...]:
+    """The blocks with a kernel whose product mixes units."""
+    kernels = {name: getattr(block, key) for name, block in form.blocks.items()}
+    return tuple(name for name, kernel in kernels.items() if kernel and kernel.mixes_units)
 
 
 def zoneout_rates_of(zoneout: Any, states: tuple[str, ...]) -> tuple[float | None, ...]:

@@ -86,7 +86,7 @@ def test_outputs_are_those_of_the_layer_under_a_mask(name, given):
     close(seen["h"][MASK], y[MASK])
 
 
-def test_a_layer_with_options_in_keras_loop():
+def test_a_layer_with_options_that_act_in_each_step():
     layer = drawn(
         kg.GatedLSTM(U, layer_norm=True, projection_units=3, return_sequences=True, name="one")
     )

@@ -291,6 +291,26 @@ def test_the_automatic_gradient_drops_the_same_candidate(name):
         compare(gradients(at_once, this.x, this.upstream, **call), found[0], name)
 
 
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru", "gru_cho", "mgu"])
+@pytest.mark.parametrize("more", [{}, {"go_backwards": True}, {"zoneout": 0.2}], ids=str)
+def test_batch_norm_is_the_same_with_the_automatic_gradient(name, more):
+    """Numbers, gradients and statistics, under a mask that hides a whole row."""
+    this, mask = case(name, FINEST).until(SHORT), HOLES.copy()
+    mask[1] = False
+    call = {"states": this.initial_state, "mask": mask, "training": True}
+    found, statistics = [], []
+    for unroll in (False, True):
+        layer = this.layer(batch_norm=True, seed=3, unroll=unroll, **more)
+        found.append(gradients(layer, this.x, this.upstream, **call))
+        weights = layer.cell.normalizer.non_trainable_weights
+        statistics.append([keras.ops.convert_to_numpy(w) for w in weights])
+    compare(*found, name)
+    if BACKEND != "jax":  # where a gradient is a pure function: it keeps no statistics
+        assert np.abs(statistics[0][0]).max() > 1e-3
+        for a, b in zip(*statistics, strict=True):
+            assert_close(a, b, FINEST, "statistics")
+
+
 def test_describe_tells_what_runs_where():
     text = kg.describe(kg.GatedLSTM(U, layer_norm=True, zoneout=0.1))
     assert "Options       zoneout=0.1, layer_norm=True\n" in text

@@ -118,7 +118,7 @@ def test_a_long_masked_tail_changes_nothing(name):
     ("name", "arguments"), [("lstm", {}), ("fgr", {}), ("lstm", {"layer_norm": True})]
 )
 def test_inference_from_several_threads(name, arguments, compiled):
-    """In the engine and in Keras's loop."""
+    """With the engine's gradient and the automatic one."""
     if compiled and BACKEND == "jax":
         pytest.skip("Keras's predict gives the weights away and takes them back")
     this = case(name)

@@ -195,6 +195,8 @@ def test_part_of_a_newer_format_is_refused(part):
     assert type(part).from_config(config) == part
     with pytest.raises(ValueError, match="format 1.*format.*2"):
         type(part).from_config(config | {"format": 2})
+    with pytest.raises(ValueError, match="later.*upgrade keras_gated"):
+        type(part).from_config(config | {"later": 1})
 
 
 def test_only_what_differs_from_the_default_is_in_the_configuration():

@@ -1,9 +1,14 @@
 """Each kind of kernel: its product, its gradients and its matrix say the same."""
 
+import keras
 import numpy as np
 import pytest
 
-from keras_gated.spec.kernels import DENSE, NAMED
+import keras_gated as kg
+from keras_gated.engine.run import run_by
+from keras_gated.spec.kernels import DENSE, NAMED, Dense
+from tests.helpers import BACKEND, FINEST, compare, gradients
+from tests.onnx.helpers import functional, randomized
 
 rng = np.random.default_rng(0)
 N, U, BLOCKS = 7, 4, 3
@@ -39,3 +44,61 @@ def test_names_and_sizes():
         None,
     ]
     assert DENSE.flops((5, 8)) == 80 and NAMED["diagonal"].flops((8,)) == 0
+
+
+class Halves(Dense):
+    """Two blocks on the diagonal: the units of each half see the entries of that half."""
+
+    name, prefix = "halves", "halves_"
+
+    def shape(self, rows, units, blocks):
+        return 2, rows // 2, blocks * units // 2
+
+    def product(self, ops, x, w):
+        return ops.matmul(x, self._joined(ops, w, x.shape[-1] // 2))
+
+    def transposed(self, ops, w):
+        return ops.transpose(self._joined(ops, w, w.shape[1]))
+
+    def weight_gradient(self, ops, x, d):
+        i = x.shape[-1] // 2
+        whole = ops.matmul(ops.transpose(x), d)
+        halves = ops.split(ops.reshape(whole, (2 * i, -1, 2, i)), 2, axis=0)
+        parts = [ops.reshape(half[:, :, k], (i, -1)) for k, half in enumerate(halves)]
+        return ops.stack(parts)
+
+    def _joined(self, ops, w, i):
+        """The matrix of all blocks, columns in the order block, half, unit."""
+        first, second = (ops.reshape(w[k], (i, -1, 1, i)) for k in range(2))
+        rows = [ops.concatenate([first, 0 * first], 2), ops.concatenate([0 * second, second], 2)]
+        return ops.reshape(ops.concatenate(rows, 0), (2 * i, -1))
+
+    def to_matrix(self, ops, w, size):
+        return self._joined(ops, w, w.shape[1])
+
+
+@pytest.mark.parametrize("memory", ["cell", "hidden"])
+def test_a_kind_of_ones_own_costs_one_class(memory, tmp_path):
+    """Its gradient, its counts, its file and its options."""
+    units, gate = 4, kg.Gate(recurrent_kernel=Halves())
+    coupled = kg.Tied("forget", complement=True)
+    spec = kg.CellSpec(
+        memory=memory,
+        forget_gate=gate,
+        input_gate=coupled if memory == "hidden" else kg.Gate(),
+        candidate=kg.Candidate(recurrent_kernel=Halves()),
+    )
+    layer = kg.GatedRNN(units, spec, return_sequences=True, dtype=FINEST)
+    x, upstream = rng.normal(size=(3, 5, 2)), rng.normal(size=(3, 5, units))
+    engine = gradients(layer, x.astype(FINEST), upstream.astype(FINEST))[0]
+    with run_by(lambda _: None):
+        automatic = gradients(layer, x.astype(FINEST), upstream.astype(FINEST))[0]
+    compare(engine, automatic, memory)
+    assert kg.count_parameters(spec, 2, units) == layer.count_params()
+    assert kg.CellSpec.from_config(spec.to_config()) == spec
+    normed = kg.GatedRNN(units, spec, layer_norm=True)
+    assert np.isfinite(keras.ops.convert_to_numpy(normed(x.astype("float32")))).all()
+    if BACKEND == "tensorflow":
+        model = functional(kg.GatedRNN(units, spec, name="own"))
+        report = kg.export_onnx(randomized(model), tmp_path / "model.onnx")
+        assert report.layers[0].operator == ("GRU" if memory == "hidden" else "LSTM")

@@ -15,7 +15,9 @@ methods are replaced during the trace:
   reshape; here it is one product.
 
 An instance attribute hides the method of the class; deleting it restores the layer. Other threads
-may call the model meanwhile: for them a replaced method does what it did before.
+may call the model meanwhile: for them a replaced method does what it did before. (But layers of
+mixed precision compute in float32 for all threads, and in an export for streams stateful layers
+keep no states; see `in_float32` and `stateful_and_unroll_off`.)
 """
 
 from collections.abc import Callable, Iterator
@@ -50,24 +52,34 @@ def patched_layers(model: keras.Layer, tracer: Tracer, wrap_loop: Callable) -> I
         tracer: runs the cells over time.
         wrap_loop: (layer, its loop over time) -> the loop to use.
     """
+    patches = [
+        (layer, *patch)
+        for layer, place in places_within(model).items()
+        if (patch := _patch_of(layer, place, tracer, wrap_loop))
+    ]
     before = []
-    for layer, place in places_within(model).items():
-        name, method = "call", replacement_call(layer)
-        if isinstance(layer, keras.layers.RNN):
-            name, loop = "inner_loop", layer.inner_loop
-            if not isinstance(layer, GatedRNN):
-                loop = partial(_run_cells, layer, _add_cells(layer, place, tracer), tracer)
-            method = wrap_loop(layer, loop)
-        if method:
-            attributes: Any = vars(layer)  # not setattr: Keras tracks what is set on a layer
-            before.append((attributes, name, attributes.get(name, ABSENT)))
-            attributes[name] = _in_this_thread(method, getattr(layer, name))
     try:
+        for layer, name, method in patches:
+            attributes: Any = vars(layer)  # not setattr: Keras tracks what is set on a layer
+            patched = _in_this_thread(method, getattr(layer, name))
+            before.append((attributes, name, attributes.get(name, ABSENT)))
+            attributes[name] = patched
         yield
     finally:
         for attributes, name, value in before:
-            attributes.pop(name)
+            attributes.pop(name, None)
             attributes.update({} if value is ABSENT else {name: value})
+
+
+def _patch_of(layer: Any, place: str, tracer: Tracer, wrap_loop: Callable) -> tuple | None:
+    """Returns the name of the method to replace, and what to put in its place."""
+    if not isinstance(layer, keras.layers.RNN):
+        call = replacement_call(layer)
+        return ("call", call) if call else None
+    loop = layer.inner_loop
+    if not isinstance(layer, GatedRNN):
+        loop = partial(_inner_loop, layer, _add_cells(layer, place, tracer), tracer)
+    return "inner_loop", wrap_loop(layer, loop)
 
 
 def _in_this_thread(method: Callable, otherwise: Callable) -> Callable:
@@ -80,7 +92,7 @@ def _in_this_thread(method: Callable, otherwise: Callable) -> Callable:
     return patched
 
 
-def _run_cells(
+def _inner_loop(
     layer: Any,
     places: list[CellPlace],
     tracer: Tracer,
@@ -89,19 +101,26 @@ def _run_cells(
     mask: Any,
     training: bool = False,
 ) -> tuple:
-    """An `inner_loop` in which the tracer runs the cells of a layer, one after the other.
-
-    If one of them must be a loop, Keras's own runs the whole layer.
-    """
-    keras_loop = partial(type(layer).inner_loop, layer, sequences, initial_state, mask, training)
+    """Lets the tracer run the cells of a layer; if one of them must be a loop, Keras runs all."""
+    result = None
     if not places:
         kind, cell = type(layer).__name__, type(layer.cell).__name__
-        place = tracer.place_of(layer, layer.cell)
         reason = f"{kind} over {cell} is not a known cell; tf2onnx converts Keras's loop"
-        tracer.record_loop(place, reason)
-        return keras_loop()
-    stacked = _is_stack(layer)
-    x, mask, states = sequences, _as_step_mask(mask), []
+        tracer.record_loop(tracer.place_of(layer, layer.cell), reason)
+    elif reasons := {place: why for place in places if (why := tracer.loop_reason(place))}:
+        _record_loops(tracer, places, *next(iter(reasons.items())))
+    else:
+        result = _run_cells(layer, places, tracer, sequences, initial_state, _as_step_mask(mask))
+    if result is not None:
+        return result
+    return type(layer).inner_loop(layer, sequences, initial_state, mask, training)
+
+
+def _run_cells(
+    layer: Any, places: list[CellPlace], tracer: Tracer, x: Any, initial_state: Any, mask: Any
+) -> tuple | None:
+    """Runs the cells of a layer one after the other; None if one of them can be no stub."""
+    stacked, states = _is_stack(layer), []
     if stacked and layer.go_backwards:
         # Keras runs the whole stack backwards: reverse once, then all cells run forward.
         x, mask = ops.flip(x, axis=1), None if mask is None else ops.flip(mask, axis=1)
@@ -120,8 +139,9 @@ def _run_cells(
             )
         )
         if result is None:
-            _record_rest_of_stack(tracer, places, place)
-            return keras_loop()
+            reason = tracer.records[id(layer), place.names[0]].choice.reason
+            _record_loops(tracer, places, place, reason)
+            return None
         last, x, after = result
         states.append(after if isinstance(before, list | tuple) else after[0])
     return last, x, states if len(states) > 1 else states[0]
@@ -133,12 +153,11 @@ def _as_step_mask(mask: Any) -> Any:
     return mask[..., 0] if mask is not None and len(mask.shape) == 3 else mask
 
 
-def _record_rest_of_stack(tracer: Tracer, places: list[CellPlace], cause: CellPlace) -> None:
+def _record_loops(tracer: Tracer, places: list[CellPlace], cause: CellPlace, reason: str) -> None:
     """Records that all cells of a stack run in Keras's loop, because one of them must."""
-    for other in places:
-        if other is not cause:
-            reason = f"{cause.names[0]} of the same stack needs Keras's loop"
-            tracer.record_loop(other, reason)
+    for place in places:
+        rest = f"{cause.names[0]} of the same stack needs Keras's loop"
+        tracer.record_loop(place, reason if place is cause else rest)
 
 
 # Cells --------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class StreamingCall(ModelCall):
 
     def __init__(self, model: keras.Model, interface: Interface, states: Sequence[State] = ()):
         super().__init__(model, interface)
-        self.states = tuple(states)
+        self.states, self._in_stream = tuple(states), layers_in_stream(model)
         self.ports = (*interface.ports, *(state.port for state in states))
         self.default_states: list[tuple] = []
         self.given_states: list[str] = []
@@ -71,7 +71,7 @@ class StreamingCall(ModelCall):
         return super().output_axes() | {s.output: _axes(s.port) for s in self.states}
 
     def wrap_loop(self, layer: Any, loop: Callable) -> Callable:
-        if layer not in layers_in_stream(self.model):
+        if layer not in self._in_stream:
             return loop
 
         def inner_loop(sequences, initial_state, mask, training=False):

@@ -151,6 +151,12 @@ class Tracer:
             return replace(choose(cell.form, cell.units, "scan"), reason=reason)
         return replace(choice, reason="; ".join([choice.reason, *cell.native_options]))
 
+    def loop_reason(self, place: CellPlace) -> str | None:
+        """Returns why a loop over time must run a cell, as far as is known before the trace."""
+        cell, wanted = place.cell, self._wanted(place.names)
+        choice = choose(cell.form, cell.units, wanted, stepwise_option=cell.stepwise_option)
+        return choice.reason if choice.operator == "Loop" else None
+
     def place_of(self, layer: keras.Layer, cell: keras.Layer) -> CellPlace:
         """Returns where a cell is."""
         if known := self._places.get((id(layer), id(cell))):

@@ -126,3 +126,31 @@ def test_only_what_is_reversed_twice_is_left_out(second, operators):
     ]
     after = ReferenceEvaluator(graph, {"": 17}).run(None, feed)[0]
     np.testing.assert_array_equal(after, before)
+
+
+def test_what_is_reversed_twice_in_a_branch_is_left_out():
+    """The constants are those of the graph around it."""
+    inner, outer = reversed_twice(REVERSE), reversed_twice(REVERSE)
+    del inner.initializer[:], inner.input[:]
+    feed = {"x": np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")}
+    constants = [*outer.initializer, numpy_helper.from_array(np.array(True), "yes")]
+    inner.output[0].name = "z"
+    inner.node[-1].output[0] = "z"
+    node = make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)
+    graph = make_graph([node], "branches", outer.input, outer.output, constants)
+    before = ReferenceEvaluator(graph, {"": 17}).run(None, feed)[0]
+    drop_double_reversals(graph)
+    branch = graph.node[0].attribute[0].g
+    assert [n.op_type for n in branch.node if n.op_type != "Identity"] == ["Relu"]
+    np.testing.assert_array_equal(ReferenceEvaluator(graph, {"": 17}).run(None, feed)[0], before)
+
+
+def test_a_reversal_that_is_read_elsewhere_stays():
+    graph = reversed_twice(REVERSE)
+    graph.output.append(make_tensor_value_info("a", 1, [2, 3, 4]))
+    feed = {"x": np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")}
+    before = ReferenceEvaluator(graph, {"": 17}).run(None, feed)
+    drop_double_reversals(graph)
+    assert [n.op_type for n in graph.node if n.op_type != "Identity"] == ["Slice", "Relu"]
+    for a, b in zip(ReferenceEvaluator(graph, {"": 17}).run(None, feed), before, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -6,6 +6,8 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.tracing import patched_layers
+from keras_gated.onnx.tracing.layer_places import places_within
 from tests.onnx.helpers import (
     MASKS,
     F,
@@ -109,8 +111,26 @@ def test_bidirectional_with_masks_and_states(masked, initial, path):
     # The layers are as before.
     both = [layer for layer in model.layers if isinstance(layer, keras.layers.Bidirectional)]
     assert len(both) == len(BOTH_WAYS) and all(layer.return_sequences for layer in both)
-    assert not any("in_time_order" in vars(layer.backward_layer) for layer in both)
-    assert not any("compute_mask" in vars(layer) for layer in both)
+    assert not any({"call", "inner_loop"} & set(vars(layer)) for layer in places_within(model))
+
+
+def test_an_error_while_patching_leaves_the_model_as_it_was(path, monkeypatch):
+    model = functional(
+        keras.layers.LSTM(U, return_sequences=True), keras.layers.GRU(U), keras.layers.Dense(2)
+    )
+    x = np.random.default_rng(0).normal(size=(2, 4, F)).astype("float32")
+    expected, convert = model(x), patched_layers.to_gated_cell
+
+    def fail(cell):
+        if isinstance(cell, keras.layers.GRUCell):
+            raise KeyboardInterrupt
+        return convert(cell)
+
+    monkeypatch.setattr(patched_layers, "to_gated_cell", fail)
+    with pytest.raises(KeyboardInterrupt):
+        export_onnx(model, path)
+    assert not any({"call", "inner_loop"} & set(vars(layer)) for layer in places_within(model))
+    np.testing.assert_array_equal(model(x), expected)
 
 
 class Tagger(keras.Model):
