@@ -1,7 +1,8 @@
 """Options: what a cell can have in addition to its formula.
 
 `TABLE` has a row for each option. The row says what training draws for it, whether it acts in each
-step, who has its gradient, what it is in ONNX, and what it excludes and why. All that depends on the list of options is derived.
+step, who has its gradient, what it is in ONNX, and what it excludes and why. All that depends on
+the list of options is derived.
 """
 
 from collections.abc import Callable, Sequence

@@ -8,6 +8,7 @@ import keras_gated as kg
 from keras_gated.engine.formula import DropoutMasks
 from keras_gated.engine.run import run_by
 from tests.helpers import (
+    BACKEND,
     FINEST,
     HOLES,
     SHORT,
