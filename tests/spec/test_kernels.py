@@ -89,6 +89,7 @@ def test_a_kind_of_ones_own_costs_one_class(memory, tmp_path):
         candidate=kg.Candidate(recurrent_kernel=Halves()),
     )
     layer = kg.GatedRNN(units, spec, return_sequences=True, dtype=FINEST)
+    layer.build((None, None, 2))
     x, upstream = rng.normal(size=(3, 5, 2)), rng.normal(size=(3, 5, units))
     engine = gradients(layer, x.astype(FINEST), upstream.astype(FINEST))[0]
     with run_by(lambda _: None):
