@@ -13,8 +13,8 @@ import numpy as np
 
 from keras_gated.convert.layer_copies import first_sentence
 
-# Relative to the largest value. Rounding stays far below, also after many time steps.
-TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
+# Relative to the largest value. Rounding stays far below; TF32 on a GPU rounds at 5e-4.
+TOLERANCE = {"float64": 1e-6, "float32": 1e-2, "float16": 5e-2, "bfloat16": 2e-1}
 # Sizes of axes that a model leaves open, and the largest integer drawn: the first that runs is
 # taken. A long convolution needs a long input; a small Embedding takes small integers.
 ATTEMPTS = [(8, 9), (8, 1), (200, 9), (200, 1)]

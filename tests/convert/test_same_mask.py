@@ -41,3 +41,12 @@ def test_lengths_have_no_counterpart_in_keras():
     x, n = keras.Input((T, F), name="x"), keras.Input((), dtype="int32", name="n")
     model = keras.Model([x, n], kg.GatedGRU(4, name="memory")(x, lengths=n))
     raises(lambda: kg.to_keras(model), "`layer`...GatedGRU 'memory', called with lengths=...mask=")
+
+
+def test_a_layer_that_ignores_its_mask_is_saved_so(tmp_path):
+    spoken = np.array([[4, 3, 2, 0, 0], [1, 2, 3, 4, 5]])
+    twin = kg.from_keras(decoder())
+    twin.save(tmp_path / "decoder.keras")
+    again = keras.saving.load_model(tmp_path / "decoder.keras")
+    inputs = [np.ones_like(spoken), spoken]
+    assert_close(again(inputs), twin(inputs), "reload", "decoder")
