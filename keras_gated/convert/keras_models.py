@@ -205,7 +205,11 @@ class _Conversion:
         """Gives the converted layer or model the state of the original."""
         for old, new in self._pairs():
             if len(old.weights) != len(new.weights):
-                raise conversion_error(old, "Its copy has other weights when it is built.")
+                raise conversion_error(
+                    old,
+                    f"Its copy has {len(new.weights)} weights, and not {len(old.weights)}: layers "
+                    "that share a weight, or hold another layer of the model, cannot be copied.",
+                )
         converted.set_weights(layer.get_weights())
         for old, new in reversed(self._pairs()):  # setting it changes what is inside
             if new.trainable != old.trainable:

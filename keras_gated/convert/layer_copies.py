@@ -45,11 +45,12 @@ def copy_layer(layer: Any) -> Any:
 def _copy(layer: Any) -> Any:
     if not isinstance(layer, keras.Layer):
         return type(layer).from_config(layer.get_config())
-    if lambdas := _lambdas(layer):
+    config = layer.get_config()
+    if lambdas := {name: value for name, value in _lambdas(layer).items() if name in config}:
         # Saving would copy the code of a lambda without the names that it uses.
-        twin = type(layer)(**layer.get_config() | lambdas)
-        if layer.built and (config := layer.get_build_config()):
-            twin.build_from_config(config)
+        twin = type(layer)(**config | lambdas)
+        if layer.built and (shapes := layer.get_build_config()):
+            twin.build_from_config(shapes)
     else:
         twin = copy.deepcopy(layer)  # Keras saves and loads the layer in memory
     if not type(layer).__module__.startswith("keras.") and not isinstance(layer, keras.Model):
@@ -58,7 +59,7 @@ def _copy(layer: Any) -> Any:
 
 
 def _lambdas(layer: keras.Layer) -> dict[str, Any]:
-    """The arguments of a layer that are a lambda, by name."""
+    """The attributes of a layer that are a lambda, by the name of the argument."""
     values = {name.removeprefix("_"): value for name, value in vars(layer).items()}
     return {
         name: value
@@ -69,7 +70,7 @@ def _lambdas(layer: keras.Layer) -> dict[str, Any]:
 
 def _carry_attributes(layer: keras.Layer, twin: keras.Layer) -> None:
     """Copies plain data and tensors that the class of a user keeps in attributes."""
-    for name in vars(layer).keys() - vars(keras.Layer()).keys():
+    for name in vars(layer).keys() - vars(keras.Layer(name="layer")).keys():
         value = vars(layer)[name]
         if keras.ops.is_tensor(value) and not isinstance(value, keras.Variable):
             setattr(twin, name, value)
