@@ -328,6 +328,17 @@ class GatedCell(CellWeights):
 
     # Saving
 
+    def load_own_variables(self, store):
+        """Loads the weights from a file, as Keras calls it."""
+        if self.weights and not store.keys():
+            raise ValueError(
+                "Argument `filepath` must be a file of weights of a model with gated layers in the "
+                f"same places. Received: a file that has no weights for {self.name}. If the model "
+                "in it has Keras's own layers: load it into that model, and convert the model with "
+                "keras_gated.from_keras(model)."
+            )
+        super().load_own_variables(store)
+
     def get_config(self):
         return {**super().get_config(), **self.arguments()}
 

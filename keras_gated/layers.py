@@ -168,11 +168,11 @@ class GatedRNN(keras.layers.RNN):
         mask=None,
         training=False,
         lengths=None,
-        sequences_mask=None,  # Keras puts it here if there are more arguments
+        sequences_mask=None,  # Keras puts the mask here if there are more tensors; False: none
     ):
         self._check_rank(sequences.shape)
         self._check_states(initial_state)
-        mask = sequences_mask if mask is None else mask
+        mask = sequences_mask if mask is None and sequences_mask is not False else mask
         if lengths is not None:
             mask = self._with_lengths(lengths, sequences, mask)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)

@@ -9,7 +9,7 @@ ROOMS = """
     engine.backends: unrolled tensorflow jax torch selected
     engine: formula call random_masks input_window backward loop parallel_scan run
     : layer_arguments initializers cell_weights cell layers padded_batches
-    convert: torch_modules keras_layers keras_models
+    convert: torch_modules layer_copies keras_layers comparison same_mask keras_models
     inspection: traces plots monitor
     onnx: errors report atomic_file streaming_session
     onnx.tracing: layer_places model_io native_or_scan operator_inputs

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from keras_gated.cell import GatedCell
+from keras_gated.convert.layer_copies import copy_layer
 from keras_gated.layers import CELL_ARGUMENTS, GatedGRU, GatedLSTM, GatedRNN
 from keras_gated.spec.activations import lookup
 from keras_gated.spec.cell_spec import CellSpec
@@ -148,7 +149,7 @@ def to_keras_layer(layer: Any) -> keras.layers.RNN:
     if type(cell) is LAYERS.StackedRNNCells and kind is LAYERS.RNN:
         return _convert_stack(layer, _to_keras_cell)
     if not isinstance(cell, GatedCell):
-        return kind.from_config(layer.get_config())
+        return copy_layer(layer)
     if type(cell) is not GatedCell or kind not in (LAYERS.RNN, GatedRNN, GatedLSTM, GatedGRU):
         raise conversion_error(layer, SUBCLASS)
     make, settings = _keras_layer_of(cell, layer)
@@ -159,7 +160,7 @@ def to_keras_layer(layer: Any) -> keras.layers.RNN:
 
 def _to_keras_cell(cell: Any) -> Any:
     if not isinstance(cell, GatedCell):
-        return type(cell).from_config(cell.get_config())
+        return copy_layer(cell)
     kind, settings = _keras_layer_of(cell, cell)
     return KERAS_LAYERS[kind][0](**settings, **base_arguments(cell))
 

@@ -51,3 +51,13 @@ BOTH = {"return_sequences": True, "return_state": True}
 
 def stock_only(layer) -> bool:
     return "keras_gated" not in str(keras.saving.serialize_keras_object(layer))
+
+
+def in_front(*layers, shape=(T, F), dtype="float32"):
+    """A model with layers in front of an LSTM."""
+    return keras.Sequential([keras.Input(shape, dtype=dtype), *layers, LAYERS.LSTM(4)])
+
+
+def adapted(layer, data):
+    layer.adapt(data)
+    return layer

@@ -6,8 +6,8 @@ from keras import ops
 
 import keras_gated as kg
 from keras_gated.onnx.tracing.layer_places import places_within
-from tests.convert.helpers import LAYERS, T, X, assert_same, drawn, stock_only
-from tests.helpers import F, U, assert_close
+from tests.convert.helpers import LAYERS, T, X, assert_same, drawn, in_front, stock_only
+from tests.helpers import F, U, assert_close, raises
 
 
 def functional():
@@ -57,4 +57,14 @@ def test_a_compiled_model_is_compiled_again():
         model.evaluate(X, X[:, 0, :1], verbose=0),
         "keras float32",
         "loss",
+    )
+
+
+def test_weights_of_keras_layers_lead_to_from_keras(tmp_path):
+    stock = in_front()
+    stock.save_weights(tmp_path / "stock.weights.h5")
+    model = keras.Sequential([keras.Input((T, F)), kg.GatedLSTM(4)])
+    raises(
+        lambda: model.load_weights(tmp_path / "stock.weights.h5"),
+        "`filepath`...Received: ...gated_cell...from_keras(model)",
     )
