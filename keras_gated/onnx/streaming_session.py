@@ -253,7 +253,7 @@ class StreamingSession:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """The states, (B, U) each, as copies, by the names of their inputs.
+        """The states, a row for each row of the batch, as copies, by the names of their inputs.
 
         Before the first call they are zeros of batch 1. Assign a dictionary of the same form to
         continue the stream from other states.

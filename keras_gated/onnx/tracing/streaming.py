@@ -28,7 +28,7 @@ from keras_gated.onnx.tracing.time_windows import (
     Window,
     chunk_stride,
     convolve,
-    describe_refused,
+    reason_against,
     window_of,
 )
 from keras_gated.onnx.tracing.tracer import Tracer
@@ -122,9 +122,10 @@ class StreamingCall(ModelCall):
         def call(inputs):
             name, window = self._places[layer], window_of(layer, inputs.shape)
             self.windows.append((window, inputs.shape))
-            if window and window.is_refused:
-                self.refused.append(describe_refused(name, layer, window))
-            if not (window and window.is_carried):
+            reason = window and reason_against(name, layer, window)
+            if reason:
+                self.refused.append(reason)
+            if reason or not (window and window.is_carried):
                 return own_call(inputs)
             if _current_graph() is not self._graph:
                 self.in_inner_graphs.append(name)

@@ -61,11 +61,6 @@ class Window:
         """Whether the last inputs must be carried from chunk to chunk."""
         return self.padding == "causal" and self.length > 1
 
-    @property
-    def is_refused(self) -> bool:
-        """Whether chunks cannot give what the whole sequence gives."""
-        return self.padding != "causal" and self.length > self.stride
-
 
 def window_of(layer: Any, shape: Sequence[int | None]) -> Window | None:
     """Returns the window of a layer of `WINDOWED` along the open axis of its input, or None."""
@@ -113,8 +108,15 @@ def chunk_stride(windows: Sequence[Window | None], lengths: Sequence[int | None]
     return stride
 
 
-def describe_refused(name: str, layer: Any, window: Window) -> str:
-    """Returns why a window is refused, and what to do."""
+def reason_against(name: str, layer: Any, window: Window) -> str | None:
+    """Returns why a layer cannot run in chunks, and what to do; None if it can."""
+    if window.is_carried and type(layer).call is not keras.layers.Conv1D.call:
+        return (
+            f"layer {name!r} ({type(layer).__name__}) is a causal convolution with a call() of its "
+            "own, and its last inputs cannot be carried. Use keras.layers.Conv1D"
+        )
+    if window.is_carried or window.length <= window.stride:
+        return None
     reason = (
         "it needs later inputs"
         if window.padding == "same"

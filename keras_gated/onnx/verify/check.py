@@ -26,7 +26,7 @@ from keras_gated.onnx.verify.differences import (
     short_reason,
 )
 from keras_gated.onnx.verify.inputs import Feed, describe_shapes, random_feed_maker, try_shapes
-from keras_gated.onnx.verify.streams import compare_stream
+from keras_gated.onnx.verify.streams import compare_stream, open_stream
 
 
 def check_onnx(
@@ -84,7 +84,7 @@ def check_onnx(
     findings = Findings()
     proto = _read(onnx, path, findings)
     is_stream = any(entry.key == STATES for entry in proto.metadata_props)
-    if session := _load(StreamingSession if is_stream else open_session, path, findings):
+    if session := _load(open_stream if is_stream else open_session, path, findings):
         compare = _compare_stream_file if is_stream else _compare_file
         with in_float32(model):
             compare(model, interface, session, seed, findings)

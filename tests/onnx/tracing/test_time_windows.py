@@ -166,6 +166,22 @@ def test_windows_that_reach_out_of_a_chunk_are_refused(layer, words, path):
     export_streaming(model, path, verify=False)  # as it is wired
 
 
+class Doubled(layers.Conv1D):
+    """A convolution with a call of its own."""
+
+    def call(self, inputs):
+        return 2.0 * super().call(inputs)
+
+
+def test_a_causal_convolution_with_a_call_of_its_own_is_refused(path):
+    model = functional(Doubled(4, 3, padding="causal", name="conv"), gru())
+    with pytest.raises(ExportError, match=r"'conv' \(Doubled\).*call\(\) of its own"):
+        export_streaming(model, path)
+    strided = functional(Doubled(4, 2, strides=2), gru())
+    export_streaming(strided, path)
+    assert_streams(strided, path, numbers(B, 6, F), (2, 4))
+
+
 # Without an export -------------------------------------------------------------------------------
 
 
