@@ -448,7 +448,7 @@ def _ports(listed: Sequence, states: set[str]) -> list[_Port]:
 
 def _dtype(port: Any) -> str:
     """Returns NumPy's name of the dtype of an input or output."""
-    dtype = port.type.removeprefix("tensor(").removesuffix(")")
+    dtype: str = port.type.removeprefix("tensor(").removesuffix(")")
     return DTYPES.get(dtype, dtype)
 
 

@@ -173,11 +173,11 @@ class StreamingCall(ModelCall):
         if time == 1:
             return 1
         probe = self.traced_at(2, time)
-        known = probe is not None and len(probe.windows) == len(windows)
-        lengths = [
-            probe.windows[k][1][w.axis] if known and w else None for k, w in enumerate(windows)
-        ]
-        return chunk_stride(windows, lengths, time)
+        shapes = [shape for _, shape in probe.windows] if probe else []
+        if len(shapes) != len(windows):
+            return time
+        pairs = zip(windows, shapes, strict=True)
+        return chunk_stride(windows, [w and shape[w.axis] for w, shape in pairs], time)
 
     def traced_at(self, batch: int, time: int) -> "StreamingCall | None":
         """Returns a call that was traced for a known batch and time; None if that fails."""

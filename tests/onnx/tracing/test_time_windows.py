@@ -46,7 +46,6 @@ def test_a_causal_convolution_in_front(path):
 CONVOLUTIONS = {
     "wide, one input": [causal(9, use_bias=False)],
     "dilated": [causal(3, dilation_rate=4)],
-    "of another precision": [causal(3, dtype="mixed_float16")],
     "of one step": [causal(1)],
     "several": [causal(3), causal(2, dilation_rate=2, activation="relu"), causal(4, 2)],
     "normalised": [causal(3), layers.BatchNormalization(), layers.LayerNormalization()],
@@ -58,6 +57,12 @@ def test_causal_convolutions_of_stride_1(stack, path):
     model = functional(*(type(one).from_config(one.get_config()) for one in stack), gru())
     export_streaming(model, path)
     assert_streams(model, path, numbers(B, 40, F), (1,) * 40, (3, 30, 7), (40,))
+
+
+def test_mixed_precision_is_exported_in_float32(path):
+    model = functional(causal(3, dtype="mixed_float16", name="conv"), gru())
+    assert export_streaming(model, path).largest_difference < 1e-5
+    assert StreamingSession(path).state["conv_x"].dtype == "float32"
 
 
 STRIDED = {
