@@ -1,19 +1,22 @@
-"""Measures what a small device runs, at batch 1: one time step of a stream, and int8 files.
+"""Measures what a small device runs: one time step of a stream, many streams, and int8 files.
 
-A step of `StreamingSession` is compared with `predict_on_batch` of the stateful Keras model, in
-turns of 20 steps; the int8 file with the float32 file, on one thread. Times are medians, taken in
-turns in one process.
+At batch 1, a step of `StreamingSession` is compared with `predict_on_batch` of the stateful Keras
+model, in turns of 20 steps; the int8 file with the float32 file, on one thread. Times are medians,
+taken in turns in one process. Of many streams (`streams.py`), a turn is a step of each.
 """
 
 import argparse
 import os
 import tempfile
+from functools import partial
 
-from benchmarks.__main__ import make_parser, run_info, set_up, write_and_print
+from benchmarks import streams
+from benchmarks.__main__ import make_parser, merge_earlier, run_info, set_up, write_and_print
 
 LAYERS, UNITS, INPUTS = 5, 64, 32
 CELLS = ("lstm", "gru", "janet")
 INT8 = (("lstm", 64), ("lstm", 256), ("gru", 64), ("gru", 256))
+PARTS = ("steps", "streams", "int8")
 TIME = 100
 TURN = 20  # steps of a stream in a turn, so that caches are filled as in a long stream
 
@@ -22,6 +25,12 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
     parser = make_parser("benchmarks.device", __doc__, "shorter turns", (10.0, "each row, about"))
     parser.set_defaults(backend="tensorflow")
+    parser.add_argument(
+        "--part",
+        action="append",
+        choices=PARTS,
+        help="measure only this part, and put it into the results in the folder",
+    )
     return parser.parse_args(arguments)
 
 
@@ -32,14 +41,21 @@ def main() -> None:
     import keras
 
     seconds = 1.0 if options.quick else options.seconds
-    bar = keras.utils.Progbar(len(CELLS) + len(INT8), unit_name="row")
-    result: dict = {"about": run_info(options, module="benchmarks.device"), "steps": [], "int8": []}
-    for name in CELLS:
-        result["steps"].append(measure_step(name, seconds, options.seed))
-        bar.add(1)
-    for name, units in INT8:
-        result["int8"].append(measure_int8(name, units, seconds, options.seed))
-        bar.add(1)
+    rows: dict = {
+        "steps": [partial(measure_step, name, seconds, options.seed) for name in CELLS],
+        "streams": [partial(streams.measure_streams, seconds, options.seed)],
+        "int8": [partial(measure_int8, *row, seconds, options.seed) for row in INT8],
+    }
+    rows = {part: rows[part] for part in options.part or PARTS}
+    bar = keras.utils.Progbar(sum(map(len, rows.values())), unit_name="row")
+    result: dict = {"about": run_info(options, module="benchmarks.device")}
+    for part, measures in rows.items():
+        result[part] = []
+        for measure in measures:
+            row = measure()
+            result[part] += row if isinstance(row, list) else [row]
+            bar.add(1)
+    result = merge_earlier(options, "device", result)
     write_and_print(options.out, "device", result, markdown(result))
 
 
@@ -94,8 +110,9 @@ def markdown(result: dict) -> str:
     from benchmarks.report import heading, table
 
     text = (
-        "Times are medians in milliseconds at batch 1, taken in turns in one process; of a stream, "
-        f"in turns of {TURN} steps."
+        f"Times are medians in milliseconds, taken in turns in one process, at {INPUTS} inputs and "
+        f"at batch 1, except for the rows of one batch. A turn of one stream is {TURN} steps; a "
+        "turn of many streams is a step of each."
     )
     steps = [
         [
@@ -104,7 +121,7 @@ def markdown(result: dict) -> str:
             f"{row['predict_on_batch']:.2f}",
             f"{row['session'] / row['predict_on_batch']:.3f}",
         ]
-        for row in result["steps"]
+        for row in result.get("steps", [])
     ]
     files = [
         [
@@ -114,15 +131,19 @@ def markdown(result: dict) -> str:
             f"{row['float32'] / row['int8']:.2f}",
             f"{row['int8 bytes'] / row['float32 bytes']:.2f}",
         ]
-        for row in result["int8"]
+        for row in result.get("int8", [])
     ]
-    lines = [
-        *heading("On a device, as measured", result["about"], text),
-        *("", f"## One time step of {LAYERS} layers of {UNITS} units, {INPUTS} inputs", ""),
-        *table(["cell", "StreamingSession.step", "predict_on_batch", "share"], steps),
-        *("", f"## int8, {TIME} time steps of one layer, {INPUTS} inputs, one thread", ""),
-        *table(["cell, units", "float32", "int8", "times as fast", "share of the size"], files),
-    ]
+    heads = ["cell", "StreamingSession.step", "predict_on_batch", "share"]
+    int8_heads = ["cell, units", "float32", "int8", "times as fast", "share of the size"]
+    parts = {
+        "steps": (f"One time step of {LAYERS} layers of {UNITS} units", table(heads, steps)),
+        "streams": (streams.TITLE, streams.table_of_streams(result.get("streams", []))),
+        "int8": (f"int8, {TIME} time steps of one layer, one thread", table(int8_heads, files)),
+    }
+    lines = heading("On a device, as measured", result["about"], text)
+    for part in [part for part in PARTS if part in result]:
+        title, rows = parts[part]
+        lines += ["", f"## {title}", "", *rows]
     return "\n".join(lines) + "\n"
 
 

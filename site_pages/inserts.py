@@ -64,6 +64,7 @@ INSERTS: dict[str, Callable[[], str]] = {
     "examples": lambda: page_body("examples/README.md"),
     "idea": draw_idea,
     "int8 table": measured.int8_table,
+    "many streams": measured.streams_table,
     "native": count_native_presets,
     "presets": lambda: str(len(kg.presets)),
     "rooms": module_table,

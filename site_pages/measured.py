@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import keras_gated as kg
-from benchmarks import report
+from benchmarks import report, streams
 from benchmarks.report import ratios, table
 
 RESULTS = Path(__file__).parents[1] / "docs" / "speed"
@@ -83,6 +83,11 @@ def _ratios_to_keras(result: dict, kind: str) -> list[tuple[str, list[float | No
 def shares_table() -> str:
     """Returns a table of training times of cells with fewer gates, as shares of the full cell's."""
     return "\n".join(report.shares_table(results("tensorflow")))
+
+
+def streams_table() -> str:
+    """Returns a table of the time of a step and the memory of one of many streams."""
+    return "\n".join(streams.table_of_streams(results("device")["streams"]))
 
 
 def int8_table() -> str:

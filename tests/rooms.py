@@ -16,7 +16,7 @@ ROOMS = """
     onnx.graph: tf2onnx writer empty_input_guards cleanup masks recurrent scan stubs int8_nodes
     onnx.tracing: tracer patched_layers
     onnx: model_to_graph
-    onnx.tracing: streaming
+    onnx.tracing: time_windows streaming
     onnx: subprocess_export
     onnx.verify: inputs differences streams check int8_comparison
     onnx: export export_streaming quantize

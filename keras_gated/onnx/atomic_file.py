@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -42,12 +43,14 @@ def check_path(path: str | os.PathLike) -> None:
     """Raises a ValueError unless a file can be written to `path`."""
     try:
         target = Path(path).resolve()
-    except (RuntimeError, OSError) as error:
+        exists = target.exists()
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(
-            "Argument `path` must not be a link to itself. "
-            f"Received: path={os.fspath(path)!r}. Remove the link."
+            "Argument `path` must be a str or os.PathLike, the name of a file: not bytes, not "
+            "longer than the file system allows, and not a link to itself. "
+            f"Received: path={describe_path(path)}. Give another name."
         ) from error
-    if target.exists() and not target.is_file():
+    if exists and not target.is_file():
         raise ValueError(
             "Argument `path` must be the path of a file. "
             f"Received: path={os.fspath(path)!r}, which is a folder or a device. Give the name of "
@@ -58,3 +61,13 @@ def check_path(path: str | os.PathLike) -> None:
             "Argument `path` must be in a folder that exists. "
             f"Received: path={os.fspath(path)!r}. Create {str(target.parent)!r} first."
         )
+
+
+def is_file(path: Any) -> bool:
+    """Whether `path`, which may be anything, is the path of a file."""
+    return isinstance(path, str | os.PathLike) and os.path.isfile(path)
+
+
+def describe_path(path: Any) -> str:
+    """Returns what was given as a path, which may be anything, for an error message."""
+    return repr(os.fspath(path) if isinstance(path, os.PathLike) else path)[:200]

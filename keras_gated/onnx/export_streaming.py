@@ -1,8 +1,8 @@
-"""export_streaming: writes a Keras model to an ONNX file whose recurrent states go in and come out.
+"""export_streaming: writes a Keras model to an ONNX file whose states go in and come out.
 
 An ONNX file keeps nothing between two runs. In a file for streams, each state of each recurrent
-layer is therefore an input and an output: whoever runs the file passes the states from one run to
-the next.
+layer, and the last inputs of each causal convolution, are therefore inputs and outputs: whoever
+runs the file passes them from one run to the next.
 
 The model is traced twice. The first trace finds which states there are, their shapes and the names
 that are taken; the second has an input for each of them. The rest is as in `export_onnx`.
@@ -21,7 +21,7 @@ from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import check_arguments
 from keras_gated.onnx.model_to_graph import convert_call, make_report, trace
 from keras_gated.onnx.report import ExportReport
-from keras_gated.onnx.streaming_session import STATES, StreamingSession
+from keras_gated.onnx.streaming_session import STATES, STRIDE
 from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
 from keras_gated.onnx.tracing.layer_places import in_float32, places_within
 from keras_gated.onnx.tracing.model_io import Interface, interface_of
@@ -33,7 +33,7 @@ from keras_gated.onnx.tracing.streaming import (
     name_states,
 )
 from keras_gated.onnx.tracing.tracer import Tracer
-from keras_gated.onnx.verify.streams import check_stream, stateful_and_unroll_off
+from keras_gated.onnx.verify.streams import check_stream, open_stream, stateful_and_unroll_off
 
 
 def export_streaming(
@@ -57,6 +57,11 @@ def export_streaming(
     "keras_gated.states": a JSON list of {"input", "output", "shape", "dtype"}, the shape without
     the batch.
 
+    The last inputs of a `Conv1D` with padding="causal" are a state as well, e.g. `conv1d_x`. If
+    convolutions or pooling have strides, the length of each chunk must be a multiple of the
+    metadata's "keras_gated.stride"; `StreamingSession` refuses others. Of convolutions and pooling
+    that are not causal, those whose window is no longer than their stride are exported.
+
     Layers with stateful=True are exported in the same way; their own states are not changed. If
     the model itself passes a state to a layer (initial_state), the layer begins with that state in
     every chunk, and the file has no input for it. A masked time step repeats the output of the
@@ -75,9 +80,9 @@ def export_streaming(
         An `ExportReport`. Its inputs and outputs include the states.
 
     Raises:
-        ExportError: if the model has no state to carry, has a layer that runs backwards, calls a
-            recurrent layer inside a condition or loop, cannot be exported, or does not give in
-            chunks what it gives for the whole sequence.
+        ExportError: if the model has no state to carry, has a layer that runs backwards or needs
+            later time steps, calls a recurrent layer inside a condition or loop, cannot be
+            exported, or does not give in chunks what it gives for the whole sequence.
         ValueError: if an argument has a wrong value.
         ImportError: if a package of the extra "onnx" is not installed.
 
@@ -97,9 +102,9 @@ def export_streaming(
     _check_open_time(interface)
     options: dict = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
     with in_float32(model), stateful_and_unroll_off(model), replace_when_complete(path) as draft:
-        given_states: list[str] = []
+        first: StreamingCall | None = None
         if on_tensorflow():
-            report, given_states = _write(model, draft, interface, **options)
+            report, first = _write(model, draft, interface, verify, **options)
         else:
             options |= {"verify": verify}
             report = export_in_subprocess(
@@ -107,21 +112,26 @@ def export_streaming(
             )
         report = replace(report, path=os.fspath(path))
         if verify:
-            largest = check_stream(model, interface, StreamingSession(draft), given_states)
+            largest = check_stream(model, interface, open_stream(draft), first)
             report = report if largest is None else replace(report, largest_difference=largest)
     return report
 
 
-def _write(model, path, interface, opset, lowering, expected_batch) -> tuple:
-    """Writes the file; returns the report and the calls that get their states from the model."""
+def _write(model, path, interface, verify, opset, lowering, expected_batch) -> tuple:
+    """Writes the file; returns the report, and the first trace, which knows what may be wrong."""
     first = StreamingCall(model, interface)
     trace(first, Tracer(model, opset, lowering, expected_batch))
+    if verify and first.refused:
+        raise ExportError(
+            "Argument `model` must give in chunks what it gives for the whole sequence. Received: "
+            f"{'; '.join(first.refused)}; or use export_onnx for whole sequences."
+        )
     tracer = Tracer(model, opset, lowering, expected_batch)
     call = StreamingCall(model, interface, name_states(first))
     proto = convert_call(call, tracer)
-    _list_states(proto, call.states)
+    _list_states(proto, call.states, first.stride())
     path.write_bytes(proto.SerializeToString())
-    return make_report(path, proto, call, tracer), first.given_states
+    return make_report(path, proto, call, tracer), first
 
 
 def _check_forward(model: keras.Model) -> None:
@@ -152,8 +162,8 @@ def _check_open_time(interface: Interface) -> None:
         )
 
 
-def _list_states(proto: Any, states: Sequence[State]) -> None:
-    """Writes the states into the file's metadata, where `StreamingSession` reads them."""
+def _list_states(proto: Any, states: Sequence[State], stride: int) -> None:
+    """Writes states and stride into the file's metadata, where `StreamingSession` reads them."""
     (onnx,) = require("onnx")
     listed = [
         {
@@ -164,4 +174,5 @@ def _list_states(proto: Any, states: Sequence[State]) -> None:
         }
         for state in states
     ]
-    onnx.helper.set_model_props(proto, {STATES: json.dumps(listed)})
+    properties = {STATES: json.dumps(listed)} | ({STRIDE: str(stride)} if stride > 1 else {})
+    onnx.helper.set_model_props(proto, properties)

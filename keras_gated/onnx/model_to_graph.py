@@ -58,6 +58,15 @@ class ModelCall:
         """Returns the loop over time that a recurrent layer is to use during the trace."""
         return loop
 
+    def wrap_call(self, layer: keras.Layer, call: Callable | None) -> Callable | None:
+        """Returns the function that is to stand for the call of a layer that is not recurrent.
+
+        Args:
+            layer: the layer.
+            call: what stands for it otherwise; None if that is the layer's own.
+        """
+        return call
+
     def input_axes(self) -> dict[str, list]:
         """Returns, for each input, a name or a size of each axis."""
         return {port.name: self.interface.axes(port) for port in self.interface.ports}
@@ -84,7 +93,7 @@ def trace(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
 
     signature = [tf.TensorSpec(p.shape, p.dtype, name=p.name) for p in call.ports]
     function = tf.function(call_model, input_signature=signature, autograph=False)
-    with patched_layers(call.model, tracer, call.wrap_loop):
+    with patched_layers(call.model, tracer, call.wrap_loop, call.wrap_call):
         function.get_concrete_function()
     return function, signature
 

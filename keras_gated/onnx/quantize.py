@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from keras_gated.layers import GatedRNN
-from keras_gated.onnx.atomic_file import check_path, replace_when_complete
+from keras_gated.onnx.atomic_file import check_path, describe_path, is_file, replace_when_complete
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.graph import int8_nodes as int8
@@ -266,10 +266,10 @@ def _check_arguments(model: Any, path: str | os.PathLike) -> None:
             "Argument `model` must be a keras.Model or the path of an ONNX file. "
             f"Received: {type(model).__name__}."
         )
-    if not Path(model).is_file():
+    if not is_file(model):
         raise ValueError(
             "Argument `model` must be a keras.Model or the path of an ONNX file that exists. "
-            f"Received: model={os.fspath(model)!r}. Write it with export_onnx first."
+            f"Received: model={describe_path(model)}. Write it with export_onnx first."
         )
     if Path(path).exists() and Path(path).samefile(model):
         raise ValueError(

@@ -3,6 +3,7 @@
 This file imports only NumPy and onnxruntime. On a device without Keras, a copy of it is enough.
 """
 
+import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-STATES = "keras_gated.states"  # the metadata key under which a file lists its states
+# Keys of a file's metadata: the list of its states, and the number of time steps of which the
+# length of a chunk must be a multiple, if that is not 1.
+STATES, STRIDE = "keras_gated.states", "keras_gated.stride"
 DTYPES = {"float": "float32", "double": "float64"}  # where ONNX's name is not NumPy's
 
 
@@ -63,11 +66,11 @@ class _StateBuffers:
     def __init__(self, session: Any, states: list[_State], ports: tuple, first: dict):
         self._session, self._states, (self._inputs, self._outputs) = session, states, ports
         self._sets = [first]  # the first run adds the second set
-        self._shapes: list | None = None  # of the inputs, once there are buffers for them
+        self.shapes: list | None = None  # of the inputs, once there are buffers for them
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """Runs the file on inputs; returns the outputs. If it fails, the states do not change."""
-        if [x.shape for x in arrays] != self._shapes:
+        if [x.shape for x in arrays] != self.shapes:
             return self._run_first(arrays)
         for buffer, x in zip(self._input_buffers, arrays, strict=True):
             buffer[...] = x
@@ -88,7 +91,7 @@ class _StateBuffers:
         self._output_buffers = results[: len(self._outputs)]
         # One binding reads the first set and writes the second, the other the other way round.
         self._bound = [self._bind(*self._sets), self._bind(*self._sets[::-1])]
-        self._shapes = [x.shape for x in arrays]
+        self.shapes = [x.shape for x in arrays]
         return [y.copy() for y in self._output_buffers]
 
     def _bind(self, read: dict, written: dict) -> Any:
@@ -106,25 +109,42 @@ class _StateBuffers:
         """Returns copies of the states, by the names of their inputs."""
         return {name: x.copy() for name, x in self._sets[0].items()}
 
+    def set_to_zero(self, rows: np.ndarray) -> None:
+        """Sets the states of some rows of the batch to zeros."""
+        for x in self._sets[0].values():
+            x[rows] = 0
+
 
 class StreamingSession:
     """Runs a file of `export_streaming` in onnxruntime, step by step or in chunks.
 
     The session keeps the states from call to call. Chunks of any length, one after another, give
     what the whole sequence gives. The first call sets the batch of the stream, and the states begin
-    with zeros; `reset` ends the stream, and the next call begins another. Sessions are independent
-    of each other. Use a session in one thread at a time.
+    with zeros; `reset` ends the stream, and the next call begins another.
+
+    For many streams, load the file once. If they run at times of their own, `stream` returns a
+    further stream over the same onnxruntime.InferenceSession. If they run together, each is a row
+    of the batch of one stream, which takes less time; `reset(rows)` begins some rows anew.
+
+    Streams are independent of each other. Different streams may run in different threads at the
+    same time; use each in one thread at a time.
 
     Args:
         path: of the file.
-        providers: list of onnxruntime's execution providers. None means the CPU.
+        session_options: onnxruntime.SessionOptions, e.g. with the number of threads. None means
+            onnxruntime's default: a thread for each core.
+        providers: list of onnxruntime's execution providers, names or pairs (name, options). None
+            means the CPU.
 
     Attributes:
         inputs, outputs: names in the file's order, without the states.
         timed: names of the inputs and outputs that have a time axis.
+        stride: int. The length of each chunk must be a multiple of it. It is 1 unless a layer of
+            the model, such as a convolution, has strides.
 
     Raises:
-        ValueError: if the file lists no states.
+        ValueError: if the file cannot be loaded or lists no states, or if an argument has a wrong
+            value.
         ImportError: if onnxruntime is not installed.
 
     Example:
@@ -138,13 +158,20 @@ class StreamingSession:
         >>> whole = model.predict(x, verbose=0)
         >>> np.allclose(y, whole[:, 0], atol=1e-5), np.allclose(ys, whole[:, 1:], atol=1e-5)
         (True, True)
+        >>> other = session.stream()        # with states of its own
+        >>> np.allclose(other.step(x[:, 0]), y)
+        True
     """
 
-    def __init__(self, path: str | os.PathLike, *, providers: Sequence | None = None):
-        self._session = _onnxruntime().InferenceSession(
-            os.fspath(path), providers=list(providers or ["CPUExecutionProvider"])
-        )
-        self._states = _read_states(self._session, path)
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        session_options: Any = None,
+        providers: Sequence | None = None,
+    ):
+        self._session = _load(path, session_options, providers)
+        self._states, self.stride = _read_metadata(self._session, path)
         self._inputs = _ports(self._session.get_inputs(), {s.input for s in self._states})
         self._outputs = _ports(self._session.get_outputs(), {s.output for s in self._states})
         self.inputs = tuple(port.name for port in self._inputs)
@@ -165,8 +192,9 @@ class StreamingSession:
             The output without its time axis, (B, U). Several outputs are in a dictionary by name.
 
         Raises:
-            ValueError: if an input is missing, is empty or has the wrong rank, or if the batch is
-                not the batch of the stream.
+            ValueError: if an input is missing, is empty or has the wrong shape, if the batch is
+                not the batch of the stream, or if the length is no multiple of `stride`.
+            TypeError: if an input cannot be cast to the dtype of the file's.
         """
         pairs = zip(self._inputs, self._as_arrays(inputs), strict=True)
         arrays = [x[:, None] if port.timed and x.ndim else x for port, x in pairs]
@@ -175,7 +203,7 @@ class StreamingSession:
         return self._pack_outputs([y[:, 0] if port.timed else y for port, y in pairs])
 
     def chunk(self, inputs) -> Any:
-        """Runs a chunk of any number of time steps.
+        """Runs a chunk of any number of time steps, or of a multiple of `stride`.
 
         Args:
             inputs: array (B, T, F), or (B, T) for token indices; several inputs as in `step`.
@@ -185,18 +213,47 @@ class StreamingSession:
             outputs are in a dictionary by name.
 
         Raises:
-            ValueError: as in `step`.
+            ValueError, TypeError: as in `step`.
         """
         return self._pack_outputs(self._run(self._as_arrays(inputs)))
 
-    def reset(self) -> None:
-        """Sets the states to zeros. The next call begins a new stream, of any batch."""
-        self._buffers = self._zero_buffers(self._batch or 1)
-        self._batch = None
+    def reset(self, rows: Any = None) -> None:
+        """Sets the states to zeros, of all rows of the batch or of some.
+
+        Args:
+            rows: None ends the stream; the next call begins another, of any batch. Otherwise the
+                rows of the batch that begin anew, as NumPy takes an index: an integer, a list of
+                integers, a boolean array (B,) or a slice. The other rows go on.
+
+        Raises:
+            ValueError: if there are no such rows.
+        """
+        if rows is None:
+            self._buffers, self._batch = self._zero_buffers(self._batch or 1), None
+            return
+        try:
+            chosen = np.arange(self._batch or 0)[rows]
+        except (IndexError, ValueError, TypeError) as error:
+            raise ValueError(
+                "Argument `rows` must be an index of rows of the batch, such as 3, [0, 2] or a "
+                f"boolean array, in a stream of batch {self._batch or 'not yet known'}. "
+                f"Received: rows={_short(rows)}. Call reset() to begin all of them anew."
+            ) from error
+        self._buffers.set_to_zero(chosen)
+
+    def stream(self) -> "StreamingSession":
+        """Returns another stream over the same loaded file; its states begin with zeros.
+
+        It has the weights, memory and threads of the onnxruntime.InferenceSession in common with
+        this one, and states, buffers and a batch of its own.
+        """
+        other = copy.copy(self)
+        other.reset()
+        return other
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """The states, (B, U) each, as copies, by the names of their inputs.
+        """The states, a row for each row of the batch, as copies, by the names of their inputs.
 
         Before the first call they are zeros of batch 1. Assign a dictionary of the same form to
         continue the stream from other states.
@@ -205,18 +262,18 @@ class StreamingSession:
 
     @state.setter
     def state(self, value: Mapping[str, Any]) -> None:
-        arrays = {name: np.asarray(array) for name, array in dict(value).items()}
+        if not isinstance(value, Mapping):
+            raise ValueError(self._state_error(type(value).__name__))
+        dtypes = {state.input: np.dtype(state.dtype) for state in self._states}
+        if set(value) != set(dtypes):
+            raise ValueError(self._state_error(list(value)))
+        arrays = {n: _cast(value[n], dtype, n, "state") for n, dtype in dtypes.items()}
         batch = next((len(a) for a in arrays.values() if a.ndim), 0)
         expected = {state.input: (batch, *state.shape) for state in self._states}
         if not batch or {name: array.shape for name, array in arrays.items()} != expected:
-            shapes = {state.input: ("batch", *state.shape) for state in self._states}
-            raise ValueError(
-                "Argument `state` must hold these arrays, all of the same batch > 0: "
-                f"{_format_shapes(shapes)}. "
-                f"Received: {_format_shapes({n: a.shape for n, a in arrays.items()})}. "
-                "Take session.state as a pattern."
-            )
-        first = {s.input: np.array(arrays[s.input], s.dtype, order="C") for s in self._states}
+            shapes = {n: a.shape for n, a in arrays.items()}
+            raise ValueError(self._state_error(_format_shapes(shapes)))
+        first = {name: np.array(array, order="C") for name, array in arrays.items()}
         self._buffers, self._batch = self._make_buffers(first), batch
 
     # One run. For a small model this costs as much as onnxruntime itself, so it does little.
@@ -224,9 +281,9 @@ class StreamingSession:
     def _run(self, arrays: list[np.ndarray], is_step: bool = False) -> list:
         batch = len(arrays[0]) if arrays[0].ndim else 0
         buffers = self._buffers if batch == self._batch else self._start_stream(batch)
-        for port, x in zip(self._inputs, arrays, strict=True):
-            if x.ndim != len(port.axes) or len(x) != batch or not x.size:
-                raise ValueError(self._shape_error(port, x, is_step))
+        if [x.shape for x in arrays] != buffers.shapes:
+            for port, x in zip(self._inputs, arrays, strict=True):
+                self._check_shape(port, x, batch, is_step)
         results = buffers.run(arrays)
         # Set only now: a call that raises neither begins a stream nor sets its batch.
         self._buffers, self._batch = buffers, batch
@@ -242,7 +299,8 @@ class StreamingSession:
             inputs = [inputs]
         elif not isinstance(inputs, list | tuple) or len(inputs) != len(self._inputs):
             raise ValueError(self._inputs_error(type(inputs).__name__))
-        return [_cast(x, port.dtype) for x, port in zip(inputs, self._inputs, strict=True)]
+        pairs = zip(inputs, self._inputs, strict=True)
+        return [_cast(x, port.dtype, port.name, "inputs") for x, port in pairs]
 
     def _pack_outputs(self, ys: list) -> Any:
         return ys[0] if len(ys) == 1 else dict(zip(self.outputs, ys, strict=True))
@@ -264,15 +322,36 @@ class StreamingSession:
             )
         return self._zero_buffers(batch)
 
-    def _shape_error(self, port: _Port, x: np.ndarray, is_step: bool) -> str:
+    def _check_shape(self, port: _Port, x: np.ndarray, batch: int, is_step: bool) -> None:
+        """Raises a ValueError if an input has a wrong shape or its length does not fit `stride`."""
         axes, shape = list(port.axes), list(x.shape)
+        if x.ndim == len(axes) and port.timed and x.shape[1] % self.stride:
+            raise ValueError(
+                f"Argument `inputs` must hold {port.name!r} with a multiple of {self.stride} time "
+                "steps: layers of the model have strides. "
+                f"Received: {x.shape[1]} time steps. "
+                f"Call chunk() with {self.stride} time steps or a multiple of it."
+            )
+        fits = [
+            isinstance(n, str) or n is None or n == k for n, k in zip(axes, shape, strict=False)
+        ]
+        if len(axes) == len(shape) and len(x) == batch and x.size and all(fits):
+            return
         if is_step and port.timed:  # say it without the time axis, as the caller passed it
             del axes[1], shape[1:2]
-        return (
+        raise ValueError(
             f"Argument `inputs` must hold {port.name!r} of shape ({', '.join(map(str, axes))}), "
             "with no axis of length 0 and with the same batch in all inputs. "
             f"Received: shape {tuple(shape)}. step() takes one time step without the time axis; "
             "chunk() takes the time axis too."
+        )
+
+    def _state_error(self, received: Any) -> str:
+        shapes = {state.input: ("batch", *state.shape) for state in self._states}
+        return (
+            "Argument `state` must be a dictionary of these arrays, all of the same batch > 0: "
+            f"{_format_shapes(shapes)}. Received: {received}. Take session.state as a pattern, or "
+            "call reset() for zeros."
         )
 
     def _inputs_error(self, received: Any) -> str:
@@ -293,16 +372,66 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _read_states(session: Any, path: str | os.PathLike) -> list[_State]:
-    """Reads the states from the file's metadata."""
-    listed = session.get_modelmeta().custom_metadata_map.get(STATES)
-    if not listed:
+def _load(path: Any, options: Any, providers: Any) -> Any:
+    """Returns an onnxruntime.InferenceSession; raises a ValueError if that is not possible."""
+    onnxruntime = _onnxruntime()
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str) or not os.path.isfile(name):
         raise ValueError(
-            "Argument `path` must be the path of a file whose states are inputs and outputs. "
-            f"Received: path={os.fspath(path)!r}, which lists none ({STATES!r} in its metadata). "
-            "Write one with keras_gated.export_streaming(model, path)."
+            "Argument `path` must be a str or os.PathLike, the path of a file that exists. "
+            f"Received: path={_short(path)}. Write a file with "
+            "keras_gated.export_streaming(model, path)."
         )
-    return [_State(**{**one, "shape": tuple(one["shape"])}) for one in json.loads(listed)]
+    if not isinstance(options, onnxruntime.SessionOptions | None):
+        raise ValueError(
+            "Argument `session_options` must be an onnxruntime.SessionOptions. "
+            f"Received: session_options={_short(options)}. Set its attributes, e.g. "
+            "intra_op_num_threads = 1."
+        )
+    wanted = ["CPUExecutionProvider"] if providers is None else providers
+    available = onnxruntime.get_available_providers()
+    listed = isinstance(wanted, list | tuple) and len(wanted) > 0
+    names = [p[0] if isinstance(p, tuple) and p else p for p in wanted] if listed else [None]
+    if not all(p in available for p in names):  # onnxruntime would use the CPU
+        raise ValueError(
+            "Argument `providers` must be a list of names, or of pairs (name, options), that the "
+            f"installed onnxruntime has: {available}. "
+            f"Received: providers={_short(providers)}. Leave it out to run on the CPU."
+        )
+    try:
+        return onnxruntime.InferenceSession(name, options, providers=list(wanted))
+    except Exception as error:
+        raise ValueError(
+            "Argument `path` must be the path of an ONNX file that onnxruntime can load. "
+            f"Received: path={_short(path)}, of {os.path.getsize(name)} bytes, which onnxruntime "
+            f"{onnxruntime.__version__} cannot ({type(error).__name__}). If the file is damaged or "
+            "incomplete, copy it again as a binary file, or write it again with "
+            "keras_gated.export_streaming(model, path). A newer file needs a newer onnxruntime."
+        ) from error
+
+
+def _read_metadata(session: Any, path: Any) -> tuple[list[_State], int]:
+    """Returns the states and the stride that the file's metadata hold."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    inputs = {port.name: (tuple(port.shape[1:]), _dtype(port)) for port in session.get_inputs()}
+    outputs = {port.name for port in session.get_outputs()}
+    try:
+        states = [
+            _State(one["input"], one["output"], tuple(one["shape"]), one["dtype"])
+            for one in json.loads(metadata.get(STATES, "[]"))
+        ]
+        known = [inputs[s.input] == (s.shape, s.dtype) and s.output in outputs for s in states]
+        stride = int(metadata.get(STRIDE, "1"))
+    except (ValueError, TypeError, KeyError):
+        states, known, stride = [], [], 0
+    if states and all(known) and stride > 0:
+        return states, stride
+    what = "are not those of its inputs and outputs" if STATES in metadata else "are missing"
+    raise ValueError(
+        "Argument `path` must be the path of a file whose states are inputs and outputs. "
+        f"Received: path={_short(path)}, where the states ({STATES!r} in its metadata) {what}. "
+        "Write one with keras_gated.export_streaming(model, path)."
+    )
 
 
 def _ports(listed: Sequence, states: set[str]) -> list[_Port]:
@@ -312,10 +441,15 @@ def _ports(listed: Sequence, states: set[str]) -> list[_Port]:
         if port.name in states:
             continue
         axes = tuple(port.shape)
-        dtype = port.type.removeprefix("tensor(").removesuffix(")")
         timed = len(axes) > 1 and not isinstance(axes[1], int)
-        ports.append(_Port(port.name, axes, np.dtype(DTYPES.get(dtype, dtype)), timed))
+        ports.append(_Port(port.name, axes, np.dtype(_dtype(port)), timed))
     return ports
+
+
+def _dtype(port: Any) -> str:
+    """Returns NumPy's name of the dtype of an input or output."""
+    dtype: str = port.type.removeprefix("tensor(").removesuffix(")")
+    return DTYPES.get(dtype, dtype)
 
 
 def _is_list_of_one_array(inputs: Any) -> bool:
@@ -323,9 +457,21 @@ def _is_list_of_one_array(inputs: Any) -> bool:
     return isinstance(inputs, list | tuple) and len(inputs) == 1 and hasattr(inputs[0], "shape")
 
 
-def _cast(x: Any, dtype: np.dtype) -> np.ndarray:
-    x = np.asarray(x)
-    return x if x.dtype == dtype else x.astype(dtype, casting="same_kind")
+def _cast(value: Any, dtype: np.dtype, name: str, argument: str) -> np.ndarray:
+    try:
+        x = np.asarray(value)
+        return x if x.dtype == dtype else x.astype(dtype, casting="same_kind")
+    except (TypeError, ValueError) as error:
+        received = getattr(value, "dtype", None) or _short(value)
+        raise TypeError(
+            f"Argument `{argument}` must hold {name!r} as an array that can be cast to {dtype}. "
+            f"Received: {received}. Convert it with numpy.asarray(..., dtype={dtype.name!r})."
+        ) from error
+
+
+def _short(value: Any) -> str:
+    text = repr(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    return text if len(text) < 200 else f"{text[:100]}...{text[-60:]}"
 
 
 def _format_shapes(shapes: Mapping[str, tuple]) -> str:

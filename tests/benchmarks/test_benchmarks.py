@@ -74,10 +74,14 @@ def test_the_pages_on_onnx_show_what_was_measured():
             {"preset": "gru", "units": 8, "float32": 1.0, "int8": 4.0, "float32 bytes": 200}
             | {"int8 bytes": 50}
         ],
+        "streams": [{"streams": "rows", "count": 10, "step": 0.05, "bytes": 2048.0}],
     }
     page = device.markdown(result)
     assert "| lstm | 0.100 | 4.00 | 0.025 |" in page
     assert "| gru 8 | 1.000 | 4.000 | 0.25 | 0.25 |" in page
+    assert "| 10, rows | 0.050 | 2 |" in page
+    del result["steps"]  # not measured, not shown
+    assert "predict_on_batch" not in device.markdown(result)
 
 
 def test_a_backend_that_is_not_installed_is_named(monkeypatch):

@@ -82,6 +82,11 @@ def test_paths_that_cannot_be(tmp_path):
         ),
         (link, "Create '.*lost'"),
         (file / "model.onnx", f"path='{file / 'model.onnx'}'"),
+        (b"model.onnx", "path=b'model.onnx'"),
+        (None, "path=None"),
+        ("x" * 300, "path='xxx"),
+        ("x" * 5000, "path='xxx"),
+        ("a\0b", "path='a"),
     ):
         with pytest.raises(ValueError, match=f"`path`.*{text}"):
             check_path(path)

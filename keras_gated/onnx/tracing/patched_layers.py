@@ -7,7 +7,8 @@ methods are replaced during the trace:
   settings of the formula, or hold a `GatedCell`; each becomes a `RecurrentCall`. A layer over
   `StackedRNNCells` runs as a stack of layers, one cell after the other.
 - In an export for streams the `inner_loop` of every recurrent layer is wrapped once more, so that
-  its states come from the file's inputs (`ModelCall.wrap_loop`).
+  its states come from the file's inputs (`ModelCall.wrap_loop`). So is the `call` of a convolution,
+  whose last inputs are a state as well (`ModelCall.wrap_call`).
 - `TimeDistributed`: `call`. Keras loops over the time steps. If time is open, that loop has no ONNX
   form; if a recurrent layer is inside, its stub would be inside the loop. Here all time steps run
   at once, as more rows of the batch: (B, T, ...) becomes (B T, ...).
@@ -44,18 +45,21 @@ KNOWN_LAYERS = (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU, keras.lay
 
 
 @contextmanager
-def patched_layers(model: keras.Layer, tracer: Tracer, wrap_loop: Callable) -> Iterator[None]:
+def patched_layers(
+    model: keras.Layer, tracer: Tracer, wrap_loop: Callable, wrap_call: Callable
+) -> Iterator[None]:
     """Patches Keras's layers within a model for as long as the context is open.
 
     Args:
         model: a built model.
         tracer: runs the cells over time.
         wrap_loop: (layer, its loop over time) -> the loop to use.
+        wrap_call: (layer, what stands for its call, or None) -> what is to stand for it, or None.
     """
     patches = [
         (layer, *patch)
         for layer, place in places_within(model).items()
-        if (patch := _patch_of(layer, place, tracer, wrap_loop))
+        if (patch := _patch_of(layer, place, tracer, wrap_loop, wrap_call))
     ]
     before = []
     try:
@@ -71,10 +75,12 @@ def patched_layers(model: keras.Layer, tracer: Tracer, wrap_loop: Callable) -> I
             attributes.update({} if value is ABSENT else {name: value})
 
 
-def _patch_of(layer: Any, place: str, tracer: Tracer, wrap_loop: Callable) -> tuple | None:
+def _patch_of(
+    layer: Any, place: str, tracer: Tracer, wrap_loop: Callable, wrap_call: Callable
+) -> tuple | None:
     """Returns the name of the method to replace, and what to put in its place."""
     if not isinstance(layer, keras.layers.RNN):
-        call = replacement_call(layer)
+        call = wrap_call(layer, replacement_call(layer))
         return ("call", call) if call else None
     loop = layer.inner_loop
     if not isinstance(layer, GatedRNN):

@@ -6,20 +6,41 @@ come out:
 
     without states:   x ----------------> lstm -> y         (states begin with zeros)
     for a stream:     x, lstm_h, lstm_c -> lstm -> y, lstm_h_out, lstm_c_out
+
+The last inputs of a causal convolution are a state in the same way (`time_windows.py`).
 """
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 from keras import ops, tree
 
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.model_to_graph import ModelCall
+from keras_gated.onnx.model_to_graph import ModelCall, trace
 from keras_gated.onnx.tracing.layer_places import UniqueNames, layers_within, places_within
 from keras_gated.onnx.tracing.model_io import Interface, Port
 from keras_gated.onnx.tracing.operator_inputs import is_known_zero
+from keras_gated.onnx.tracing.time_windows import (
+    WINDOWED,
+    Window,
+    chunk_stride,
+    convolve,
+    reason_against,
+    window_of,
+)
+from keras_gated.onnx.tracing.tracer import Tracer
+
+MIXES_TIME = tuple(
+    getattr(keras.layers, name)
+    for name in (
+        *("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention"),
+        *("GlobalAveragePooling1D", "GlobalMaxPooling1D", "ZeroPadding1D", "Cropping1D"),
+        *("Conv1DTranspose", "Flatten"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +52,7 @@ class State:
 
 
 class StreamingCall(ModelCall):
-    """A model whose recurrent layers begin with given states and return the last ones.
+    """A model whose layers begin with given states and return the last ones.
 
     A first trace, with no `states`, finds which states there are. `name_states` names them, and a
     second trace has an input and an output for each.
@@ -43,6 +64,8 @@ class StreamingCall(ModelCall):
     Attributes:
         default_states: (name, shape, dtype) of each state that begins with the layer's default.
         given_states: names of the calls of layers that get their initial states from the model.
+        windows: (window, shape of the input) of each call of a convolution or pooling.
+        refused: for each layer that cannot run in chunks, why, and what to do.
         in_inner_graphs: names of recurrent layers that are called inside a condition, a loop or a
             tf.function: a state cannot come from there to the outputs.
     """
@@ -54,6 +77,9 @@ class StreamingCall(ModelCall):
         self.default_states: list[tuple] = []
         self.given_states: list[str] = []
         self.in_inner_graphs: list[str] = []
+        self.windows: list[tuple[Window | None, Sequence[int | None]]] = []
+        self.refused: list[str] = []
+        self._in_stream = layers_in_stream(model)
 
     def __call__(self, *tensors) -> dict:
         count = len(self.interface.ports)
@@ -83,6 +109,129 @@ class StreamingCall(ModelCall):
             return last, outputs, after
 
         return inner_loop
+
+    def wrap_call(self, layer: Any, call: Callable | None) -> Callable | None:
+        if call and isinstance(layer, keras.layers.TimeDistributed):
+            return self._watch_time_distributed(layer, call)
+        windowed = isinstance(layer, WINDOWED) and layer in self._in_stream
+        return self._carry_window(layer, layer.call) if windowed else call
+
+    def _carry_window(self, layer: Any, own_call: Callable) -> Callable:
+        """Returns a call of a convolution or pooling that begins with the last inputs."""
+
+        def call(inputs):
+            name, window = self._places[layer], window_of(layer, inputs.shape)
+            self.windows.append((window, inputs.shape))
+            reason = window and reason_against(name, layer, window)
+            if reason:
+                self.refused.append(reason)
+            if reason or not (window and window.is_carried):
+                return own_call(inputs)
+            if _current_graph() is not self._graph:
+                self.in_inner_graphs.append(name)
+                return own_call(inputs)
+            shape = list(inputs.shape)
+            shape[window.axis] = window.length - 1
+            dtype = keras.backend.standardize_dtype(inputs.dtype)
+            unique = self._unique(name.replace("/", "_"))
+            self.default_states.append((f"{unique}_x", tuple(shape), dtype))
+            before = next(self._initial, None)
+            if before is None:
+                return own_call(inputs)
+            x = ops.concatenate([before, inputs], axis=window.axis)
+            last = [slice(None)] * 3
+            last[window.axis] = slice(1 - window.length, None)
+            self._last.append(x[tuple(last)])
+            return convolve(layer, x)
+
+        return call
+
+    def _watch_time_distributed(self, layer: Any, own_call: Callable) -> Callable:
+        """Returns a call that records a TimeDistributed over another axis than time."""
+        inside = [one for one in layers_within(layer) if isinstance(one, keras.layers.RNN)]
+
+        def call(inputs, training=None, mask=None):
+            if inside and inputs.shape[1] is not None and None in inputs.shape[2:]:
+                self.refused.append(
+                    f"layer {self._places[layer]!r} (TimeDistributed) runs over an axis of length "
+                    f"{inputs.shape[1]}, which is not time, and the recurrent layer in it over "
+                    "time: its states cannot leave the TimeDistributed. Call a recurrent layer on "
+                    "each part of that axis, outside of a TimeDistributed"
+                )
+            return own_call(inputs, training=training, mask=mask)
+
+        return call
+
+    def stride(self) -> int:
+        """Returns of how many time steps the length of each chunk must be a multiple.
+
+        To be called after a trace. If a layer has strides, the model is traced again for a known
+        time, which shows how many time steps reach each layer.
+        """
+        windows = [window for window, _ in self.windows]
+        time = math.prod(window.stride for window in windows if window)
+        if time == 1:
+            return 1
+        probe = self.traced_at(2, time)
+        shapes = [shape for _, shape in probe.windows] if probe else []
+        if len(shapes) != len(windows):
+            return time
+        pairs = zip(windows, shapes, strict=True)
+        return chunk_stride(windows, [w and shape[w.axis] for w, shape in pairs], time)
+
+    def traced_at(self, batch: int, time: int) -> "StreamingCall | None":
+        """Returns a call that was traced for a known batch and time; None if that fails."""
+        sizes = (batch, time)
+        ports = [
+            replace(
+                port,
+                shape=(*(n or k for n, k in zip(port.shape, sizes, strict=False)), *port.shape[2:]),
+            )
+            for port in self.interface.ports
+        ]
+        call = StreamingCall(self.model, replace(self.interface, ports=tuple(ports)))
+        try:
+            trace(call, Tracer(self.model, 17))
+        except Exception:  # noqa: BLE001 - e.g. a model that takes longer sequences alone
+            return None
+        return call
+
+    def reasons_against_file(self) -> list[str]:
+        """Returns why the file may not run at all, and what to do. To be called after a trace."""
+        probe = self.traced_at(3, 6 * self.stride())
+        batches = {port.shape[0] or 3 for port in self.interface.ports}
+        states = probe.default_states if probe else []
+        folded = [name for name, shape, _ in states if shape[0] not in (None, *batches)]
+        return folded and [
+            f"The states {folded} do not have one row for each row of the batch: the model folds "
+            "another axis, e.g. frequency, into the batch, and runs a recurrent layer over what "
+            "results. Keep that axis among the features, or call a recurrent layer on each part of "
+            "it."
+        ]
+
+    def reasons_against_chunks(self) -> list[str]:
+        """Returns why chunks may differ from the whole sequence, and what to do.
+
+        To be called after a trace.
+        """
+        found = [f"{reason[0].upper()}{reason[1:]}." for reason in self.refused]
+        if self.given_states:
+            found.append(
+                f"The calls {self.given_states} begin every chunk with the initial_state that the "
+                "model passes. If these states are known before the stream begins, e.g. because "
+                "they are weights, leave initial_state out, and set StreamingSession.state to them "
+                "before the first chunk."
+            )
+        mixing = [
+            f"{self._places[layer]!r} ({type(layer).__name__})"
+            for layer in self._in_stream
+            if isinstance(layer, MIXES_TIME)
+        ]
+        if mixing:
+            found.append(
+                f"The layers {', '.join(mixing)} see one chunk alone. Move them out of the model."
+            )
+        return found
 
     def _initial_states(self, layer: keras.layers.RNN, initial: Any) -> Any:
         """Returns the states that a layer begins with.
@@ -180,18 +329,19 @@ def name_states(first: StreamingCall) -> list[State]:
     """
     if first.in_inner_graphs:
         raise ExportError(
-            "Argument `model` must call its recurrent layers directly: a state cannot become an "
-            "input and output of the file if its layer is called in a condition, a loop or a "
+            "Argument `model` must call its recurrent layers and causal convolutions directly: a "
+            "state cannot become an input and output of the file if its layer is called in a "
+            "condition, a loop or a "
             f"tf.function. Received: layers {sorted(set(first.in_inner_graphs))}. Call them "
             "outside of these."
         )
     if not first.default_states:
-        given = first.given_states
+        given, reasons = first.given_states, first.reasons_against_chunks()
         only = f" except those that the model passes itself, to {given}" if given else ""
         raise ExportError(
-            "Argument `model` must have a recurrent layer that begins with its default state. "
-            f"Received: model {first.model.name!r} with no states{only}. "
-            "Export it with export_onnx: there is nothing to keep between two chunks."
+            "Argument `model` must have a recurrent layer that begins with its default state, or "
+            f"a causal convolution. Received: model {first.model.name!r} with no states{only}. "
+            f"{' '.join(reasons) or 'Export it with export_onnx: there is nothing to keep.'}"
         )
     if unknown := [name for name, shape, _ in first.default_states if None in shape[1:]]:
         raise ExportError(

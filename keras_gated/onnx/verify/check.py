@@ -6,13 +6,13 @@ A file of `export_streaming` is compared over a whole sequence and in chunks, se
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
+from keras_gated.onnx.atomic_file import describe_path, is_file
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.cleanup import count_operators
 from keras_gated.onnx.streaming_session import STATES, StreamingSession
@@ -26,7 +26,7 @@ from keras_gated.onnx.verify.differences import (
     short_reason,
 )
 from keras_gated.onnx.verify.inputs import Feed, describe_shapes, random_feed_maker, try_shapes
-from keras_gated.onnx.verify.streams import compare_stream
+from keras_gated.onnx.verify.streams import compare_stream, open_stream
 
 
 def check_onnx(
@@ -73,16 +73,18 @@ def check_onnx(
         "Output 'lstm' differs at ..."
     """
     onnx, _ = require("onnx", "onnxruntime")
-    interface, path = interface_of(model, input_signature), os.fspath(path)
-    if not Path(path).is_file():
+    interface = interface_of(model, input_signature)
+    if not is_file(path):
         raise ValueError(
-            "Argument `path` must be the path of an ONNX file that exists. "
-            f"Received: path={path!r}. Write it with export_onnx or export_streaming first."
+            "Argument `path` must be a str or os.PathLike, the path of an ONNX file that exists. "
+            f"Received: path={describe_path(path)}. Write it with export_onnx or export_streaming "
+            "first."
         )
+    path = os.fspath(path)
     findings = Findings()
     proto = _read(onnx, path, findings)
     is_stream = any(entry.key == STATES for entry in proto.metadata_props)
-    if session := _load(StreamingSession if is_stream else open_session, path, findings):
+    if session := _load(open_stream if is_stream else open_session, path, findings):
         compare = _compare_stream_file if is_stream else _compare_file
         with in_float32(model):
             compare(model, interface, session, seed, findings)

@@ -1,10 +1,11 @@
 """Compares a file of export_streaming with the model: over a whole sequence, then in chunks.
 
 The two comparisons find different mistakes. If the whole sequence differs, the graph is wrong. If
-only the chunks differ, the model mixes time steps outside of its recurrent layers, e.g. in a
-convolution, and cannot run as a stream.
+only the chunks differ, the model mixes time steps outside of the layers whose states are carried,
+e.g. in an attention layer, and cannot run as a stream.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from keras_gated.onnx.streaming_session import StreamingSession
 from keras_gated.onnx.subprocess_export import on_tensorflow
 from keras_gated.onnx.tracing.layer_places import layers_within
 from keras_gated.onnx.tracing.model_io import Interface
-from keras_gated.onnx.tracing.streaming import has_open_time
+from keras_gated.onnx.tracing.streaming import StreamingCall, has_open_time
 from keras_gated.onnx.verify.differences import TOLERANCE, Findings, on_cpu, short_reason
 from keras_gated.onnx.verify.inputs import describe_shapes, random_feed_maker
 
@@ -29,7 +30,7 @@ def check_stream(
     model: keras.Model,
     interface: Interface,
     session: StreamingSession,
-    given_states: Sequence[str],
+    traced: StreamingCall | None = None,
 ) -> float | None:
     """Compares a file, over a whole sequence and in chunks, with the model.
 
@@ -37,7 +38,7 @@ def check_stream(
         model: the model.
         interface: its inputs, with time open.
         session: of the file.
-        given_states: names of the calls of layers that get their initial states from the model.
+        traced: the call that was traced; it knows what in the model a stream cannot do.
 
     Returns:
         The largest difference, relative to max(1, |y|). None if Keras refuses the sequence on
@@ -49,7 +50,8 @@ def check_stream(
     findings = Findings()
     for lengths in compare_stream(model, interface, session, findings):
         if problems := findings.all_problems(TOLERANCE):
-            raise ExportError(_failure_message(lengths, " ".join(problems), given_states))
+            message = _whole_message if len(lengths) == 1 else _chunks_message
+            raise ExportError(message(" ".join(problems), traced))
     # On another backend, the process on TensorFlow has compared already.
     if not findings.outputs and on_tensorflow():
         raise ExportError(
@@ -79,7 +81,8 @@ def compare_stream(
         sequence.
     """
     interface = _with_open_time(interface, session)
-    feed = random_feed_maker(model, interface.ports, seed)(2, sum(CHUNKS))
+    chunks = _chunk_lengths(session)
+    feed = random_feed_maker(model, interface.ports, seed)(2, sum(chunks))
     shape, arrays = describe_shapes(feed), [*feed.values()]
     try:
         with stateful_and_unroll_off(model), on_cpu():
@@ -87,7 +90,7 @@ def compare_stream(
     except Exception as error:  # noqa: BLE001 - e.g. a model that needs a longer sequence
         findings.notes.append(f"Keras refuses {shape}: {short_reason(error)}")
         return
-    for lengths in ((sum(CHUNKS),), CHUNKS):
+    for lengths in ((sum(chunks),), chunks):
         at = shape if len(lengths) == 1 else f"{shape} in chunks of {', '.join(map(str, lengths))}"
         session.reset()
         try:
@@ -97,6 +100,24 @@ def compare_stream(
         else:
             _compare(findings, at, expected, actual)
         yield lengths
+
+
+def open_stream(path: str | os.PathLike) -> StreamingSession:
+    """Returns a session on one CPU thread that writes no log."""
+    (onnxruntime,) = require("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return StreamingSession(path, session_options=options)
+
+
+def _chunk_lengths(session: StreamingSession) -> list[int]:
+    """Returns lengths of chunks; together they are longer than the windows that are carried."""
+    states = session.state.values()
+    longest = sum(array.shape[1] for array in states if array.ndim == 3)
+    lengths = [session.stride * length for length in CHUNKS]
+    more = -(-longest // session.stride)
+    return [*lengths, *([session.stride * (more + 1)] if more > 1 else [])]
 
 
 def _compare(findings: Findings, at: str, expected: dict, actual: dict) -> None:
@@ -172,19 +193,25 @@ def _run_in_chunks(session, interface: Interface, arrays: list, lengths) -> dict
     }
 
 
-def _failure_message(lengths: Sequence[int], problems: str, given_states: Sequence[str]) -> str:
-    if len(lengths) == 1:
+def _whole_message(problems: str, traced: StreamingCall | None) -> str:
+    if reasons := traced and traced.reasons_against_file():
         return (
-            "The converted graph does not compute what the model computes, so no file was written. "
-            f"{problems} If the model is unstable, so that its numbers grow without bound, this "
-            "may be rounding: export with verify=False. Otherwise please report the model."
+            "Argument `model` must be a model that runs as a stream. No file was written. "
+            f"{' '.join(reasons)} Or use export_onnx for whole sequences."
         )
-    calls = f", as in the calls {list(given_states)}" if given_states else ""
+    return (
+        "The converted graph does not compute what the model computes, so no file was written. "
+        f"{problems} If the model is unstable, so that its numbers grow without bound, this may be "
+        "rounding: export with verify=False. Otherwise please report the model."
+    )
+
+
+def _chunks_message(problems: str, traced: StreamingCall | None) -> str:
+    reasons = (traced and traced.reasons_against_chunks()) or [
+        "Recurrent layers and causal convolutions alone carry a state from chunk to chunk. "
+        "Whatever else mixes time steps sees one chunk alone. Move it out of the model."
+    ]
     return (
         "The model does not give in chunks what it gives for the whole sequence, so no file was "
-        f"written. In chunks of {', '.join(map(str, lengths))} time steps: {problems} Only "
-        "recurrent layers carry a state from chunk to chunk. Whatever else mixes time steps "
-        "(Conv1D, pooling over time, attention, an initial_state that the model passes to a "
-        f"layer{calls}) sees one chunk alone. Move it out of the exported model, or use "
-        "export_onnx for whole sequences."
+        f"written. {problems} {' '.join(reasons)} Or use export_onnx for whole sequences."
     )

@@ -73,6 +73,9 @@ def test_a_file_that_is_not_there(exported, tmp_path):
     for path in (tmp_path / "no.onnx", tmp_path):  # nothing, and a folder
         text = f"`path`...path={str(path)!r}...export_onnx"
         raises(lambda path=path: kg.check_onnx(exported[0], path), text)
+    for path in (b"whole.onnx", None, "x" * 5000, "a\0b"):
+        text = f"`path`...path={repr(path)[:9]}...export_onnx"
+        raises(lambda path=path: kg.check_onnx(exported[0], path), text)
 
 
 @pytest.mark.parametrize("content", [b"no such thing", b"", b"\x08\x08" * 40])
