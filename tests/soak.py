@@ -200,8 +200,8 @@ def export(model, x, expected, folder: str) -> dict:
 
 
 def needs_the_whole_sequence(model) -> bool:
-    """Whether a layer needs the end of the sequence, or past inputs that no state holds."""
-    whole = {"Bidirectional", "GlobalAveragePooling1D", "Conv1D"}
+    """Whether a layer needs the end of the sequence, so that no stream can have it."""
+    whole = {"Bidirectional", "GlobalAveragePooling1D"}
     return not whole.isdisjoint(type(layer).__name__ for layer in model.layers)
 
 
