@@ -13,6 +13,9 @@ from keras_gated.onnx.report import format_counts, format_table
 from keras_gated.onnx.verify.values import Feed, with_one_nan
 
 TOLERANCE = 1e-5  # the largest |difference| / max(1, |y|) allowed
+NAN_ADVICE = (
+    "The LSTM and GRU of onnxruntime turn NaN into numbers: look for NaN before the file runs."
+)
 Run = Callable[[Feed], Mapping[str, np.ndarray]]
 
 
@@ -190,8 +193,7 @@ def compare_nan(findings: Findings, feed: Feed, run_keras: Run, run_file: Run) -
     count, other = (int(sum(map(np.sum, found.values()))) for found in (ours, theirs))
     findings.notes.append(
         f"One NaN among the inputs makes {count} numbers of Keras's outputs NaN, and {other} of "
-        "the file's. The LSTM and GRU of onnxruntime turn NaN into numbers: look for NaN before "
-        "the file runs."
+        f"the file's. {NAN_ADVICE if other < count else ''}"
     )
 
 

@@ -52,8 +52,8 @@ def feeds_from_samples(
         received = [getattr(leaf, "shape", leaf) for leaf in tree.flatten(samples)]
         raise ValueError(
             f"Argument `{argument}` must be inputs as the model takes them, arrays that are not "
-            f"empty, or a list of such: {expected}. Received: {type(samples).__name__} with arrays of "
-            f"shapes {received[:6]}."
+            f"empty, or a list of such: {expected}. Received: {type(samples).__name__} with "
+            f"arrays of shapes {received[:6]}."
         )
     return feeds
 
