@@ -289,7 +289,7 @@ def _facts_of(graph: Any, port: Port, constants: dict[str, float]) -> tuple:
             paddings += compared
         elif node.op_type in ORDER and read:
             thresholds += compared
-        elif node.op_type == "Cast" and read and node.attribute[0].i == BOOL:
+        elif node.op_type == "Cast" and read and any(a.i == BOOL for a in node.attribute):
             paddings += [0]
         elif node.op_type == "Gather" and node.input[0] in sizes and node.input[1] in computed:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
