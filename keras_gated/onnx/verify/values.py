@@ -1,83 +1,26 @@
 """The values that a file is compared on: random numbers, and those that mean something to a model.
 
 Numbers that are merely random miss mistakes: lengths that are all 0 or 1, token indices without the
-one for padding, sequences without the value that a mask looks for. So the graph and the layers are
-asked which values matter:
-
-    Gather(weights, ids)     ids are indices of `weights`
-    Equal(x, -1)             -1 has a meaning: whole time steps get it, at the end and in holes
-    Less(x, 5)               numbers around 5 matter
-
-An integer for each sequence (B,) that is no index is taken for a length: 0 to T.
+one for padding, sequences without the value that a mask looks for. So `facts.py` asks the graph and
+the layers which values matter. Whole time steps get what the model compares its input with, at the
+end and in holes. An integer for each sequence (B,) that is no index is taken for a length: 0 to T.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.graph.writer import all_nodes
-from keras_gated.onnx.tracing.layer_places import layers_within
+from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.tracing.model_io import Port, shape_of
+from keras_gated.onnx.verify.facts import Facts, facts_of_inputs, is_integer, is_length
 
 Feed = dict[str, np.ndarray]  # {input name: array}, as onnxruntime takes it
 
-# Operators whose output holds numbers of their inputs, and those that compute an index.
-MOVING = {
-    *("Cast", "Clip", "Concat", "Expand", "Flatten", "Gather", "GatherND", "Identity", "Max"),
-    *("Min", "Pad", "ReduceMax", "ReduceMin", "Reshape", "Slice", "Split", "Squeeze", "Tile"),
-    *("Transpose", "Unsqueeze", "Where"),
-}
-ARITHMETIC = MOVING | {"Abs", "Add", "Div", "Mod", "Mul", "Neg", "Sub"}
-ORDER = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
-CONDITION_FIRST = {"Where"}  # the first input is not among the numbers of the output
-BOOL = 9  # onnx.TensorProto.BOOL
 # (least, most - T) that lengths may be. A model may refuse 0, or T where it means an index.
 LENGTHS = ((0, 0), (1, 0), (0, -1), (1, -1))
 MOST_PADDINGS = 4
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of the values of an input.
-
-    Attributes:
-        limit: token indices are below it; None for other numbers.
-        paddings: values that the model compares its input with for equality.
-        thresholds: values that the model asks to be smaller or larger than.
-    """
-
-    limit: int | None = None
-    paddings: tuple[float, ...] = ()
-    thresholds: tuple[float, ...] = ()
-
-
-def facts_of_inputs(model: keras.Model | None, graph: Any, ports: Sequence[Port]) -> list[Facts]:
-    """Returns what the graph of a file and the layers of a model say of each input.
-
-    Args:
-        model: the Keras model, if it is known.
-        graph: the onnx.GraphProto of the file.
-        ports: the inputs.
-    """
-    layers = layers_within(model) if model else []
-    embeddings = [layer for layer in layers if isinstance(layer, keras.layers.Embedding)]
-    masked = [one.mask_value for one in layers if isinstance(one, keras.layers.Masking)]
-    smallest = min((layer.input_dim for layer in embeddings), default=None)
-    constants = _scalars(graph)
-    facts = []
-    for port in ports:
-        limit, paddings, thresholds = _facts_of(graph, port, constants)
-        if _is_integer(port):
-            limit = limit or (None if _is_length(port) else smallest)
-            paddings += [0] if limit and any(layer.mask_zero for layer in embeddings) else []
-        else:
-            paddings += masked if len(port.shape) > 2 else []
-        facts.append(Facts(limit, _unique(paddings, port), _unique(thresholds, port)))
-    return facts
 
 
 class Feeds:
@@ -102,7 +45,7 @@ class Feeds:
     @property
     def has_lengths(self) -> bool:
         """Whether an input is taken for lengths."""
-        return any(_is_length(port) and facts.limit is None for port, facts in self._inputs)
+        return any(is_length(port) and facts.limit is None for port, facts in self._inputs)
 
     def __call__(self, batch: int, time: int) -> Feed:
         """Returns random inputs with these sizes for their first two axes, if they are open."""
@@ -146,8 +89,8 @@ class Feeds:
 
     def _draw(self, port: Port, facts: Facts, shape: Sequence[int], steps: int) -> np.ndarray:
         rng = self._rng
-        if _is_integer(port):
-            if facts.limit is None and _is_length(port):
+        if is_integer(port):
+            if facts.limit is None and is_length(port):
                 array = self._draw_lengths(shape, steps)
             else:
                 array = rng.integers(0, facts.limit or 2, shape)
@@ -177,11 +120,11 @@ class Feeds:
     def _describe(self, port: Port, facts: Facts) -> str:
         if facts.limit is not None:
             parts = [f"integers 0 to {facts.limit - 1}"]
-        elif _is_integer(port) and _is_length(port):
+        elif is_integer(port) and is_length(port):
             least, below = self.lengths
             parts = [f"lengths {least} to the number of time steps{f' {below}' if below else ''}"]
         else:
-            parts = ["0 and 1" if _is_integer(port) else f"random {port.dtype}"]
+            parts = ["0 and 1" if is_integer(port) else f"random {port.dtype}"]
         if values := self._padding_values(port, facts):
             names = ", ".join(f"{v:g}" for v in values)
             parts.append(f"{names} at the end and in holes" if port.dtype != "bool" else "padding")
@@ -192,7 +135,7 @@ class Feeds:
     # Changes of one input: (what is in it, array), or None if there is none (any more)
 
     def _extreme_lengths(self, port: Port, facts: Facts, array: np.ndarray, k: int, steps: int):
-        if k or facts.limit is not None or not (_is_integer(port) and _is_length(port)):
+        if k or facts.limit is not None or not (is_integer(port) and is_length(port)):
             return None
         extremes = self._least_and_most(steps)
         values = np.resize(extremes[::-1], array.shape).astype(array.dtype)
@@ -254,80 +197,3 @@ def _time_steps(ports: Sequence[Port], time: int) -> int:
     sizes = [port.shape[1] for port in ports if len(port.shape) > 1]
     longest = [port.shape[1] for port in ports if len(port.shape) > 2] or sizes
     return time if None in sizes else max((size for size in longest if size), default=time)
-
-
-def _is_integer(port: Port) -> bool:
-    return "int" in port.dtype
-
-
-def _is_length(port: Port) -> bool:
-    """Whether an input has one integer for each sequence."""
-    return _is_integer(port) and all(size == 1 for size in port.shape[1:])
-
-
-def _unique(values: Sequence[float], port: Port) -> tuple[float, ...]:
-    """The values without repetition that are finite and that the input's dtype can hold."""
-    finite = [v for v in values if np.isfinite(v)]
-    if _is_integer(port):
-        limits = np.iinfo(port.dtype)
-        finite = [int(v) for v in finite if v == int(v) and limits.min <= v <= limits.max]
-    return tuple(dict.fromkeys(finite))
-
-
-# The graph ----------------------------------------------------------------------------------------
-
-
-def _facts_of(graph: Any, port: Port, constants: dict[str, float]) -> tuple:
-    """Returns what a graph says of an input: limit, paddings, thresholds."""
-    numbers, computed = _reached(graph, port.name, MOVING), _reached(graph, port.name, ARITHMETIC)
-    sizes = _sizes_of_constants(graph)
-    limits, paddings, thresholds = [], [], []
-    for node in all_nodes(graph):
-        read = [name for name in node.input if name in numbers]
-        compared = [constants[name] for name in node.input if name in constants]
-        if node.op_type == "Equal" and read:
-            paddings += compared
-        elif node.op_type in ORDER and read:
-            thresholds += compared
-        elif node.op_type == "Cast" and read and any(a.i == BOOL for a in node.attribute):
-            paddings += [0]
-        elif node.op_type == "Gather" and node.input[0] in sizes and node.input[1] in computed:
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-            limits.append(sizes[node.input[0]][axis])
-    return min(limits, default=None), paddings, thresholds
-
-
-def _reached(graph: Any, name: str, operators: set[str]) -> set[str]:
-    """Returns the tensors that hold an input's numbers if only these operators change them."""
-    reached = {name}
-    for node in all_nodes(graph):
-        numbers = node.input[1:] if node.op_type in CONDITION_FIRST else node.input[:]
-        numbers = node.input[:1] if node.op_type in ("Gather", "GatherND") else numbers
-        if node.op_type in operators and reached.intersection(numbers):
-            reached.update(node.output)
-    return reached
-
-
-def _constants(graph: Any) -> dict[str, Any]:
-    """Returns the constants of a graph and of the graphs inside, as onnx.TensorProto."""
-    graphs, tensors = [graph], {}
-    while graphs:
-        one = graphs.pop()
-        tensors |= {tensor.name: tensor for tensor in one.initializer}
-        for node in one.node:
-            graphs += [a.g for a in node.attribute if a.HasField("g")]
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                tensors[node.output[0]] = node.attribute[0].t
-    return tensors
-
-
-def _scalars(graph: Any) -> dict[str, float]:
-    """Returns the constants of one number."""
-    (onnx,) = require("onnx")
-    single = {k: t for k, t in _constants(graph).items() if np.prod(t.dims, dtype=int) == 1}
-    arrays = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in single.items()}
-    return {k: float(array.flat[0]) for k, array in arrays.items() if array.dtype.kind in "iuf"}
-
-
-def _sizes_of_constants(graph: Any) -> dict[str, list[int]]:
-    return {name: list(tensor.dims) for name, tensor in _constants(graph).items() if tensor.dims}

@@ -8,7 +8,8 @@ from keras import layers, ops
 
 import keras_gated as kg
 from keras_gated.onnx.tracing.model_io import Port
-from keras_gated.onnx.verify.values import Facts, Feeds, facts_of_inputs, with_one_nan
+from keras_gated.onnx.verify.facts import Facts, facts_of_inputs
+from keras_gated.onnx.verify.values import Feeds, with_one_nan
 from tests.onnx.helpers import F, U, functional, on_tensorflow, randomized
 
 pytestmark = on_tensorflow
