@@ -18,7 +18,7 @@ ROOMS = """
     onnx: model_to_graph
     onnx.tracing: time_windows streaming
     onnx: subprocess_export
-    onnx.verify: inputs differences streams check int8_comparison
+    onnx.verify: facts values differences inputs shapes streams check int8_comparison
     onnx: export export_streaming quantize
     conformance: report run_cell compare cell_copies over_time training serialization check
     speed: timing adapters onnx_runs

@@ -20,11 +20,13 @@ from keras_gated.onnx.model_to_graph import ModelCall, convert_call, make_report
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
 from keras_gated.onnx.tracing.layer_places import check_stateless, in_float32, recurrent_names
-from keras_gated.onnx.tracing.model_io import interface_of
+from keras_gated.onnx.tracing.model_io import Interface, interface_of
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 from keras_gated.onnx.tracing.tracer import Tracer
 from keras_gated.onnx.verify.check import check_onnx
 from keras_gated.onnx.verify.differences import ParityReport
+from keras_gated.onnx.verify.inputs import feeds_from_samples
+from keras_gated.onnx.verify.values import Feed
 
 
 def export_onnx(
@@ -37,6 +39,7 @@ def export_onnx(
     expected_batch: int = 1,
     dynamic: bool = True,
     verify: bool = True,
+    inputs: Any = None,
     modules: Sequence[str] = (),
 ) -> ExportReport:
     """Writes a Keras model to an ONNX file; each recurrent layer becomes one node.
@@ -67,7 +70,8 @@ def export_onnx(
             decide which form is faster.
         dynamic: bool. True allows any batch and time; False fixes the batch at 1.
         verify: bool. Whether to run the file in onnxruntime and compare it with the model before
-            it gets its final name.
+            it gets its final name. `check_onnx` says on which inputs.
+        inputs: inputs of your own to compare on instead of random ones, as in `check_onnx`.
         modules: on the JAX and torch backends, names of modules that define custom layers and
             functions of the model. Modules that the saved model names are found without this.
 
@@ -91,21 +95,24 @@ def export_onnx(
     check_arguments(model, path, opset, lowering, expected_batch)
     check_stateless(model)
     interface = interface_of(model, input_signature, dynamic)
+    check_inputs(inputs, interface, verify)
     options = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
     with replace_when_complete(path) as draft:
         if on_tensorflow():
             report = _write(model, draft, interface, **options)
         else:
-            options |= {"dynamic": dynamic, "verify": verify}
+            # There, the model would be compared on random inputs.
+            options |= {"dynamic": dynamic, "verify": verify and inputs is None}
             report = export_in_subprocess(
                 export_onnx, model, draft, input_signature, modules, **options
             )
         report = replace(report, path=os.fspath(path))
         if verify:
-            parity = check_onnx(model, draft, input_signature=input_signature)
+            parity = check_onnx(model, draft, input_signature=input_signature, inputs=inputs)
             if not parity.passed:
                 raise ExportError(_failure_message(parity))
-            report = replace(report, largest_difference=parity.largest_difference)
+            largest = parity.largest_difference
+            report = replace(report, largest_difference=largest, notes=parity.notes)
     return report
 
 
@@ -141,6 +148,22 @@ def check_arguments(model: Any, path: str | os.PathLike, opset, lowering, expect
         )
 
 
+def check_inputs(inputs: Any, interface: Interface, verify: bool) -> list[Feed] | None:
+    """Returns the inputs that the user gave as feeds; None if there are none.
+
+    Raises:
+        ValueError: if they do not fit the model, or if nothing is compared on them.
+    """
+    if inputs is None:
+        return None
+    if not verify:
+        raise ValueError(
+            "Argument `inputs` must be None with verify=False, for nothing is compared on them. "
+            "Received: inputs and verify=False. Use verify=True, or leave out one of them."
+        )
+    return feeds_from_samples(inputs, interface.ports, "inputs")
+
+
 def _check_lowering(model: keras.Model, lowering: Any) -> None:
     by_layer = isinstance(lowering, Mapping)
     values = list(lowering.values()) if by_layer else [lowering]
@@ -160,11 +183,11 @@ def _check_lowering(model: keras.Model, lowering: Any) -> None:
 def _failure_message(parity: ParityReport) -> str:
     advice = (
         "If the model is unstable, so that its numbers grow without bound, this may be rounding: "
-        "export with verify=False and check with check_onnx(..., tolerance=...). "
-        "Otherwise please report the model."
+        "export with verify=False and check with check_onnx(..., tolerance=...). If the model is "
+        "not made for these inputs, give others: inputs=... Otherwise please report the model."
     )
     head = "The converted graph does not compute what the model computes, so no file was written."
     if not parity.outputs and parity.notes:
         head = "The converted graph could not be compared with the model, so no file was written."
-        advice = "Export with verify=False and compare the file on inputs that the model takes."
+        advice = "Give inputs that the model takes: inputs=..."
     return "\n".join([head, *parity.problems, *(f"Note: {n}" for n in parity.notes), advice])

@@ -18,7 +18,7 @@ import keras
 
 from keras_gated.onnx.atomic_file import replace_when_complete
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.export import check_arguments
+from keras_gated.onnx.export import check_arguments, check_inputs
 from keras_gated.onnx.model_to_graph import convert_call, make_report, trace
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.streaming_session import STATES, STRIDE
@@ -45,6 +45,7 @@ def export_streaming(
     lowering: str | Mapping[str, str] = "auto",
     expected_batch: int = 1,
     verify: bool = True,
+    inputs: Any = None,
     modules: Sequence[str] = (),
 ) -> ExportReport:
     """Writes a Keras model to an ONNX file for streams: its states are inputs and outputs.
@@ -75,6 +76,8 @@ def export_streaming(
             input_signature with an open time axis if the model is built for one length.
         verify: bool. Whether to run a random sequence in onnxruntime, whole and in chunks, and
             compare it with the model before the file gets its final name.
+        inputs: whole sequences of your own to compare on instead of random ones, as in
+            `check_onnx`.
 
     Returns:
         An `ExportReport`. Its inputs and outputs include the states.
@@ -100,20 +103,23 @@ def export_streaming(
     _check_forward(model)
     interface = interface_of(model, input_signature)
     _check_open_time(interface)
+    given = check_inputs(inputs, interface, verify)
     options: dict = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
     with in_float32(model), stateful_and_unroll_off(model), replace_when_complete(path) as draft:
         first: StreamingCall | None = None
         if on_tensorflow():
             report, first = _write(model, draft, interface, verify, **options)
         else:
-            options |= {"verify": verify}
+            options |= {"verify": verify and inputs is None}
             report = export_in_subprocess(
                 export_streaming, model, draft, input_signature, modules, **options
             )
         report = replace(report, path=os.fspath(path))
         if verify:
-            largest = check_stream(model, interface, open_stream(draft), first)
-            report = report if largest is None else replace(report, largest_difference=largest)
+            compare_on = given or _graph_of(draft)
+            findings = check_stream(model, interface, open_stream(draft), first, compare_on)
+            largest = max((f.relative for f in findings.outputs), default=report.largest_difference)
+            report = replace(report, largest_difference=largest, notes=tuple(findings.notes))
     return report
 
 
@@ -132,6 +138,11 @@ def _write(model, path, interface, verify, opset, lowering, expected_batch) -> t
     _list_states(proto, call.states, first.stride())
     path.write_bytes(proto.SerializeToString())
     return make_report(path, proto, call, tracer), first
+
+
+def _graph_of(path: os.PathLike) -> Any:
+    (onnx,) = require("onnx")
+    return onnx.load(path).graph
 
 
 def _check_forward(model: keras.Model) -> None:

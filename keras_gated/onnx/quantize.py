@@ -24,8 +24,9 @@ from keras_gated.onnx.report import format_counts, format_table
 from keras_gated.onnx.tracing.layer_places import places_within
 from keras_gated.onnx.tracing.patched_layers import to_gated_cell
 from keras_gated.onnx.verify.check import open_session
-from keras_gated.onnx.verify.inputs import feeds_from_samples, input_ports, random_feed_maker
+from keras_gated.onnx.verify.inputs import feeds_from_samples, input_ports
 from keras_gated.onnx.verify.int8_comparison import FilePair, OutputDifference, output_differences
+from keras_gated.onnx.verify.values import Feeds
 from keras_gated.spec.normal_form import NormalForm
 from keras_gated.spec.onnx_operator import find_native_operator
 
@@ -183,11 +184,12 @@ def _quantize_file(
     _check_opset(proto)
     size, ports = proto.ByteSize(), input_ports(proto.graph)
     feeds = None if samples is None else feeds_from_samples(samples, ports)
+    random_feeds = Feeds(model, proto.graph, ports, seed)  # of the graph before it changes
     nodes = int8.quantize(proto, per_channel, reduce_range)
     with replace_when_complete(path) as draft:
         draft.write_bytes(proto.SerializeToString())
         pair = FilePair(open_session(os.fspath(source)), _open_int8(draft))
-        results, notes = _run_both(pair, feeds, random_feed_maker(model, ports, seed))
+        results, notes = _run_both(pair, feeds, random_feeds)
     if not any(node.quantized for node in nodes):
         notes.append("nothing in the model could be quantised")
     return QuantizationReport(

@@ -40,6 +40,7 @@ class ExportReport:
         size: of the file, in bytes.
         largest_difference: the largest difference from Keras, relative to max(1, |y|); None if the
             file was not verified.
+        notes: what else the comparison with Keras found, e.g. what the file does with a NaN.
     """
 
     path: str
@@ -50,6 +51,7 @@ class ExportReport:
     outputs: tuple[str, ...]
     size: int
     largest_difference: float | None = None
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         head = ("layer", "operator", "in the file", "trainable", "why")
@@ -72,6 +74,7 @@ class ExportReport:
                 f"inputs: {', '.join(self.inputs)}; outputs: {', '.join(self.outputs)}",
                 f"nodes: {format_counts(self.operators)}",
                 *(format_table(head, rows, right=(2, 3)) if rows else []),
+                *(f"note: {note}" for note in self.notes),
             ]
         )
 

@@ -138,7 +138,7 @@ def check_graph(model: Any, inputs: Sequence[str], errors: Sequence[str]) -> Non
             if not _is_defined(onnx, node, opset)
         }
     )
-    log = "".join(f"\n  tf2onnx: {text}" for text in errors)
+    log = "".join(f"\n  tf2onnx: {text.splitlines()[0][:200]}" for text in errors if text)
     if unknown:
         raise ExportError(
             f"The model uses operations that have no ONNX form: {', '.join(unknown)}. "

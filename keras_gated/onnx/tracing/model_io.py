@@ -7,8 +7,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from keras_gated.onnx.errors import ExportError
-from keras_gated.onnx.tracing.layer_places import UniqueNames, layers_within
+from keras_gated.onnx.tracing.layer_places import UniqueNames
 
 DEFAULT_NAMES = ("keras_tensor", "input_layer")  # how Keras's names of unnamed inputs begin
 
@@ -177,37 +176,7 @@ def _with_batch_1(leaf: Any) -> tuple:
     return shape
 
 
-def random_inputs(model: keras.Model, interface: Interface, batch: int, time: int, rng) -> list:
-    """Returns random arrays for a model's inputs.
-
-    Integers stay below the smallest vocabulary of the model's Embedding layers. If the model has a
-    Masking layer, some time steps hold the value that it masks.
-
-    Args:
-        model: gives the vocabularies and mask values.
-        interface: its inputs.
-        batch, time: sizes for the first and second axis if they are open.
-        rng: np.random.Generator.
-    """
-    layers = layers_within(model)
-    sizes = [layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)]
-    mask_values = [layer.mask_value for layer in layers if isinstance(layer, keras.layers.Masking)]
-    arrays = []
-    for port in interface.ports:
-        open_sizes = [batch, time] + [3] * len(port.shape)
-        shape = [s if s is not None else k for s, k in zip(port.shape, open_sizes, strict=False)]
-        if "int" in port.dtype:
-            array = rng.integers(0, min(sizes, default=2), shape)
-        elif port.dtype == "bool":
-            array = rng.random(shape) < 0.7
-        elif "float" in port.dtype:
-            array = rng.standard_normal(shape)
-            if mask_values and len(shape) == 3:
-                array[rng.random(shape[:2]) < 0.3] = mask_values[0]
-        else:
-            raise ExportError(
-                f"Input {port.name!r} must have a float, integer or boolean dtype to be checked "
-                f"with random values. Received: dtype={port.dtype}. Export with verify=False."
-            )
-        arrays.append(array.astype(port.dtype))
-    return arrays
+def shape_of(port: Port, batch: int, time: int, other: int = 3) -> tuple[int, ...]:
+    """Returns a shape for an input, with these sizes for its open axes."""
+    sizes = [batch, time] + [other] * len(port.shape)
+    return tuple(k if size is None else size for size, k in zip(port.shape, sizes, strict=False))

@@ -14,6 +14,7 @@ methods are replaced during the trace:
   at once, as more rows of the batch: (B, T, ...) becomes (B T, ...).
 - `Dense` on sequences (B, T, F): `call`. In TensorFlow's graph it is a reshape, a product and a
   reshape; here it is one product.
+- `IntegerLookup`: `call`. Its table has no ONNX form; here the integers are compared with it.
 
 An instance attribute hides the method of the class; deleting it restores the layer. Other threads
 may call the model meanwhile: for them a replaced method does what it did before. (But layers of
@@ -29,6 +30,7 @@ from threading import get_ident
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops, tree
 
 from keras_gated.cell import GatedCell
@@ -220,6 +222,9 @@ def replacement_call(layer: Any) -> Callable | None:
     if type(layer) is keras.layers.Dense and layer.built:
         plain = not (layer.quantization_mode or layer.lora_enabled)
         return _call_as_one_product(layer) if plain else None
+    if type(layer) is keras.layers.IntegerLookup:
+        plain = layer.output_mode == "int" and layer.num_oov_indices == 1 and not layer.invert
+        return _call_as_comparisons(layer) if plain else None
     return None
 
 
@@ -258,5 +263,20 @@ def _call_as_one_product(layer: keras.layers.Dense) -> Callable:
         y = tf.linalg.matmul(ops.cast(inputs, layer.compute_dtype), layer.kernel)
         y = y if layer.bias is None else y + layer.bias
         return y if layer.activation is None else layer.activation(y)
+
+    return call
+
+
+def _call_as_comparisons(layer: keras.layers.IntegerLookup) -> Callable:
+    vocabulary = np.array(layer.get_vocabulary(include_special_tokens=False), "int64")
+    unknown = 0 if layer.mask_token is None else 1
+    places = np.arange(len(vocabulary), dtype="int64") + unknown + 1
+
+    def call(inputs):
+        x = ops.cast(inputs, "int64")
+        equal = ops.equal(x[..., None], vocabulary)
+        place = ops.sum(ops.where(equal, places, 0), axis=-1)
+        place = ops.where(ops.any(equal, axis=-1), place, unknown)
+        return place if unknown == 0 else ops.where(ops.equal(x, layer.mask_token), 0, place)
 
     return call

@@ -1,7 +1,7 @@
 """Compares the outputs of a file with those of the model, and reports the differences."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,13 @@ import keras
 import numpy as np
 
 from keras_gated.onnx.report import format_counts, format_table
+from keras_gated.onnx.verify.values import Feed, with_one_nan
 
 TOLERANCE = 1e-5  # the largest |difference| / max(1, |y|) allowed
+NAN_ADVICE = (
+    "The LSTM and GRU of onnxruntime turn NaN into numbers: look for NaN before the file runs."
+)
+Run = Callable[[Feed], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,10 @@ class ParityReport:
         tolerance: the largest relative difference allowed.
         outputs: an `OutputParity` for each output and shape.
         problems: outputs that differ by more than the tolerance, and everything else that is wrong.
-        notes: shapes that were left out, because Keras itself refuses them.
+        notes: shapes and values that were left out, because Keras itself refuses them; and what
+            the file does with a NaN, if Keras does something else.
         operators: how many nodes the file has of each ONNX operator.
+        tried: which values each input had. The shapes are in `outputs`.
     """
 
     path: str
@@ -52,6 +59,7 @@ class ParityReport:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     operators: Mapping[str, int]
+    tried: tuple[str, ...] = ()
 
     @property
     def largest_difference(self) -> float:
@@ -70,6 +78,7 @@ class ParityReport:
                 f"{self.path}: {verdict} at tolerance {self.tolerance:.1e}",
                 f"nodes: {format_counts(self.operators) or 'none'}",
                 *(format_table(head, rows, right=(2, 3)) if rows else []),
+                *(f"tried: {values}" for values in self.tried),
                 *(f"note: {note}" for note in self.notes),
                 *(f"problem: {problem}" for problem in self.problems),
             ]
@@ -83,9 +92,11 @@ class Findings:
         outputs: an `OutputParity` for each output and shape.
         problems: what is wrong, apart from differences of outputs.
         notes: what was left out, and why.
+        tried: which values each input had.
     """
 
     def __init__(self):
+        self.tried: list[str] = []
         self.outputs: list[OutputParity] = []
         self.problems: list[str] = []
         self.notes: list[str] = []
@@ -152,7 +163,38 @@ class Findings:
             problems=tuple(problems),
             notes=tuple(self.notes),
             operators=operators,
+            tried=tuple(self.tried),
         )
+
+
+def compare_nan(findings: Findings, feed: Feed, run_keras: Run, run_file: Run) -> None:
+    """Runs the model and the file with one NaN among the inputs, and says what comes out.
+
+    A file that does not do what Keras does gets a note, and does not fail.
+
+    Args:
+        findings: where the result goes.
+        feed: inputs that the model takes.
+        run_keras, run_file: inputs -> outputs by name.
+    """
+    changed = with_one_nan(feed)
+    if changed is None:
+        return
+    try:
+        expected, actual = run_keras(changed), run_file(changed)
+    except Exception as error:  # noqa: BLE001 - a model need not take a NaN
+        findings.tried.append(f"one NaN: refused, {short_reason(error)}")
+        return
+    ours = {name: np.isnan(y) for name, y in expected.items()}
+    theirs = {name: np.isnan(actual[name]) for name in expected}
+    if all(np.array_equal(ours[name], theirs[name]) for name in expected):
+        findings.tried.append("one NaN: the file's outputs are NaN where Keras's are")
+        return
+    count, other = (int(sum(map(np.sum, found.values()))) for found in (ours, theirs))
+    findings.notes.append(
+        f"One NaN among the inputs makes {count} numbers of Keras's outputs NaN, and {other} of "
+        f"the file's. {NAN_ADVICE if other < count else ''}"
+    )
 
 
 def _largest_differences(y: np.ndarray, actual: np.ndarray) -> tuple[float, float]:

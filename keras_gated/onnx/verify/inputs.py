@@ -1,9 +1,9 @@
-"""Inputs for an ONNX file: random ones at several shapes, or samples that a user gives.
+"""Inputs for an ONNX file that a user gives, and the ports of a file.
 
 A feed is {input name: array}, the form in which onnxruntime takes inputs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,29 +11,8 @@ import numpy as np
 from keras import tree
 
 from keras_gated.onnx.errors import require
-from keras_gated.onnx.tracing.model_io import Interface, Port, random_inputs
-
-Feed = dict[str, np.ndarray]
-
-# (batch, time). Never 0: a file without guards would end the process.
-SHAPES = ((2, 9), (3, 1), (1, 14))
-LONGER = (32, 128, 512)  # time steps, for models that take no short sequence
-
-
-def try_shapes(run: Callable[[int, int], bool]) -> None:
-    """Calls `run` with several batches and time lengths.
-
-    If the model refuses every sequence of more than one time step, longer ones are tried until it
-    takes one.
-
-    Args:
-        run: (batch, time) -> whether the model takes this shape.
-    """
-    taken = [run(batch, time) for batch, time in SHAPES]
-    if any(took and time > 1 for took, (_, time) in zip(taken, SHAPES, strict=True)):
-        return
-    if longer := next((time for time in LONGER if run(2, time)), None):
-        run(1, longer + 5)
+from keras_gated.onnx.tracing.model_io import Port
+from keras_gated.onnx.verify.values import Feed
 
 
 def input_ports(graph: Any) -> tuple[Port, ...]:
@@ -50,33 +29,15 @@ def input_ports(graph: Any) -> tuple[Port, ...]:
     return tuple(ports)
 
 
-def random_feed_maker(
-    model: keras.Model | None, ports: tuple[Port, ...], seed: int
-) -> Callable[[int, int], Feed]:
-    """Returns a function (batch, time) -> random feed.
-
-    Args:
-        model: the Keras model, if it is known: token indices stay within its vocabulary.
-        ports: the inputs.
-        seed: int, of the random numbers.
-    """
-    rng = np.random.default_rng(seed)
-    known_model = keras.Sequential() if model is None else model  # an empty one has no limits
-    interface, names = Interface(ports, None), [port.name for port in ports]
-
-    def make_feed(batch: int, time: int) -> Feed:
-        arrays = random_inputs(known_model, interface, batch, time, rng)
-        return dict(zip(names, arrays, strict=True))
-
-    return make_feed
-
-
-def feeds_from_samples(samples: Any, ports: Sequence[Port]) -> list[Feed]:
+def feeds_from_samples(
+    samples: Any, ports: Sequence[Port], argument: str = "samples"
+) -> list[Feed]:
     """Returns a user's samples as feeds.
 
     Args:
         samples: inputs as the model takes them (an array, list or dictionary), or a list of such.
         ports: the inputs.
+        argument: name of the argument by which the user gave them.
 
     Raises:
         ValueError: if the samples do not fit the inputs.
@@ -90,9 +51,9 @@ def feeds_from_samples(samples: Any, ports: Sequence[Port]) -> list[Feed]:
         expected = ", ".join(f"{p.name} {p.dtype} {p.shape}" for p in ports).replace("None", "any")
         received = [getattr(leaf, "shape", leaf) for leaf in tree.flatten(samples)]
         raise ValueError(
-            "Argument `samples` must be inputs as the model takes them, arrays that are not empty, "
-            f"or a list of such: {expected}. Received: {type(samples).__name__} with arrays of "
-            f"shapes {received[:6]}."
+            f"Argument `{argument}` must be inputs as the model takes them, arrays that are not "
+            f"empty, or a list of such: {expected}. Received: {type(samples).__name__} with "
+            f"arrays of shapes {received[:6]}."
         )
     return feeds
 

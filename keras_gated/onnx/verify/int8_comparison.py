@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from keras_gated.onnx.errors import ExportError, require
-from keras_gated.onnx.verify.inputs import Feed, describe_shapes, try_shapes
+from keras_gated.onnx.verify.inputs import describe_shapes
+from keras_gated.onnx.verify.shapes import try_shapes
+from keras_gated.onnx.verify.values import Feed
 
 # {output: (of the float32 file, of the int8 file)}
 Result = dict[str, tuple[np.ndarray, np.ndarray]]

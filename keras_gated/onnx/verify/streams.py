@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,8 +21,15 @@ from keras_gated.onnx.subprocess_export import on_tensorflow
 from keras_gated.onnx.tracing.layer_places import layers_within
 from keras_gated.onnx.tracing.model_io import Interface
 from keras_gated.onnx.tracing.streaming import StreamingCall, has_open_time
-from keras_gated.onnx.verify.differences import TOLERANCE, Findings, on_cpu, short_reason
-from keras_gated.onnx.verify.inputs import describe_shapes, random_feed_maker
+from keras_gated.onnx.verify.differences import (
+    TOLERANCE,
+    Findings,
+    compare_nan,
+    on_cpu,
+    short_reason,
+)
+from keras_gated.onnx.verify.inputs import describe_shapes
+from keras_gated.onnx.verify.values import Feed, Feeds
 
 CHUNKS = (1, 3, 2)  # time steps of each chunk
 
@@ -30,8 +38,9 @@ def check_stream(
     model: keras.Model,
     interface: Interface,
     session: StreamingSession,
-    traced: StreamingCall | None = None,
-) -> float | None:
+    traced: StreamingCall | None,
+    given_or_graph: Any,
+) -> Findings:
     """Compares a file, over a whole sequence and in chunks, with the model.
 
     Args:
@@ -39,16 +48,17 @@ def check_stream(
         interface: its inputs, with time open.
         session: of the file.
         traced: the call that was traced; it knows what in the model a stream cannot do.
+        given_or_graph: as in `compare_stream`.
 
     Returns:
-        The largest difference, relative to max(1, |y|). None if Keras refuses the sequence on
-        another backend than TensorFlow.
+        What was found. There is nothing if Keras refuses the sequence on another backend than
+        TensorFlow.
 
     Raises:
         ExportError: if the difference is more than rounding, or if nothing could be compared.
     """
     findings = Findings()
-    for lengths in compare_stream(model, interface, session, findings):
+    for lengths in compare_stream(model, interface, session, findings, given_or_graph):
         if problems := findings.all_problems(TOLERANCE):
             message = _whole_message if len(lengths) == 1 else _chunks_message
             raise ExportError(message(" ".join(problems), traced))
@@ -56,10 +66,9 @@ def check_stream(
     if not findings.outputs and on_tensorflow():
         raise ExportError(
             "The converted graph could not be compared with the model, so no file was written. "
-            f"{' '.join(findings.notes)} Export with verify=False and compare the file on "
-            "sequences that the model takes."
+            f"{' '.join(findings.notes)} Give sequences that the model takes: inputs=..."
         )
-    return max((f.relative for f in findings.outputs), default=None)
+    return findings
 
 
 def compare_stream(
@@ -67,39 +76,87 @@ def compare_stream(
     interface: Interface,
     session: StreamingSession,
     findings: Findings,
+    given_or_graph: Any,
     seed: int = 0,
 ) -> Iterator[Sequence[int]]:
-    """Compares a file with the model, first over a whole sequence, then in chunks.
+    """Compares a file with the model, each sequence as a whole, then in chunks.
 
     Args:
         model, interface, session: as in `check_stream`.
         findings: where results go.
-        seed: of the random sequence.
+        given_or_graph: sequences to compare on, as feeds; or the onnx.GraphProto of the file, for
+            random ones.
+        seed: of the random sequences.
 
     Yields:
-        After each of the two comparisons, the lengths of its chunks. Nothing if Keras refuses the
-        sequence.
+        After each comparison, the lengths of its chunks. Nothing if Keras refuses the sequence.
     """
     interface = _with_open_time(interface, session)
-    chunks = _chunk_lengths(session)
-    feed = random_feed_maker(model, interface.ports, seed)(2, sum(chunks))
-    shape, arrays = describe_shapes(feed), [*feed.values()]
-    try:
-        with stateful_and_unroll_off(model), on_cpu():
-            expected = _run_model(ModelCall(model, interface), arrays)
-    except Exception as error:  # noqa: BLE001 - e.g. a model that needs a longer sequence
-        findings.notes.append(f"Keras refuses {shape}: {short_reason(error)}")
-        return
-    for lengths in ((sum(chunks),), chunks):
-        at = shape if len(lengths) == 1 else f"{shape} in chunks of {', '.join(map(str, lengths))}"
-        session.reset()
+    for words, feed in _sequences(model, interface, session, findings, given_or_graph, seed):
+        arrays = [*feed.values()]
         try:
-            actual = _run_in_chunks(session, interface, arrays, lengths)
-        except Exception as error:  # noqa: BLE001 - any error here is a finding
-            findings.problems.append(f"onnxruntime fails at {at}: {error}")
-        else:
-            _compare(findings, at, expected, actual)
-        yield lengths
+            with stateful_and_unroll_off(model), on_cpu():
+                expected = _run_model(ModelCall(model, interface), arrays)
+        except Exception as error:  # noqa: BLE001 - e.g. a model that needs a longer sequence
+            findings.notes.append(f"Keras refuses {words}: {short_reason(error)}")
+            continue
+        for lengths in _chunks(feed, session):
+            at = (
+                words
+                if len(lengths) == 1
+                else f"{words} in chunks of {', '.join(map(str, lengths))}"
+            )
+            session.reset()
+            try:
+                actual = _run_in_chunks(session, interface, arrays, lengths)
+            except Exception as error:  # noqa: BLE001 - any error here is a finding
+                findings.problems.append(f"onnxruntime fails at {at}: {error}")
+            else:
+                _compare(findings, at, expected, actual)
+            yield lengths
+    if findings.outputs and not findings.problems:
+        _try_nan(ModelCall(model, interface), session, findings, feed)
+
+
+def _try_nan(call: ModelCall, session: StreamingSession, findings: Findings, feed: Feed) -> None:
+    """Notes whether the file passes on a NaN as Keras does."""
+
+    def run_keras(changed: Feed) -> dict:
+        with stateful_and_unroll_off(call.model), on_cpu():
+            return _run_model(call, [*changed.values()])
+
+    def run_file(changed: Feed) -> dict:
+        session.reset()
+        return _run_in_chunks(
+            session, call.interface, [*changed.values()], _chunks(feed, session)[0]
+        )
+
+    compare_nan(findings, feed, run_keras, run_file)
+
+
+def _sequences(model, interface, session, findings: Findings, given_or_graph: Any, seed: int):
+    """Yields the sequences to compare on, each with what it is."""
+    if isinstance(given_or_graph, list):
+        findings.tried.append(f"the sequences that were given: {len(given_or_graph)}")
+        for feed in given_or_graph:
+            yield describe_shapes(feed), feed
+        return
+    feeds = Feeds(model, given_or_graph, interface.ports, seed)
+    findings.tried += feeds.describe()
+    feed = feeds(2, sum(_chunk_lengths(session)))
+    yield describe_shapes(feed), feed
+    for words, variant in feeds.variants(feed):
+        yield f"{describe_shapes(feed)} with {words}", variant
+
+
+def _chunks(feed: Feed, session: StreamingSession) -> list[tuple[int, ...]]:
+    """Returns the lengths of chunks for two runs over a sequence: the whole, and several."""
+    time = next(feed[name].shape[1] for name in session.inputs if name in session.timed)
+    several = _chunk_lengths(session)
+    if time != sum(several):  # a sequence of the caller's
+        rest = time // session.stride - 1
+        several = [session.stride * part for part in (1, rest // 2, rest - rest // 2)]
+    return [(time,), tuple(length for length in several if length > 0)]
 
 
 def open_stream(path: str | os.PathLike) -> StreamingSession:
