@@ -56,7 +56,8 @@ class GatedCell(CellWeights):
         kernel_initializer, recurrent_initializer, bias_initializer: as in Keras. If a gate
             has a `bias_initializer` of its own, that one is used.
         peephole_initializer: of the peepholes.
-        diagonal_initializer: of diagonal kernels, recurrent or not; uniform in [0, 1] by default.
+        diagonal_initializer: of diagonal kernels, recurrent or not; by default uniform in [0, 1],
+            and None in a cell that has none.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: as in Keras.
         kernel_constraint, recurrent_constraint, bias_constraint: as in Keras.
         dropout: float in [0, 1). Share of inputs dropped in training, one mask per sequence.
@@ -148,8 +149,12 @@ class GatedCell(CellWeights):
         self.recurrent_initializer = get(recurrent_initializer)
         self.bias_initializer = get(bias_initializer)
         self.peephole_initializer = get(peephole_initializer)
-        unit_interval = {"class_name": "RandomUniform", "config": {"minval": 0.0, "maxval": 1.0}}
-        self.diagonal_initializer = get(diagonal_initializer or unit_interval)
+        # Made only where it is used: it draws a seed, and later layers would start differently.
+        kernels = (weight.kernel for weight in self.form.weights if weight.kernel)
+        used = any(kernel.initializer == "diagonal_initializer" for kernel in kernels)
+        if diagonal_initializer is None and used:
+            diagonal_initializer = keras.initializers.RandomUniform(0.0, 1.0)
+        self.diagonal_initializer = get(diagonal_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
