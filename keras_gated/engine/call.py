@@ -4,7 +4,7 @@ A layer makes one and `engine.run` runs it; traces of gates and exports read it.
 run is stored in a cell or a layer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -69,6 +69,7 @@ class RecurrentCall:
         drawn: the `RandomMasks` of the batch.
         go_backwards, return_sequences, zero_output_for_mask, unroll, time_parallel: as in a
             `GatedRNN`.
+        open_time: bool, whether the model was declared for sequences of any length.
     """
 
     layer: Any
@@ -83,6 +84,17 @@ class RecurrentCall:
     zero_output_for_mask: bool = False
     unroll: bool = False
     time_parallel: bool | str = False
+    open_time: bool = False
+
+    def without_masked_inputs(self) -> "RecurrentCall":
+        """Returns the call with 0 for the inputs of masked time steps, e.g. where they are NaN.
+
+        No step reads them, but the gradient of a kernel multiplies them, and 0 times NaN is NaN.
+        """
+        if self.mask is None:
+            return self
+        x = ops.where(self.mask[..., None], self.sequences, ops.zeros_like(self.sequences))
+        return replace(self, sequences=x)
 
     def in_running_order(self, x):
         """Returns x (B, T, ...) from the time step that runs first to the last one."""
