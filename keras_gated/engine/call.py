@@ -4,7 +4,7 @@ A layer makes one and `engine.run` runs it; traces of gates and exports read it.
 run is stored in a cell or a layer.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -69,6 +69,8 @@ class RecurrentCall:
         drawn: the `RandomMasks` of the batch.
         go_backwards, return_sequences, zero_output_for_mask, unroll, time_parallel: as in a
             `GatedRNN`.
+        zero_masked: bool, whether masked inputs count as 0. No step reads them, but the gradient of
+            a kernel multiplies them by 0, and 0 times NaN is NaN. A file has no gradient.
         open_time: bool, whether the model was declared for sequences of any length.
     """
 
@@ -84,17 +86,14 @@ class RecurrentCall:
     zero_output_for_mask: bool = False
     unroll: bool = False
     time_parallel: bool | str = False
+    zero_masked: bool = False
     open_time: bool = False
 
-    def without_masked_inputs(self) -> "RecurrentCall":
-        """Returns the call with 0 for the inputs of masked time steps, e.g. where they are NaN.
-
-        No step reads them, but the gradient of a kernel multiplies them, and 0 times NaN is NaN.
-        """
-        if self.mask is None:
-            return self
-        x = ops.where(self.mask[..., None], self.sequences, ops.zeros_like(self.sequences))
-        return replace(self, sequences=x)
+    def readable(self, x, mask):
+        """Returns x with 0 at masked time steps if `zero_masked`; mask is 0 or 1, (..., 1)."""
+        if mask is None or not self.zero_masked:
+            return x
+        return ops.where(mask > 0, x, ops.zeros_like(x))
 
     def in_running_order(self, x):
         """Returns x (B, T, ...) from the time step that runs first to the last one."""

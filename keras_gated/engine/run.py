@@ -11,6 +11,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 
 from keras import ops
 
@@ -59,7 +60,7 @@ def run(call: RecurrentCall) -> tuple:
     if runner := _runner.get():
         result = runner(call)
         return run_with_automatic_gradient(call) if result is None else result
-    call = call.without_masked_inputs()
+    call = call if call.mask is None else replace(call, zero_masked=True)
     if runs_parallel(call):
         return call.result(*run_all_steps(call))
     if call.unroll or call.cell.automatic_reason:

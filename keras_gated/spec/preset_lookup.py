@@ -103,7 +103,9 @@ class UnknownPreset(KeyError, ValueError):
 
 
 # What other libraries call a cell: "tanh" is the mode of an RNN in torch and ONNX.
-OTHER_NAMES = dict.fromkeys(("tanh", "rnn", "rnntanh", "simplernn", "vanilla"), ["elman"])
+OTHER_NAMES: dict[str, list[str]] = {
+    name: ["elman"] for name in ("tanh", "rnn", "rnntanh", "simplernn", "vanilla")
+}
 
 presets = Presets()
 

@@ -102,10 +102,17 @@ def test_a_learned_initial_state_in_a_model():
     assert apart(model.layers[0].start, before) > 0.0
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "min_gru", "qrnn_fo", "fgr"])
-@pytest.mark.parametrize("unroll", [False, True])
-def test_nan_under_a_mask_reaches_no_gradient(name, unroll):
-    layer = case(name).layer(unroll=unroll)
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        *((name, {}) for name in ("lstm", "gru", "qrnn_fo", "fgr")),
+        ("gru", {"unroll": True}),
+        ("min_gru", {"time_parallel": True}),
+        ("lstm", {"go_backwards": True}),
+    ],
+)
+def test_nan_under_a_mask_reaches_no_gradient(name, more):
+    layer = case(name).layer(**more)
     x = np.where(HOLES[..., None], X, np.nan).astype("float32")
     found, _ = gradients(layer, x, UPSTREAM, mask=HOLES)
     expected, _ = gradients(layer, X, UPSTREAM, mask=HOLES)

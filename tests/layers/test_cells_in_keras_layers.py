@@ -54,9 +54,9 @@ def test_recurrent_dropout_is_one_mask_for_a_sequence():
     start = np.ones((B, U), "float32")
     zeros = np.zeros((B, T, F), "float32")
     found = ops.convert_to_numpy(layer(zeros, initial_state=[start], training=True))
-    kept = found[:, 0] > 0
-    assert 0 < kept.sum() < kept.size
-    expected = np.where(kept[:, None], 2.0 ** np.arange(1, T + 1)[:, None], 0.0)
+    stays = found[:, 0] > 0
+    assert 0 < stays.sum() < stays.size
+    expected = np.where(stays[:, None], 2.0 ** np.arange(1, T + 1)[:, None], 0.0)
     assert_close(found, expected, "float32", "powers of the mask")
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
@@ -25,7 +26,7 @@ def loop(step, carry, xs, reverse: bool = False):
 
 def values_on_host(x):
     """Returns the values of a tensor as an array if they are known and on the processor."""
-    known = not isinstance(x, jax.core.Tracer) and not accelerated()
+    known = not isinstance(x, Tracer) and not accelerated()
     return np.asarray(x) if known else None
 
 

@@ -15,14 +15,14 @@ def accelerated() -> bool:
 
 def values_on_host(x):
     """Returns the values of a tensor as an array if they are known and on the processor."""
-    if x.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or traced_for_one_length() or torch.compiler.is_compiling():
         return None
     return x.detach().numpy()
 
 
 def traced_for_one_length() -> bool:
     """Returns whether torch records the layer for sequences of the length of its example alone."""
-    return torch.jit.is_tracing()
+    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def with_gradient(forward, backward, tensors):
