@@ -50,8 +50,8 @@ class GatedRNN(keras.layers.RNN):
     before the first valid step the output is 0. The arguments of the cell can be read under Keras's
     names: `layer.units`, `layer.activation`, `layer.kernel_initializer`, and so on.
     Differs from Keras: the loop over time has its own gradient. It has no forward-mode derivative
-    on JAX, and on torch no second derivative and no `torch.func`. The backend differentiates the loop of a layer with
-    `unroll=True`, and of a cell with gate recurrence, layer normalisation or a projected output,
+    on JAX, and on torch no second derivative and no `torch.func`. The backend differentiates the
+    loop of a layer with `unroll=True`, and of a cell with gate recurrence, layer normalisation or a projected output,
     without a kernel for the input, or with an activation that is not known to be elementwise.
 
     Args:
