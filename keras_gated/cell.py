@@ -7,9 +7,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gated.argument_checks import check_arguments, warn_of_constants
 from keras_gated.cell_weights import CellWeights
 from keras_gated.engine.call import apply_zoneout
-from keras_gated.engine.formula import Formula, Tensors, cast_like, product_by_block, split
+from keras_gated.engine.formula import (
+    DropoutMasks,
+    Formula,
+    Tensors,
+    cast_like,
+    product_by_block,
+    split,
+)
 from keras_gated.engine.random_masks import normal
 from keras_gated.layer_arguments import Activation, CellOptions, Configurable
 from keras_gated.spec.activations import lookup
@@ -25,11 +33,17 @@ from keras_gated.spec.options import (
     zoneout_rates_of,
 )
 from keras_gated.spec.parts import check_positive
-from keras_gated.spec.preset_lookup import as_spec
+from keras_gated.spec.preset_lookup import Preset, as_spec
+
+# Keras's loop asks a cell for its dropout masks, and forgets them afterwards, if the cell has this
+# base class of Keras's own cells.
+DropoutMasksOfCell: Any = next(
+    base for base in keras.layers.LSTMCell.__mro__ if "get_dropout_mask" in vars(base)
+)
 
 
 @keras.saving.register_keras_serializable("keras_gated")
-class GatedCell(CellWeights):
+class GatedCell(CellWeights, DropoutMasksOfCell):
     r"""GatedCell: one time step of any cell that is a setting of the formula.
 
     $$
@@ -47,7 +61,7 @@ class GatedCell(CellWeights):
 
     Args:
         units: int > 0. Size U of each state.
-        spec: name of a preset, a `CellSpec`, or the config of one.
+        spec: name of a preset, a `Preset`, a `CellSpec`, or the config of one.
         activation: name or function g of the candidate. None, here and below: as in `spec`.
         recurrent_activation: of the gates that name no activation of their own.
         output_activation: φ. If neither this nor `spec` gives one, as `activation`.
@@ -56,13 +70,14 @@ class GatedCell(CellWeights):
         kernel_initializer, recurrent_initializer, bias_initializer: as in Keras. If a gate
             has a `bias_initializer` of its own, that one is used.
         peephole_initializer: of the peepholes.
-        diagonal_initializer: of diagonal kernels, recurrent or not; uniform in [0, 1] by default.
+        diagonal_initializer: of diagonal kernels, recurrent or not; by default uniform in [0, 1],
+            and None in a cell that has none.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: as in Keras.
         kernel_constraint, recurrent_constraint, bias_constraint: as in Keras.
         dropout: float in [0, 1). Share of inputs dropped in training, one mask per sequence.
-        recurrent_dropout: the same for `h_{t-1}`. Both act only inside a `GatedRNN`, which draws
-            one mask for all blocks (with recurrent_dropout Keras draws one for each block). As in
-            Keras, 1.0 drops nothing.
+        recurrent_dropout: the same for `h_{t-1}`, one mask for all blocks (with recurrent_dropout
+            Keras draws one for each block). Both act inside `keras.layers.RNN` too. As in Keras,
+            1.0 drops nothing.
         candidate_dropout: float in [0, 1). Share of the candidate dropped in training inside a
             `GatedRNN`, one mask per sequence; the memory itself is not dropped (Semeniuta, Severyn
             and Barth 2016, arXiv:1603.05118).
@@ -108,7 +123,7 @@ class GatedCell(CellWeights):
     def __init__(
         self,
         units: int,
-        spec: str | CellSpec | Mapping = "lstm",
+        spec: str | CellSpec | Preset | Mapping = "lstm",
         *,
         activation: Activation = None,
         recurrent_activation: Activation = None,
@@ -130,10 +145,11 @@ class GatedCell(CellWeights):
         **kwargs: Unpack[CellOptions],
     ):
         of_layer: dict[str, Any] = dict(kwargs)
+        check_arguments(self, of_layer, CellOptions.__annotations__)
         options = {name: of_layer.pop(name) for name in OPTIONS if name in of_layer}
         super().__init__(**of_layer)
         self.autocast = False  # under mixed precision the states keep their 32 bits
-        self.units = check_positive(units, "units")
+        self.units = _checked_units(units)
         self.spec = spec_with_arguments(
             spec if isinstance(spec, CellSpec) else as_spec(spec),
             activation=activation,
@@ -142,20 +158,26 @@ class GatedCell(CellWeights):
             use_bias=use_bias,
             reset_after=reset_after,
         )
+        warn_of_constants(self.spec)
         self.form: NormalForm = resolve(self.spec)
         get = keras.initializers.get
         self.kernel_initializer = get(kernel_initializer)
         self.recurrent_initializer = get(recurrent_initializer)
         self.bias_initializer = get(bias_initializer)
         self.peephole_initializer = get(peephole_initializer)
-        unit_interval = {"class_name": "RandomUniform", "config": {"minval": 0.0, "maxval": 1.0}}
-        self.diagonal_initializer = get(diagonal_initializer or unit_interval)
+        # Made only where it is used: it draws a seed, and later layers would start differently.
+        kernels = (weight.kernel for weight in self.form.weights if weight.kernel)
+        used = any(kernel.initializer == "diagonal_initializer" for kernel in kernels)
+        if diagonal_initializer is None and used:
+            diagonal_initializer = keras.initializers.RandomUniform(0.0, 1.0)
+        self.diagonal_initializer = get(diagonal_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.draws_masks = True  # False inside a GatedRNN, which draws them
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed=seed)
         more = self._set_options(options)
@@ -188,11 +210,15 @@ class GatedCell(CellWeights):
     # One step
 
     def call(self, inputs, states, training=False):
+        weights, dropout = self.tensors, DropoutMasks()
+        wide = [ops.cast(state, self.variable_dtype) for state in states]
         if training:
             self._check_alone()
-        weights = self.tensors
-        wide = [ops.cast(state, self.variable_dtype) for state in states]
-        _, new = self.formula.step(weights, self.input_terms(weights, inputs), wide)
+            mask = self.get_dropout_mask(inputs)
+            inputs = inputs if mask is None else inputs * mask
+            mask = self.get_recurrent_dropout_mask(wide[0])
+            dropout = DropoutMasks(None if mask is None else cast_like(mask, wide[0]))
+        _, new = self.formula.step(weights, self.input_terms(weights, inputs), wide, dropout)
         new = apply_zoneout(self.zoneout_rates, new, wide)
         new = [cast_like(n, s) for n, s in zip(new, states, strict=True)]
         return new[0], new
@@ -228,9 +254,27 @@ class GatedCell(CellWeights):
         nothing = {"dropout": 1.0, "recurrent_dropout": 1.0}  # as in Keras
         return {k: v for k, v in values.items() if np.any(v or 0) and v != nothing.get(k)}
 
+    def get_dropout_mask(self, step_input):
+        """Returns the mask of the inputs, the same until Keras's loop resets it, or None."""
+        return super().get_dropout_mask(step_input) if self._draws(self.dropout) else None
+
+    def get_recurrent_dropout_mask(self, step_input):
+        """Returns the mask of h, the same until Keras's loop resets it, or None."""
+        drawn = self._draws(self.recurrent_dropout)
+        return super().get_recurrent_dropout_mask(step_input) if drawn else None
+
+    def _draws(self, rate: float) -> bool:
+        return self.draws_masks and 0.0 < rate < 1.0
+
+    @property
+    def options_of_a_layer(self) -> dict[str, Any]:
+        """The options that are on and that training needs a `GatedRNN` for."""
+        own = DRAWN_BY_CELL if self.draws_masks else ()
+        return {k: v for k, v in self.options("drawn").items() if k not in own}
+
     def _check_alone(self) -> None:
-        """Raises a ValueError if an option draws in training: only a layer does that."""
-        if given := self.options("drawn"):
+        """Raises a ValueError if an option needs more in training than a step: a layer has it."""
+        if given := self.options_of_a_layer:
             raise ValueError(
                 f"Arguments {', '.join(f'`{name}`' for name in given)} of a GatedCell work in "
                 "training only inside a keras_gated.GatedRNN, which draws masks for the whole "
@@ -359,10 +403,20 @@ class GatedCell(CellWeights):
         }
 
 
+def _checked_units(units: Any) -> int:
+    if isinstance(units, str | CellSpec | Preset):
+        raise ValueError(
+            "Argument `units` must be an integer > 0, and it comes first. "
+            f"Received: units={units!r}. Write GatedRNN(32, {units!r})."
+        )
+    return check_positive(units, "units")
+
+
 def _first(options: dict) -> str | None:
     return next((f"{name}={value}" for name, value in options.items()), None)
 
 
+DRAWN_BY_CELL = ("dropout", "recurrent_dropout")  # by the cell itself, if it is in another layer
 SERIALIZED = (
     "kernel_initializer",
     "recurrent_initializer",

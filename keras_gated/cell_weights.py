@@ -7,7 +7,7 @@ them apart.
 
 from collections.abc import Mapping
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -161,31 +161,60 @@ class CellWeights(keras.layers.Layer):
                     blocks[name][key] = part
         return {name: parts for name, parts in blocks.items() if parts}
 
-    def set_block_weights(self, blocks: Mapping[str, Mapping[str, Any]]) -> None:
+    def set_block_weights(
+        self, blocks: Mapping[str, Mapping[str, Any]], strict: bool = True
+    ) -> "BlockDifferences":
         """Sets the weights by gate.
 
         Args:
             blocks: arrays in the structure that `block_weights` returns, all of them.
+            strict: bool. Whether the structures must be the same. If False, weights that only one
+                side has are left as they are: so a cell with fewer gates takes the rest over from
+                one with more.
+
+        Returns:
+            The weights that only one side has: none of either if `strict`.
 
         Raises:
-            ValueError: if a block or a weight is missing or unknown, or a shape differs.
+            ValueError: if a weight is missing or unknown, or without `strict` if none is set; or
+                if a shape differs.
         """
-        expected, received = _shapes(self.block_weights()), _shapes(blocks)
-        if expected != received:
+        own, received = _shapes(self.block_weights()), _shapes(blocks)
+        shared = own.keys() & received.keys()
+        missing, unexpected = (tuple(k for k in x if k not in shared) for x in (own, received))
+        wrong = [k for k in shared if own[k] != received[k]]
+        if wrong or not shared or (strict and (missing or unexpected)):
+            only = "; strict=False sets those that both have" if strict and shared else ""
             raise ValueError(
-                "Argument `blocks` must have the structure and shapes of block_weights(). "
-                f"Expected: {expected}. Received: {received}."
+                "Argument `blocks` must have the structure and shapes of block_weights()"
+                f"{only if not wrong else ''}. Expected: {own}. Received: {received}."
             )
+        old = self.block_weights() if missing else {}
+        arrays = {(k, n): (blocks if (k, n) in shared else old)[k][n] for k, n in own}
         for weight, variable in self._weights_with_variables():
             rows = [
-                ops.concatenate([_flat(blocks[name][key]) for name in weight.blocks], axis=-1)
+                ops.concatenate([_flat(arrays[name, key]) for name in weight.blocks], axis=-1)
                 for key in weight.keys
             ]
             variable.assign(ops.reshape(ops.stack(rows), variable.shape))
+        return BlockDifferences(missing, unexpected)
 
 
-def _shapes(blocks: Mapping) -> dict:
-    return {k: {n: tuple(ops.shape(t)) for n, t in block.items()} for k, block in blocks.items()}
+class BlockDifferences(NamedTuple):
+    """The weights that only one side of `set_block_weights` has, each as (block, weight).
+
+    Attributes:
+        missing: of the cell, not among what was given: they stay as they were.
+        unexpected: given, but not in the cell.
+    """
+
+    missing: tuple[tuple[str, str], ...]
+    unexpected: tuple[tuple[str, str], ...]
+
+
+def _shapes(blocks: Mapping) -> dict[tuple[str, str], tuple]:
+    """The shape of each weight, by (block, weight)."""
+    return {(k, n): tuple(ops.shape(t)) for k, block in blocks.items() for n, t in block.items()}
 
 
 def _flat(array):

@@ -1,7 +1,7 @@
 """The keyword arguments of the layers, typed, so that an editor completes and checks them.
 
-Static: nothing reads these classes when a layer is made. A test compares them with the
-constructors of `GatedCell` and `keras.layers.RNN`.
+`argument_checks` reads their names. A test compares them with the constructors of `GatedCell` and
+`keras.layers.RNN`.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -60,6 +60,8 @@ class RNNArguments(CellArguments, total=False):
     stateful: bool
     unroll: bool
     zero_output_for_mask: bool
+    use_cudnn: bool | str
+    implementation: int
     activity_regularizer: Configurable
 
 

@@ -11,7 +11,10 @@ from typing import Any, Unpack
 import keras
 from keras import ops
 
+from keras_gated.argument_checks import check_arguments
+from keras_gated.call_arguments import mask_of_call, states_of_call
 from keras_gated.cell import GatedCell
+from keras_gated.cell_weights import BlockDifferences
 from keras_gated.engine.call import RandomMasks, RecurrentCall
 from keras_gated.engine.input_window import stack_window
 from keras_gated.engine.random_masks import draw_masks
@@ -22,10 +25,11 @@ from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.config import to_json_value
 from keras_gated.spec.from_arguments import serializable_spec
 from keras_gated.spec.options import OPTIONS
-from keras_gated.spec.parts import Candidate, Gate, Tied, as_gate
+from keras_gated.spec.parts import Candidate, Gate, Tied, as_gate, check_bool
 
 # All but self and kwargs, and the options.
 CELL_ARGUMENTS = (*tuple(signature(GatedCell.__init__).parameters)[1:-1], *OPTIONS)
+OWN_ARGUMENTS = ("time_parallel", "use_cudnn", "implementation")
 
 
 @keras.saving.register_keras_serializable("keras_gated")
@@ -46,13 +50,14 @@ class GatedRNN(keras.layers.RNN):
     before the first valid step the output is 0. The arguments of the cell can be read under Keras's
     names: `layer.units`, `layer.activation`, `layer.kernel_initializer`, and so on.
     Differs from Keras: the loop over time has its own gradient. It has no forward-mode derivative
-    on JAX and no second derivative on torch. The backend differentiates the loop of a layer with
-    `unroll=True`, and of a cell with gate recurrence, layer normalisation or a projected output,
-    without a kernel for the input, or with an activation that is not known to be elementwise.
+    on JAX, and on torch no second derivative and no `torch.func`. The backend differentiates the
+    loop of a layer with `unroll=True`, and of a cell with gate recurrence, layer normalisation or a
+    projected output, without a kernel for the input, or with an activation that is not known to be
+    elementwise.
 
     Args:
         units: int > 0. Size U of each state.
-        spec: name of a preset (`list(keras_gated.presets)`), or a `CellSpec`.
+        spec: name of a preset (`list(keras_gated.presets)`), a `Preset`, or a `CellSpec`.
         return_sequences: bool. Whether to return the output of every time step.
         return_state: bool. Whether to return the last states too.
         go_backwards: bool. Whether to run from the last time step to the first.
@@ -64,6 +69,8 @@ class GatedRNN(keras.layers.RNN):
             (min_gru, the QRNN family, ...); True is an error for others. "auto" does so on an
             accelerator if the cell allows it. A sequence whose length is unknown when the graph is
             built runs in the loop.
+        use_cudnn, implementation: taken with the values that Keras has for them, and saved. They
+            change nothing.
         **kwargs: every argument of `GatedCell` (activations, initializers, options such as
             dropout, seed, ...) and of `keras.layers.Layer` (name, dtype, ...).
 
@@ -71,13 +78,14 @@ class GatedRNN(keras.layers.RNN):
         sequences: float tensor (B, T, F).
         initial_state: list of tensors (B, U), or None for zeros: [h, c], or [h] with
             `memory="hidden"`. A cell with an input window of k has one more, (B, (k-1) F): the
-            inputs before the first.
-        mask: bool tensor (B, T), False at time steps to skip. Pass it as in Keras, or use a layer
-            that sets one (`Masking`, `Embedding(mask_zero=True)`).
+            inputs before the first. One row, (1, U) or (U,), stands for all sequences.
+        mask: bool tensor (B, T) or (B, T, 1), False at time steps to skip. Pass it as in Keras, or
+            use a layer that sets one (`Masking`, `Embedding(mask_zero=True)`).
         training: bool, whether dropout, zoneout and noise are on, and batch normalisation takes
             the statistics of the batch.
         lengths: int tensor (B,): only the first `lengths` time steps of each row count. With a mask
             too, a step counts if both say so. It is not passed on: give it to the next layer too.
+            Numbers out of [0, T] give a warning, unless the call is compiled.
 
     Returns:
         (B, T, U) with return_sequences, else (B, U); with return_state a list of it and the states.
@@ -103,12 +111,19 @@ class GatedRNN(keras.layers.RNN):
         **kwargs: Unpack[SpecArguments],
     ):
         given: dict[str, Any] = dict(kwargs)
+        check_arguments(self, given, SpecArguments.__annotations__)
+        ways = given.pop("use_cudnn", "auto"), given.pop("implementation", 2)
         own = {name: given.pop(name) for name in CELL_ARGUMENTS if name in given}
         shared = {k: v for k, v in given.items() if k in ("dtype", "trainable")}
         cell = GatedCell(units, spec, **own, **shared, name="gated_cell")
+        cell.draws_masks = False
         super().__init__(cell, **given)
         self.supports_masking = True
         self.time_parallel = self._checked(time_parallel)
+        self.use_cudnn, self.implementation = ways
+        self._check_ways()
+
+    _open_time = False  # whether the sequences may have any length; known when the layer is built
 
     def _checked(self, time_parallel):
         if not isinstance(time_parallel, bool) and time_parallel != "auto":
@@ -135,19 +150,30 @@ class GatedRNN(keras.layers.RNN):
             )
         return time_parallel
 
+    def _check_ways(self) -> None:
+        """Raises a ValueError unless `use_cudnn` and `implementation` have values of Keras."""
+        values = {"use_cudnn": ("auto", True, False), "implementation": (0, 1, 2)}
+        for name, known in values.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"Argument `{name}` must be one of {', '.join(map(repr, known))}. "
+                    f"Received: {name}={getattr(self, name)!r}."
+                )
+
     def block_weights(self) -> dict[str, dict[str, Any]]:
         """Returns the weights by gate; see `GatedCell.block_weights`."""
         return self.cell.block_weights()
 
-    def set_block_weights(self, blocks) -> None:
+    def set_block_weights(self, blocks, strict: bool = True) -> BlockDifferences:
         """Sets the weights by gate; see `GatedCell.set_block_weights`."""
-        self.cell.set_block_weights(blocks)
+        return self.cell.set_block_weights(blocks, strict)
 
     # Running over time
 
     def build(self, sequences_shape, initial_state_shape=None):
         self._check_rank(sequences_shape)
         window, features = self.cell.form.window, sequences_shape[-1]
+        self._open_time = sequences_shape[1] is None
         if features is None:
             raise ValueError(
                 f"Argument `sequences` of {self.name} must have a known number of features. "
@@ -171,27 +197,13 @@ class GatedRNN(keras.layers.RNN):
         sequences_mask=None,  # Keras puts the mask here if there are more tensors; False: none
     ):
         self._check_rank(sequences.shape)
-        self._check_states(initial_state)
         mask = sequences_mask if mask is None and sequences_mask is not False else mask
-        if lengths is not None:
-            mask = self._with_lengths(lengths, sequences, mask)
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-
-    def _with_lengths(self, lengths, sequences, mask):
-        """The mask (B, T) that `lengths` mean, combined with `mask` if there is one."""
-        lengths = ops.convert_to_tensor(lengths)
-        dtype = keras.backend.standardize_dtype(lengths.dtype)
-        if len(lengths.shape) != 1 or "int" not in dtype:
-            raise ValueError(
-                f"Argument `lengths` of {self.name} must be integers (B,), one for each sequence. "
-                f"Received: shape={tuple(lengths.shape)}, dtype={dtype}."
-            )
-        time = ops.arange(ops.shape(sequences)[1], dtype=dtype)
-        within = time[None] < lengths[:, None]
-        if mask is None:
-            return within
-        mask = ops.convert_to_tensor(mask)
-        return ops.logical_and(within, mask[..., 0] if len(mask.shape) == 3 else mask)
+        return super().call(
+            sequences,
+            initial_state=states_of_call(self, sequences, initial_state),
+            mask=mask_of_call(self, sequences, mask, lengths),
+            training=training,
+        )
 
     def _check_rank(self, shape) -> None:
         if len(shape) != 3:
@@ -199,15 +211,6 @@ class GatedRNN(keras.layers.RNN):
                 f"Argument `sequences` of {self.name} must have rank 3: (batch, time, features). "
                 f"Received: shape={tuple(shape)}. Add the missing axis, e.g. x[None] for one "
                 "sequence or x[..., None] for one feature."
-            )
-
-    def _check_states(self, initial_state) -> None:
-        states = initial_state if isinstance(initial_state, list | tuple) else [initial_state]
-        if initial_state is not None and len(states) != len(self.state_size):
-            names = [*self.cell.form.states, "the window's inputs"][: len(self.state_size)]
-            raise ValueError(
-                f"Argument `initial_state` of {self.name} must have {len(names)} tensors: "
-                f"{', '.join(names)}. Received: {len(states)}."
             )
 
     def get_initial_state(self, batch_size):
@@ -218,9 +221,6 @@ class GatedRNN(keras.layers.RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         count = len(self.cell.state_size)
-        mask = mask[0] if isinstance(mask, list | tuple) else mask
-        if mask is not None and len(mask.shape) == 3:  # (B, T, 1), which Keras takes too
-            mask = mask[..., 0]
         if self.stateful:  # torch would overwrite the states that the gradient needs
             initial_state = [ops.copy(state) for state in initial_state]
         states, before = initial_state[:count], initial_state[count:]
@@ -252,6 +252,7 @@ class GatedRNN(keras.layers.RNN):
             zero_output_for_mask=self.zero_output_for_mask,
             unroll=self.unroll,
             time_parallel=self.time_parallel,
+            open_time=self._open_time,
         )
 
     def compute_mask(self, _, mask):
@@ -270,7 +271,8 @@ class GatedRNN(keras.layers.RNN):
         config = super().get_config()
         del config["cell"]
         regularizer = keras.regularizers.serialize(self.activity_regularizer)
-        own = {"activity_regularizer": regularizer, "time_parallel": self.time_parallel}
+        own = {"activity_regularizer": regularizer}
+        own |= {name: getattr(self, name) for name in OWN_ARGUMENTS}
         return {**config, **own, **self.cell.arguments()}
 
     def _gates(self, *names: str) -> dict[str, Any]:
@@ -350,6 +352,8 @@ class GatedLSTM(GatedRNN):
         output_activation: Activation = None,
         **kwargs: Unpack[GateLayerArguments],
     ):
+        check_arguments(self, dict(kwargs), GateLayerArguments.__annotations__)
+        check_bool(unit_forget_bias, "unit_forget_bias")
         gates = {"input_gate": input_gate, "forget_gate": forget_gate, "output_gate": output_gate}
         gates: dict[str, Any] = {
             name: Gate(peephole=peephole) if value is True else as_gate(value, name)
@@ -433,6 +437,7 @@ class GatedGRU(GatedRNN):
         reset_gate: Any = True,
         **kwargs: Unpack[GateLayerArguments],
     ):
+        check_arguments(self, dict(kwargs), GateLayerArguments.__annotations__)
         keeps = 0.0 if update_gate is False else as_gate(update_gate, "update_gate")
         if isinstance(keeps, Tied) and keeps.to != "reset":
             raise ValueError(

@@ -4,7 +4,7 @@ XLA compiles a training step once for each shape of its inputs, so few shapes me
 `bucket_lengths` chooses the lengths to pad to, and `PaddedBatches` pads and shuffles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -69,22 +69,30 @@ class PaddedBatches(keras.utils.PyDataset):
     Differs from `keras.utils.pad_sequences`, which makes one array of the longest length.
 
     Args:
-        sequences: list of arrays (T_i, ...), e.g. (T_i, F), or integers (T_i,).
+        sequences: list of arrays (T_i, ...), e.g. (T_i, F), or integers (T_i,). For a model of
+            several inputs a dictionary by input: each a list of arrays (T_i, ...) with the same
+            T_i, or an array (N, ...) with a value for each sequence.
         targets: None; an array (N, ...) with a target for each sequence; or a list of arrays
-            (T_i, ...) with a target for each time step.
+            (T_i, ...) with a target for each time step. A dictionary of these for a model of
+            several outputs.
         batch_size: int > 0.
         buckets: the lengths to pad to, or an int: how many (`bucket_lengths` chooses them).
-        with_lengths: bool. Whether the model takes the lengths as a second input.
+        with_lengths: bool. Whether the model takes the lengths as a second input; in a dictionary
+            as the input "lengths".
         shuffle: bool. Whether to shuffle. Keras's `fit` also shuffles the batches, with its own
             seed, unless it is called with shuffle=False.
         seed: int. Seed of this shuffling.
+        class_weight: {class: weight}, or None. Weights of integer or one-hot targets; give them
+            here and not to `fit`, since every batch has weights. With several targets by name.
+        sample_weight: like `targets`: an array (N,), a list of arrays (T_i,), or None.
         **kwargs: arguments of `keras.utils.PyDataset`: workers, use_multiprocessing,
             max_queue_size.
 
     Returns:
         Each item is (inputs, targets, weights), or (inputs,) without targets. The inputs are
-        (sequences (B, T, ...), lengths (B,)), or the sequences alone. The weights, (B, T) or (B,)
-        like the targets, are 0 for what was added and 1 for the rest. Use a loss with
+        (sequences (B, T, ...), lengths (B,)), or the sequences alone, or a dictionary of them. The
+        weights, (B, T) or (B,) like the targets, are 0 for what was added and for the rest 1, or
+        the product of `class_weight` and `sample_weight`. Use a loss with
         `reduction="mean_with_sample_weight"`: others also count what was added in their mean.
 
     Raises:
@@ -103,7 +111,7 @@ class PaddedBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        sequences: Sequence[Any],
+        sequences: Sequence[Any] | Mapping[str, Any],
         targets: Any = None,
         *,
         batch_size: int = 32,
@@ -111,17 +119,27 @@ class PaddedBatches(keras.utils.PyDataset):
         with_lengths: bool = True,
         shuffle: bool = True,
         seed: int = 0,
+        class_weight: Mapping | None = None,
+        sample_weight: Any = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.sequences = [np.asarray(sequence) for sequence in sequences]
+        self.one_input = not isinstance(sequences, Mapping)
+        self.inputs = _by_name(list(sequences) if self.one_input else sequences)
+        self.sequences = next((x for x in self.inputs.values() if isinstance(x, list)), [])
         self.lengths = np.array([len(sequence) for sequence in self.sequences], np.int32)
         self.batch_size, self.with_lengths = batch_size, with_lengths
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.buckets = self._checked_buckets(buckets)
-        self.each_step = isinstance(targets, list | tuple)
-        self.targets = [np.asarray(t) for t in targets] if self.each_step else targets
-        self._check_targets()
+        self.one_target = not isinstance(targets, Mapping)
+        self.targets = _by_name(targets)
+        self.sample_weight = _by_name(sample_weight)
+        # With one target its classes are the keys; else the targets are.
+        self.class_weight = {"": class_weight} if self.one_target else (class_weight or {})
+        self._check_parts("sequences", self.inputs)
+        self._check_parts("targets", self.targets)
+        self._check_parts("sample_weight", self.sample_weight)
+        self._check_names()
         self._batches = self._draw_batches()
 
     def _checked_buckets(self, buckets) -> list[int]:
@@ -147,22 +165,37 @@ class PaddedBatches(keras.utils.PyDataset):
             )
         return lengths
 
-    def _check_targets(self) -> None:
-        if self.targets is None:
-            return
-        if len(self.targets) != len(self.sequences):
-            raise ValueError(
-                "Argument `targets` must have one target for each sequence. Received: "
-                f"{len(self.targets)} targets for {len(self.sequences)} sequences."
-            )
-        steps = [len(t) if t.ndim else 1 for t in self.targets] if self.each_step else None
-        if steps not in (None, self.lengths.tolist()):
-            raise ValueError(
-                "Argument `targets`, if it is a list, must have arrays with a target for each time "
-                f"step. Received: arrays of lengths {steps[:5]} for sequences of "
-                f"{self.lengths[:5].tolist()} time steps. For one target for each sequence pass a "
-                "NumPy array."
-            )
+    def _check_parts(self, argument: str, parts: dict) -> None:
+        """Raises a ValueError if an input, target or weight does not fit the sequences."""
+        for name, part in parts.items():
+            of = f" (of {name!r})" if name else ""
+            if len(part) != len(self.sequences):
+                raise ValueError(
+                    f"Argument `{argument}`{of} must have one entry for each sequence. "
+                    f"Received: {len(part)} for {len(self.sequences)} sequences."
+                )
+            steps = [len(t) if t.ndim else 1 for t in part] if isinstance(part, list) else None
+            if steps not in (None, self.lengths.tolist()):
+                raise ValueError(
+                    f"Argument `{argument}`{of}, if it is a list, must have arrays with an entry "
+                    f"for each time step. Received: arrays of lengths {steps[:5]} for sequences of "
+                    f"{self.lengths[:5].tolist()} time steps. For one entry for each sequence pass "
+                    "a NumPy array."
+                )
+
+    def _check_names(self) -> None:
+        """Raises a ValueError if weights are given for a target that does not exist."""
+        weights = {"sample_weight": self.sample_weight, "class_weight": self.class_weight}
+        for argument, by_name in weights.items():
+            unknown = [
+                name for name in by_name if name not in self.targets and by_name[name] is not None
+            ]
+            if unknown:
+                raise ValueError(
+                    f"Argument `{argument}` must be for `targets` that are given. Expected: "
+                    f"{list(self.targets)}. Received: {unknown}. With several targets pass a "
+                    "dictionary by target."
+                )
 
     def _draw_batches(self) -> list[tuple[int, np.ndarray]]:
         """The batches of an epoch: for each its length, and the numbers of its sequences."""
@@ -194,21 +227,52 @@ class PaddedBatches(keras.utils.PyDataset):
         time, rows = self._batches[index]
         lengths = np.zeros(self.batch_size, np.int32)
         lengths[: len(rows)] = self.lengths[rows]
-        x = self._pad(self.sequences, rows, time)
-        inputs = (x, lengths) if self.with_lengths else x
-        if self.targets is None:
+        inputs: Any = {name: self._padded(part, rows, time) for name, part in self.inputs.items()}
+        if self.one_input:
+            inputs = (inputs[""], lengths) if self.with_lengths else inputs[""]
+        elif self.with_lengths:
+            inputs["lengths"] = lengths
+        if not self.targets:
             return (inputs,)
-        if self.each_step:
-            weights = np.arange(time)[None] < lengths[:, None]
-            return inputs, self._pad(self.targets, rows, time), weights.astype("float32")
-        y = np.asarray(self.targets)[rows]
-        y = np.concatenate([y, np.zeros((self.batch_size - len(rows), *y.shape[1:]), y.dtype)])
-        return inputs, y, (np.arange(self.batch_size) < len(rows)).astype("float32")
+        y = {name: self._padded(part, rows, time) for name, part in self.targets.items()}
+        weights = {name: self._weights(name, y[name], rows, lengths, time) for name in y}
+        return (inputs, y[""], weights[""]) if self.one_target else (inputs, y, weights)
 
-    def _pad(self, arrays: Sequence[np.ndarray], rows, time: int) -> np.ndarray:
-        """The arrays with the numbers `rows` as one array (B, T, ...), padded with zeros."""
-        first = arrays[0]
+    def _padded(self, part: list | np.ndarray, rows, time: int) -> np.ndarray:
+        """The entries with the numbers `rows` as one array (B, T, ...) or (B, ...), with zeros."""
+        if isinstance(part, np.ndarray):
+            added = np.zeros((self.batch_size - len(rows), *part.shape[1:]), part.dtype)
+            return np.concatenate([part[rows], added])
+        first = part[0]
         padded = np.zeros((self.batch_size, time, *first.shape[1:]), first.dtype)
         for k, row in enumerate(rows):
-            padded[k, : len(arrays[row])] = arrays[row]
+            padded[k, : len(part[row])] = part[row]
         return padded
+
+    def _weights(self, name: str, y, rows, lengths, time: int) -> np.ndarray:
+        """The weights of a target y: 0 for what was added."""
+        each_step = isinstance(self.targets[name], list)
+        steps, sequences = np.arange(time)[None], np.arange(self.batch_size)
+        counts = steps < lengths[:, None] if each_step else sequences < len(rows)
+        weights = counts.astype("float32")
+        if name in self.sample_weight:
+            own = self._padded(self.sample_weight[name], rows, time).astype("float32")
+            weights = weights * (own[:, None] if own.ndim < weights.ndim else own)
+        if of_class := self.class_weight.get(name):
+            classes = y if y.ndim == weights.ndim else np.squeeze(y, -1) if y.shape[-1] == 1 else y
+            classes = classes.argmax(-1) if classes.ndim > weights.ndim else classes
+            weights = weights * np.vectorize(of_class.get, otypes=["float32"])(classes, 1.0)
+        return weights
+
+
+def _by_name(parts: Any) -> dict[str, Any]:
+    """Inputs, targets or weights by name, each a list of arrays or one array; "" if there is one.
+
+    Empty for None.
+    """
+    if isinstance(parts, Mapping):
+        return {name: _by_name(part)[""] for name, part in parts.items()}
+    if parts is None:
+        return {}
+    several = isinstance(parts, list | tuple)
+    return {"": [np.asarray(part) for part in parts] if several else np.asarray(parts)}

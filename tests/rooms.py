@@ -8,7 +8,8 @@ ROOMS = """
     spec: preset_lookup catalogue options onnx_operator equations describe
     engine.backends: unrolled tensorflow jax torch selected
     engine: formula call random_masks input_window backward loop parallel_scan run
-    : layer_arguments initializers cell_weights cell layers padded_batches
+    : layer_arguments argument_checks call_arguments initializers cell_weights cell layers
+    : padded_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask keras_models
     inspection: traces plots monitor
     onnx: errors report atomic_file streaming_session

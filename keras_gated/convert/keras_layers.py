@@ -112,15 +112,16 @@ def to_gated_layer(layer: Any) -> keras.layers.RNN:
 
 def _to_gated_cell(layer: Any, cell: Any) -> GatedCell:
     """The gated cell for one cell of a stack; `layer` is the layer around the stack."""
-    gated = _gated_layer(layer, cell)
-    if options := gated.cell.options("drawn"):
+    of_layer = _gated_layer(layer, cell).cell
+    settings = {name: getattr(of_layer, name) for name in NOT_IN_SPEC}
+    gated = GatedCell(**settings, **base_arguments(cell))
+    if options := gated.options_of_a_layer:
         raise conversion_error(
             layer,
             f"{type(cell).__name__} {cell.name!r} has {_values(options)}, which a GatedCell can "
             "have only in a GatedRNN of its own: make one layer for each cell.",
         )
-    settings = {name: getattr(gated.cell, name) for name in NOT_IN_SPEC}
-    return GatedCell(**settings, **base_arguments(cell))
+    return gated
 
 
 def _gated_layer(layer: Any, cell: Any, **arguments: Any) -> GatedRNN:

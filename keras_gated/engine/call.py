@@ -69,6 +69,9 @@ class RecurrentCall:
         drawn: the `RandomMasks` of the batch.
         go_backwards, return_sequences, zero_output_for_mask, unroll, time_parallel: as in a
             `GatedRNN`.
+        zero_masked: bool, whether masked inputs count as 0. No step reads them, but the gradient of
+            a kernel multiplies them by 0, and 0 times NaN is NaN. A file has no gradient.
+        open_time: bool, whether the model was declared for sequences of any length.
     """
 
     layer: Any
@@ -83,6 +86,14 @@ class RecurrentCall:
     zero_output_for_mask: bool = False
     unroll: bool = False
     time_parallel: bool | str = False
+    zero_masked: bool = False
+    open_time: bool = False
+
+    def readable(self, x, mask):
+        """Returns x with 0 at masked time steps if `zero_masked`; mask is 0 or 1, (..., 1)."""
+        if mask is None or not self.zero_masked:
+            return x
+        return ops.where(mask > 0, x, ops.zeros_like(x))
 
     def in_running_order(self, x):
         """Returns x (B, T, ...) from the time step that runs first to the last one."""

@@ -75,7 +75,7 @@ class EngineLoop:
         x, mask = call.time_major(call.sequences), None
         if call.mask is not None:  # of the type of x, 1 where a time step counts
             mask = call.time_major(ops.cast(call.mask, x.dtype)[..., None])
-        of_input = self.formula.of_input
+        x, of_input = call.readable(x, mask), self.formula.of_input
         terms = cell.input_terms(call.weights, x, separate_columns, mask, drawn.training)
         weights = {k: w for k, w in call.weights.items() if k not in of_input}
         series = [call.time_major(rate) for rate in drawn.series]

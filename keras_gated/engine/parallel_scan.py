@@ -32,6 +32,7 @@ def run_all_steps(call: RecurrentCall) -> tuple:
     x, mask = call.in_running_order(call.sequences), None
     if call.mask is not None:
         mask = ops.cast(call.in_running_order(call.mask), first[-1].dtype)[..., None]
+    x = call.readable(x, mask)
     weights, training = call.weights, call.drawn.training
     terms = cell.input_terms(weights, x, product_by_block, mask, training)
     series = ops.zeros_like(ops.cast(x[..., :1], first[-1].dtype)) + first[-1]

@@ -11,6 +11,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 
 from keras import ops
 
@@ -45,10 +46,21 @@ def run(call: RecurrentCall) -> tuple:
     Returns:
         The last output (B, U), the outputs (B, T, U), or (B, 1, U) without return_sequences, and
         the list of last states.
+
+    Raises:
+        ValueError: if torch traces a model whose time axis is open.
     """
+    if call.open_time and backend.traced_for_one_length():
+        raise ValueError(
+            f"The export of {call.layer.name} would be right for one length of sequences alone: "
+            "torch records a copy of the step for each time step. Received: an open time axis. "
+            "Use keras_gated.export_onnx(model, path), which keeps the axis open, or give the axis "
+            "a size, e.g. keras.Input((10, features))."
+        )
     if runner := _runner.get():
         result = runner(call)
         return run_with_automatic_gradient(call) if result is None else result
+    call = call if call.mask is None else replace(call, zero_masked=True)
     if runs_parallel(call):
         return call.result(*run_all_steps(call))
     if call.unroll or call.cell.automatic_reason:

@@ -27,7 +27,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from keras_gated.spec.config import Part
-from keras_gated.spec.parts import Candidate, Gate, Projection, Tied, as_gate, freeze
+from keras_gated.spec.parts import Candidate, Gate, Projection, Tied, as_gate, check_bools, freeze
 
 GATES = ("input", "forget", "reset", "output")
 
@@ -123,6 +123,7 @@ class CellSpec(Part):
             object.__setattr__(self, "output_gate", self.memory == "cell")
         for name in GATES:
             object.__setattr__(self, f"{name}_gate", as_gate(self.gate(name), f"{name}_gate"))
+        check_bools(self)
         freeze(self, "output_activation", "recurrent_activation")
         freeze(self, "memory_activation", "carry_activation")
         _validate(self)

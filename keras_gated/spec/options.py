@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_gated.spec.kernels import DENSE
 from keras_gated.spec.normal_form import NormalForm, Weight
-from keras_gated.spec.parts import check_positive
+from keras_gated.spec.parts import check_bool, check_positive
 
 Check = Callable[[Any, str], Any]
 Conflict = Callable[[NormalForm, dict[str, Any]], None]
@@ -39,7 +39,11 @@ def check_rate(value: Any, name: str) -> float:
 
 
 def clip_rate(value: Any, name: str) -> float:
-    """Returns `value`, at least 0 and at most 1, as Keras does with its dropout rates."""
+    """Returns the number `value`, at least 0 and at most 1, as Keras does with dropout rates."""
+    if not _is_number(value):
+        raise ValueError(
+            f"Argument `{name}` must be a number in [0, 1). Received: {name}={value!r}."
+        )
     return min(1.0, max(0.0, value))
 
 
@@ -64,16 +68,12 @@ def check_positive_number(value: Any, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def check_bool(value: Any, name: str) -> bool:
-    """Returns `value` as a bool."""
-    return bool(value)
-
-
 def as_rates(value: Any, name: str) -> Any:
     """Returns a rate as a float, or several as a tuple; `zoneout_rates_of` checks them."""
     if isinstance(value, Real):
         return float(value)
-    return tuple(map(float, value)) if isinstance(value, Sequence) else value
+    several = isinstance(value, Sequence) and all(map(_is_number, value))
+    return tuple(map(float, value)) if several else value
 
 
 # Each of these raises a ValueError if an option has nothing to act on, or excludes another one.

@@ -6,7 +6,7 @@ into a JSON-ready configuration and back. This file needs the standard library o
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -56,6 +56,7 @@ class Gate(Part):
     recurrent_input_activation: Hashable = None
 
     def __post_init__(self):
+        check_bools(self)
         _check_kernels(self)
         freeze(self, "activation", "bias_initializer")
         freeze(self, "input_activation", "recurrent_input_activation")
@@ -88,11 +89,12 @@ class Tied(Part):
     offset: float = 0.0
 
     def __post_init__(self):
+        check_bools(self)
         if self.to not in ("input", "forget", "reset"):
             raise ValueError(
                 "Argument `to` must be 'input', 'forget' or 'reset': the output gate is computed "
                 f"after the memory, so no gate can follow it. Received: to={self.to!r}. "
-                "Tie the output gate to the other gate instead."
+                f"{_other_tie(self.to)}"
             )
         if not isinstance(self.offset, Real) or not math.isfinite(self.offset):
             raise ValueError(
@@ -137,6 +139,7 @@ class Candidate(Part):
     input_activation: Hashable = None
 
     def __post_init__(self):
+        check_bools(self)
         _check_kernels(self)
         if self.activation is None:  # in Keras, activation=None is the linear activation
             object.__setattr__(self, "activation", "linear")
@@ -163,6 +166,7 @@ class Projection(Part):
     use_bias: bool = True
 
     def __post_init__(self):
+        check_bools(self)
         freeze(self, "activation")
 
 
@@ -171,6 +175,23 @@ def freeze(part: Part, *names: str) -> None:
     for name in names:
         if isinstance(value := getattr(part, name), Mapping):
             object.__setattr__(part, name, Config.of(value))
+
+
+def check_bools(part: Part) -> None:
+    """Raises a ValueError if a field of a part that is a bool has another value."""
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if field.type is bool or (field.type == (bool | None) and value is not None):
+            check_bool(value, field.name)
+
+
+def check_bool(value: Any, argument: str) -> bool:
+    """Returns `value` as a bool; it must be one, or 0 or 1."""
+    if not isinstance(value, Hashable) or value not in (False, True):
+        raise ValueError(
+            f"Argument `{argument}` must be True or False. Received: {argument}={value!r}."
+        )
+    return bool(value)
 
 
 def as_gate(value: Any, argument: str) -> "Gate | Tied | float":
@@ -213,6 +234,14 @@ def check_positive(value: Any, argument: str) -> int:
             f"Argument `{argument}` must be an integer > 0. Received: {argument}={value!r}."
         )
     return int(value)
+
+
+def _other_tie(to: Any) -> str:
+    if to in ("update", "update_gate"):
+        return "The update gate of a GRU is its forget gate: write Tied('forget')."
+    if to in ("output", "output_gate"):
+        return "Tie the output gate to the other gate instead."
+    return "Write the name of a gate without `_gate`."
 
 
 def _check_kernels(part: Gate | Candidate) -> None:

@@ -66,7 +66,8 @@ class Presets(Mapping):
 
     def __getitem__(self, name: str) -> Preset:
         if name not in self._by_name:
-            near = get_close_matches(str(name).lower(), self._by_name, n=3, cutoff=0.4)
+            near = OTHER_NAMES.get(str(name).lower().replace("_", ""))
+            near = near or get_close_matches(str(name).lower(), self._by_name, n=3, cutoff=0.4)
             hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
             raise UnknownPreset(
                 "Argument `spec` must be a CellSpec or the name of a preset. "
@@ -101,6 +102,11 @@ class UnknownPreset(KeyError, ValueError):
         return self.args[0]
 
 
+# What other libraries call a cell: "tanh" is the mode of an RNN in torch and ONNX.
+OTHER_NAMES: dict[str, list[str]] = {
+    name: ["elman"] for name in ("tanh", "rnn", "rnntanh", "simplernn", "vanilla")
+}
+
 presets = Presets()
 
 
@@ -132,20 +138,22 @@ def preset(name: str, **arguments: Any) -> CellSpec:
     return known.build(**arguments)
 
 
-def as_spec(spec: str | CellSpec | Mapping) -> CellSpec:
+def as_spec(spec: str | CellSpec | Preset | Mapping) -> CellSpec:
     """Returns the `CellSpec` that `spec` stands for.
 
     Args:
-        spec: name of a preset, a `CellSpec`, or a config of a `CellSpec`.
+        spec: name of a preset, the `Preset`, a `CellSpec`, or a config of a `CellSpec`.
 
     Raises:
         ValueError: if no preset has that name.
-        TypeError: if it is none of the three.
+        TypeError: if it is none of the four.
     """
     if isinstance(spec, str):
         return presets[spec].spec
     if isinstance(spec, Mapping):
         return CellSpec.from_config(spec)
+    if isinstance(spec, Preset):
+        return spec.spec
     if isinstance(spec, CellSpec):
         return spec
     raise TypeError(

@@ -71,11 +71,9 @@ REFUSED = {
         lambda: kg.from_keras(drawn(LAYERS.GRU(U, activation=weighted(), name="gru"))),
         ONE_OF + "GRU 'gru'...activation...weights",
     ),
-    "dropout in a stack": (
-        lambda: kg.from_keras(
-            LAYERS.RNN([LAYERS.GRUCell(U, dropout=0.5, name="cell")], name="rnn")
-        ),
-        ONE_OF + "RNN 'rnn'...GRUCell 'cell'...dropout=0.5...GatedRNN",
+    "zoneout in a stack": (
+        lambda: kg.from_keras(LAYERS.RNN([kg.GatedCell(U, zoneout=0.5, name="cell")], name="rnn")),
+        ONE_OF + "RNN 'rnn'...GatedCell 'cell'...zoneout=0.5...GatedRNN",
     ),
     "subclassed model": (
         lambda: kg.from_keras(MyModel(name="mine")),

@@ -119,3 +119,42 @@ def test_law_of_a_gate_is_of_its_own_units():
     bias = ops.convert_to_numpy(layer.block_weights()["forget"]["bias"])
     share = 1.0 / (1.0 + np.exp(-bias))
     assert share.min() >= 1.0 / U - 1e-6 and share.max() <= 1.0 - 1.0 / U + 1e-6
+
+
+def _started(recurrent) -> list:
+    """The initial weights of a model of these layers, for one seed."""
+    keras.utils.set_random_seed(11)
+    model = keras.Sequential([keras.Input((T, F)), *recurrent(), keras.layers.Dense(3)])
+    return model.get_weights()
+
+
+def _bidirectional(make):
+    return lambda: [keras.layers.Bidirectional(make(U, return_sequences=True)), make(U)]
+
+
+PLACES = {
+    "alone": lambda make: lambda: [make(U)],
+    "dropout": lambda make: lambda: [make(U, dropout=0.1, recurrent_dropout=0.2)],
+    "stacked": lambda make: lambda: [make(U, return_sequences=True), make(U, use_bias=False)],
+    "bidirectional": _bidirectional,
+    "its own seed": lambda make: lambda: [make(U, seed=3), keras.layers.Dense(2)],
+    "cells": lambda make: lambda: [keras.layers.RNN([CELLS[make](U), CELLS[make](U)])],
+}
+CELLS = {
+    kg.GatedLSTM: lambda units: kg.GatedCell(
+        units, kg.CellSpec(forget_gate=kg.Gate(bias_initializer="ones"))
+    ),
+    keras.layers.LSTM: keras.layers.LSTMCell,
+    kg.GatedGRU: lambda units: kg.GatedCell(units, "gru"),
+    keras.layers.GRU: keras.layers.GRUCell,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "pair", [(kg.GatedLSTM, keras.layers.LSTM), (kg.GatedGRU, keras.layers.GRU)], ids=str
+)
+def test_what_follows_a_layer_starts_as_behind_keras_own(place, pair):
+    ours, stock = (_started(PLACES[place](make)) for make in pair)
+    for mine, other in zip(ours, stock, strict=True):
+        assert_close(mine, other, "reload", place)

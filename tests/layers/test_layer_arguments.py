@@ -8,7 +8,7 @@ import pytest
 
 import keras_gated as kg
 from keras_gated import layer_arguments
-from keras_gated.layers import CELL_ARGUMENTS
+from keras_gated.layers import CELL_ARGUMENTS, OWN_ARGUMENTS
 
 OF_ANY_LAYER = {"name", "dtype", "trainable", "activity_regularizer"}
 
@@ -20,7 +20,8 @@ def typed(name: str) -> set[str]:
 def test_the_typed_arguments_are_those_of_cell_and_rnn():
     rnn = set(signature(keras.layers.RNN.__init__).parameters) - {"self", "cell", "kwargs"}
     named = set(signature(kg.GatedRNN.__init__).parameters) - {"self", "kwargs"}
-    assert typed("SpecArguments") | named == {*CELL_ARGUMENTS, *rnn, *OF_ANY_LAYER} | named
+    expected = {*CELL_ARGUMENTS, *OWN_ARGUMENTS, *rnn, *OF_ANY_LAYER}
+    assert typed("SpecArguments") | named == expected | named
 
 
 @pytest.mark.parametrize("layer", [kg.GatedLSTM, kg.GatedGRU])

@@ -90,9 +90,9 @@ LAYERS = {
         lambda: kg.GatedLSTM(U, activation=lambda x: x).spec.to_config(),
         "Received: <function...register_keras_serializable",
     ),
-    "dropout outside a GatedRNN": (
-        lambda: keras.layers.RNN(kg.GatedCell(U, dropout=0.5))(X, training=True),
-        "`dropout`...dropout=0.5",
+    "zoneout outside a GatedRNN": (
+        lambda: keras.layers.RNN(kg.GatedCell(U, zoneout=0.5))(X, training=True),
+        "`zoneout`...zoneout=0.5",
     ),
     "constant t_max": (lambda: kg.Chrono(2), "`t_max`...t_max=2"),
     "count of no units": (

@@ -125,9 +125,64 @@ def test_what_does_not_fit_is_refused():
     raises(lambda: kg.PaddedBatches(data, batch_size=0), "`batch_size`...batch_size=0")
     raises(
         lambda: kg.PaddedBatches(data, np.ones(2)),
-        "`targets`...Received: 2 targets for 3",
+        "`targets`...Received: 2 for 3",
     )
     raises(
         lambda: kg.PaddedBatches(data, [1, 0, 1]),
         "`targets`...Received: arrays of lengths [1, 1, 1]",
     )
+
+
+def test_weights_of_classes_and_of_sequences():
+    data = sequences()
+    rng = np.random.default_rng(5)
+    labels, own = rng.integers(0, 3, size=len(data)), rng.random(len(data))
+    more = {"batch_size": 4, "class_weight": {0: 2.0, 2: 0.5}, "sample_weight": own}
+    expected = sorted(own * np.choose(labels, [2.0, 1.0, 0.5]))
+    for y in (labels, np.eye(3)[labels], labels[:, None]):
+        batches = kg.PaddedBatches(data, y, **more)
+        found = np.concatenate([weights[weights > 0] for _, _, weights in batches])
+        assert_close(sorted(found), expected, "float32", "weights")
+    steps = [rng.integers(0, 3, size=len(x)) for x in data]
+    batches = kg.PaddedBatches(data, steps, **more)
+    found = np.concatenate([weights[weights > 0] for _, _, weights in batches])
+    by_step = [w * np.choose(y, [2.0, 1.0, 0.5]) for w, y in zip(own, steps, strict=True)]
+    assert_close(sorted(found), sorted(np.concatenate(by_step)), "float32", "weights of steps")
+
+
+def test_several_inputs_and_targets_by_name():
+    data = sequences()
+    speaker = np.arange(len(data), dtype="float32")[:, None]
+    targets = {"tags": [np.ones((len(x), 2)) for x in data], "mood": speaker}
+    batches = kg.PaddedBatches(
+        {"audio": data, "speaker": speaker},
+        targets,
+        batch_size=4,
+        sample_weight={"mood": speaker[:, 0]},
+    )
+    inputs, y, weights = batches[0]
+    assert_close(inputs["speaker"], y["mood"], "reload", "rows")
+    assert weights["tags"].sum() == inputs["lengths"].sum() and weights["mood"].shape == (4,)
+    x, s = keras.Input((None, F), name="audio"), keras.Input((1,), name="speaker")
+    n = keras.Input((), dtype="int32", name="lengths")
+    steps = kg.GatedGRU(U, return_sequences=True)(x, lengths=n)
+    last = keras.layers.Concatenate()([kg.GatedGRU(U)(x, lengths=n), s])
+    outputs = {"tags": keras.layers.Dense(2)(steps), "mood": keras.layers.Dense(1)(last)}
+    model = keras.Model({"audio": x, "speaker": s, "lengths": n}, outputs)
+    model.compile("sgd", {"tags": "mse", "mood": "mse"})
+    history = model.fit(batches, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"sample_weight": np.ones(2)}, "`sample_weight`...Received: 2 for 23"),
+        ({"sample_weight": {"tags": np.ones(23)}}, "`sample_weight`...Received: ['tags']"),
+        ({"targets": {"a": np.ones(3)}}, "`targets` (of 'a')...Received: 3 for 23"),
+        ({"targets": None, "class_weight": {0: 1.0}}, "`class_weight`...Received: ['']"),
+    ],
+)
+def test_weights_that_do_not_fit(arguments, text):
+    data = sequences()
+    raises(lambda: kg.PaddedBatches(data, **{"targets": np.ones(23), **arguments}), text)

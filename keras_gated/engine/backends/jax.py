@@ -2,6 +2,8 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
@@ -22,6 +24,17 @@ def loop(step, carry, xs, reverse: bool = False):
     return jax.lax.scan(step, list(carry), list(xs), reverse=reverse, unroll=together)
 
 
+def values_on_host(x):
+    """Returns the values of a tensor as an array if they are known and on the processor."""
+    known = not isinstance(x, Tracer) and not accelerated()
+    return np.asarray(x) if known else None
+
+
+def traced_for_one_length() -> bool:
+    """Returns False: a loop over time is recorded as a loop."""
+    return False
+
+
 def with_gradient(forward, backward, tensors):
     """Returns `forward`'s outputs, a list, with `backward` as their gradient.
 
@@ -37,7 +50,16 @@ def with_gradient(forward, backward, tensors):
         return outputs, (tensors, residuals)
 
     function.defvjp(with_residuals, lambda saved, upstream: tuple(backward(*saved, upstream)))
-    return function(*tensors)
+    try:
+        return function(*tensors)
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        raise TypeError(
+            "A gated layer cannot be differentiated in forward mode (jax.jvp, jax.jacfwd), since "
+            "it has a gradient of its own. Received: a call inside such a transform. Use jax.vjp "
+            "or jacrev, or give the layer unroll=True: JAX itself then differentiates the loop."
+        ) from error
 
 
 def partials(function, inputs):

@@ -36,6 +36,17 @@ def _example(step, carry, xs):
     return step(list(carry), [x[0] for x in xs])[1]
 
 
+def values_on_host(x):
+    """Returns the values of a tensor as an array if they are known and on the processor."""
+    known = tf.executing_eagerly() and "CPU" in x.device
+    return x.numpy() if known else None
+
+
+def traced_for_one_length() -> bool:
+    """Returns False: a loop over time is recorded as a loop."""
+    return False
+
+
 def with_gradient(forward, backward, tensors):
     """Returns `forward`'s outputs, a list, with `backward` as their gradient.
 

@@ -13,6 +13,18 @@ def accelerated() -> bool:
     return torch.cuda.is_available()
 
 
+def values_on_host(x):
+    """Returns the values of a tensor as an array if they are known and on the processor."""
+    if x.device.type != "cpu" or traced_for_one_length() or torch.compiler.is_compiling():
+        return None
+    return x.detach().numpy()
+
+
+def traced_for_one_length() -> bool:
+    """Returns whether torch records the layer for sequences of the length of its example alone."""
+    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+
+
 def with_gradient(forward, backward, tensors):
     """Returns `forward`'s outputs, a list, with `backward` as their gradient.
 
@@ -21,9 +33,19 @@ def with_gradient(forward, backward, tensors):
         backward: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
         tensors: what the gradient is taken by.
     """
-    if not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)):
-        return forward(*tensors, keep=False)[0]
-    return list(_CustomGradient.apply(forward, backward, *tensors))
+    exporting = traced_for_one_length() or torch.compiler.is_exporting()
+    if exporting or not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)):
+        return forward(*tensors, keep=False)[0]  # a trace cannot look into a custom gradient
+    try:
+        return list(_CustomGradient.apply(forward, backward, *tensors))
+    except RuntimeError as error:
+        if "functorch" not in str(error):
+            raise
+        raise RuntimeError(
+            "A gated layer cannot run inside torch.func (grad, vmap, jacrev, ...), since it has a "
+            "gradient of its own. Received: a call inside such a transform. Give the layer "
+            "unroll=True: torch itself then differentiates the loop."
+        ) from error
 
 
 class _CustomGradient(torch.autograd.Function):
@@ -42,10 +64,8 @@ class _CustomGradient(torch.autograd.Function):
                 "a call with create_graph=True. Give the layer unroll=True: torch itself then "
                 "differentiates the loop."
             )
-        tensors, residuals = (
-            context.saved_tensors[: context.count],
-            context.saved_tensors[context.count :],
-        )
+        saved = context.saved_tensors  # read once: torch.utils.checkpoint forgets them
+        tensors, residuals = saved[: context.count], saved[context.count :]
         return None, None, *context.back(tensors, residuals, upstream)
 
 
