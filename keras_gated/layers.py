@@ -51,8 +51,9 @@ class GatedRNN(keras.layers.RNN):
     names: `layer.units`, `layer.activation`, `layer.kernel_initializer`, and so on.
     Differs from Keras: the loop over time has its own gradient. It has no forward-mode derivative
     on JAX, and on torch no second derivative and no `torch.func`. The backend differentiates the
-    loop of a layer with `unroll=True`, and of a cell with gate recurrence, layer normalisation or a projected output,
-    without a kernel for the input, or with an activation that is not known to be elementwise.
+    loop of a layer with `unroll=True`, and of a cell with gate recurrence, layer normalisation or a
+    projected output, without a kernel for the input, or with an activation that is not known to be
+    elementwise.
 
     Args:
         units: int > 0. Size U of each state.
