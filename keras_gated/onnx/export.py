@@ -16,6 +16,7 @@ import keras
 from keras_gated.onnx.atomic_file import check_path, replace_when_complete
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.graph.tf2onnx import OPSETS
+from keras_gated.onnx.model_file import write_model
 from keras_gated.onnx.model_to_graph import ModelCall, convert_call, make_report
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
@@ -115,7 +116,7 @@ def _write(model, path, interface, opset, lowering, expected_batch) -> ExportRep
         tracer = Tracer(model, opset, lowering, expected_batch)
         call = ModelCall(model, interface)
         proto = convert_call(call, tracer)
-    path.write_bytes(proto.SerializeToString())
+    write_model(proto, path)
     return make_report(path, proto, call, tracer)
 
 

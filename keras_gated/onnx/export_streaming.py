@@ -19,6 +19,7 @@ import keras
 from keras_gated.onnx.atomic_file import replace_when_complete
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import check_arguments
+from keras_gated.onnx.model_file import write_model
 from keras_gated.onnx.model_to_graph import convert_call, make_report, trace
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.streaming_session import STATES, StreamingSession
@@ -120,7 +121,7 @@ def _write(model, path, interface, opset, lowering, expected_batch) -> tuple:
     call = StreamingCall(model, interface, name_states(first))
     proto = convert_call(call, tracer)
     _list_states(proto, call.states)
-    path.write_bytes(proto.SerializeToString())
+    write_model(proto, path)
     return make_report(path, proto, call, tracer), first.given_states
 
 

@@ -20,6 +20,7 @@ from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.graph import int8_nodes as int8
 from keras_gated.onnx.graph.cleanup import count_operators
 from keras_gated.onnx.graph.int8_nodes import NodeReport
+from keras_gated.onnx.model_file import size_on_disk, write_model
 from keras_gated.onnx.report import format_counts, format_table
 from keras_gated.onnx.tracing.layer_places import places_within
 from keras_gated.onnx.tracing.patched_layers import to_gated_cell
@@ -181,11 +182,12 @@ def _quantize_file(
     (onnx,) = require("onnx")
     proto = onnx.load(source)
     _check_opset(proto)
-    size, ports = proto.ByteSize(), input_ports(proto.graph)
+    ports = input_ports(proto.graph)
     feeds = None if samples is None else feeds_from_samples(samples, ports)
     nodes = int8.quantize(proto, per_channel, reduce_range)
     with replace_when_complete(path) as draft:
-        draft.write_bytes(proto.SerializeToString())
+        write_model(proto, draft)
+        size = size_on_disk(draft)
         pair = FilePair(open_session(os.fspath(source)), _open_int8(draft))
         results, notes = _run_both(pair, feeds, random_feed_maker(model, ports, seed))
     if not any(node.quantized for node in nodes):
@@ -195,8 +197,8 @@ def _quantize_file(
         nodes=tuple(nodes),
         outputs=output_differences(results),
         compared_on=_describe_inputs(feeds, seed),
-        size_before=size,
-        size_after=proto.ByteSize(),
+        size_before=size_on_disk(source),
+        size_after=size,
         operators=count_operators(proto.graph),
         notes=tuple(notes),
     )

@@ -48,7 +48,7 @@ def clean_up(
     graph = model.graph
     drop_double_reversals(graph)
     if guard or any(node.op_type == "Loop" for node in all_nodes(graph)):
-        guard_inputs(graph)
+        guard_inputs(graph, inputs)
     drop_needless_guards(graph)
     drop_unread_constants(graph)
     _name_weights(graph, weights)

@@ -119,6 +119,11 @@ class Tracer:
         # {id of the cell: name and arrays of its weights}. By id, for two cells may have one path.
         self._packed: dict[int, tuple[str, Arrays]] = {}
 
+    @property
+    def places(self) -> list[CellPlace]:
+        """The places that `add` was told."""
+        return list(self._places.values())
+
     def add(self, place: CellPlace) -> None:
         """Says where a cell is that is not the cell of a `GatedRNN`."""
         self._places[id(place.layer), id(place.cell)] = place
