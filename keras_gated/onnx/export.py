@@ -45,10 +45,11 @@ def export_onnx(
     Gated layers, and Keras's own LSTM, GRU, SimpleRNN and RNN over gated cells, are exported as an
     LSTM, GRU or RNN node, or as a Scan that holds only the blocks that the cell has.
 
-    Inputs and outputs keep the model's names. Batch and time may have any size. The model is
-    exported as it runs with training=False; layers with mixed precision are exported in float32.
-    The file appears only once it is complete and checked: a failed export writes no file and does
-    not touch an older one.
+    Inputs and outputs keep the model's names, with "_" for characters other than letters, digits
+    and "_./-". Batch and time may have any size. The model is exported as it runs with
+    training=False; layers with mixed precision are exported in float32. The file appears only once
+    it is complete and checked: a failed export writes no file and does not touch an older one. A
+    model of more than 2 GB has its weights in a second file, `<path>.data`.
 
     On Keras's JAX and torch backends the model is saved, and a second process on TensorFlow writes
     the file. The file is then compared with the model on the backend in use.

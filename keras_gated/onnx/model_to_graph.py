@@ -30,7 +30,7 @@ from keras_gated.onnx.graph.tf2onnx import convert_function
 from keras_gated.onnx.graph.writer import rename_tensors, tensors_read
 from keras_gated.onnx.model_file import size_on_disk
 from keras_gated.onnx.report import ExportReport, LayerReport
-from keras_gated.onnx.tracing.layer_places import UniqueNames, places_within
+from keras_gated.onnx.tracing.layer_places import UniqueNames, places_within, valid_name
 from keras_gated.onnx.tracing.model_io import Interface, output_axes, output_names
 from keras_gated.onnx.tracing.patched_layers import patched_layers
 from keras_gated.onnx.tracing.tracer import Tracer
@@ -155,7 +155,7 @@ def convert_call(call: ModelCall, tracer: Tracer) -> Any:
     inputs = call.input_axes()
     clean_up(
         proto,
-        call.model.name,
+        valid_name(call.model.name),
         weights=_small_weights(call.model),
         inputs=inputs,
         outputs=call.output_axes(),

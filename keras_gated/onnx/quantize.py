@@ -179,8 +179,7 @@ def _quantize_file(
             vocabulary.
         path, samples, seed, per_channel, reduce_range: as in `quantize_onnx`.
     """
-    (onnx,) = require("onnx")
-    proto = onnx.load(source)
+    proto = _read(source)
     _check_opset(proto)
     ports = input_ports(proto.graph)
     feeds = None if samples is None else feeds_from_samples(samples, ports)
@@ -250,6 +249,18 @@ def _normal_forms(layer: keras.layers.RNN, place: str) -> list[tuple[str, Normal
     names = [f"{place}/cell_{k + 1}" for k in range(len(cells))] if stacked else [place]
     pairs = zip(names, map(to_gated_cell, cells), strict=True)
     return [(name, cell.form) for name, cell in pairs if cell]
+
+
+def _read(source: Path) -> Any:
+    (onnx,) = require("onnx")
+    try:
+        return onnx.load(source)
+    except Exception as error:
+        raise ValueError(
+            "Argument `model` must be an ONNX file, with the file of its weights beside it if it "
+            f"has one. Received: model={os.fspath(source)!r}, which cannot be read: {error}. "
+            "Write it again with export_onnx."
+        ) from error
 
 
 def _open_int8(draft: Path) -> Any:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def clean_up(
     _order_ports(graph.input, inputs)
     _order_ports(graph.output, outputs)
     graph.name = name
-    model.producer_name = "keras_gated"
+    model.producer_name, model.producer_version = "keras_gated", version("keras-gated")
 
 
 def drop_double_reversals(graph: Any, outer: Mapping[str, list] | None = None) -> None:

@@ -13,6 +13,7 @@ methods are replaced during the trace:
   at once, as more rows of the batch: (B, T, ...) becomes (B T, ...).
 - `Dense` on sequences (B, T, F): `call`. In TensorFlow's graph it is a reshape, a product and a
   reshape; here it is one product.
+- Any layer: `name`, if TensorFlow does not take it as the name of a scope, e.g. "my layer".
 
 An instance attribute hides the method of the class; deleting it restores the layer. Other threads
 may call the model meanwhile: for them a replaced method does what it did before.
@@ -33,7 +34,7 @@ from keras_gated.convert.keras_layers import gated_layer_of_cell
 from keras_gated.engine.call import RandomMasks, RecurrentCall
 from keras_gated.layers import GatedRNN
 from keras_gated.onnx.errors import require
-from keras_gated.onnx.tracing.layer_places import layers_within, places_within
+from keras_gated.onnx.tracing.layer_places import layers_within, places_within, valid_name
 from keras_gated.onnx.tracing.tracer import CellPlace, Tracer
 
 ABSENT = object()
@@ -51,18 +52,24 @@ def patched_layers(model: keras.Layer, tracer: Tracer, wrap_loop: Callable) -> I
         wrap_loop: (layer, its loop over time) -> the loop to use.
     """
     before = []
-    for layer, place in places_within(model).items():
-        name, method = "call", replacement_call(layer)
-        if isinstance(layer, keras.layers.RNN):
-            name, loop = "inner_loop", layer.inner_loop
-            if not isinstance(layer, GatedRNN):
-                loop = partial(_run_cells, layer, _add_cells(layer, place, tracer), tracer)
-            method = wrap_loop(layer, loop)
-        if method:
-            attributes: Any = vars(layer)  # not setattr: Keras tracks what is set on a layer
-            before.append((attributes, name, attributes.get(name, ABSENT)))
-            attributes[name] = _in_this_thread(method, getattr(layer, name))
+
+    def patch(layer: Any, name: str, value: Any) -> None:
+        attributes: Any = vars(layer)  # not setattr: Keras tracks what is set on a layer
+        before.append((attributes, name, attributes.get(name, ABSENT)))
+        attributes[name] = value
+
     try:
+        for layer, place in places_within(model).items():
+            name, method = "call", replacement_call(layer)
+            if isinstance(layer, keras.layers.RNN):
+                name, loop = "inner_loop", layer.inner_loop
+                if not isinstance(layer, GatedRNN):
+                    loop = partial(_run_cells, layer, _add_cells(layer, place, tracer), tracer)
+                method = wrap_loop(layer, loop)
+            if method:
+                patch(layer, name, _in_this_thread(method, getattr(layer, name)))
+            if (valid := valid_name(layer.name)) != layer.name:
+                patch(layer, "name", valid)
         yield
     finally:
         for attributes, name, value in before:

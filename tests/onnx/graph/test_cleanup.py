@@ -126,3 +126,9 @@ def test_only_what_is_reversed_twice_is_left_out(second, operators):
     ]
     after = ReferenceEvaluator(graph, {"": 17}).run(None, feed)[0]
     np.testing.assert_array_equal(after, before)
+
+
+def test_the_producer_is_this_package():
+    model = converted(make_node("Identity", ["x"], ["y"], name="m/same"))
+    cleaned(model)
+    assert (model.producer_name, model.producer_version) == ("keras_gated", kg.__version__)
