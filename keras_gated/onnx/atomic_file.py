@@ -58,11 +58,16 @@ def _move(draft: Path, target: Path, mode: int | None) -> None:
     if mode is not None:
         for file in files:
             file.chmod(mode)
+    older = draft.with_name(f"{target.name}.older")
     if len(files) > 1 and target.exists():
-        # The older file must never be seen with the new weights, which may fit it.
-        os.replace(target, draft.with_name("older"))
-    for file in files:
-        os.replace(file, target.with_name(file.name))
+        os.replace(target, older)  # nobody must see it with the new weights, which may fit it
+    try:
+        for file in files:
+            os.replace(file, target.with_name(file.name))
+    except OSError:
+        if older.exists():
+            os.replace(older, target)
+        raise
 
 
 def _remove_old_drafts(folder: Path) -> None:

@@ -117,3 +117,13 @@ def test_files_beside_the_draft_move_with_it(tmp_path):
     assert path.read_text() == "new"
     assert (tmp_path / "model.onnx.data").read_text() == "new weights"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_older_file_stays_if_the_one_beside_it_cannot_move(tmp_path):
+    path = tmp_path / "model.onnx"
+    put(path, "old")
+    (tmp_path / "model.onnx.data").mkdir()
+    with pytest.raises(OSError), replace_when_complete(path) as draft:
+        draft.write_text("new")
+        draft.with_name("model.onnx.data").write_text("weights")
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2

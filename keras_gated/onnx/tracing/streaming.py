@@ -166,7 +166,7 @@ def _names_of_cell(cell: Any, initial: Any) -> list[str]:
     count, known = len(tree.flatten(initial)), []
     if isinstance(cell, GatedCell):
         known = [*cell.form.states, "x"]
-    elif isinstance(cell, KERAS_CELLS):
+    elif isinstance(cell, KERAS_CELLS) or type(cell).__module__.startswith("keras."):
         known = ["h", "c"]
     return known[:count] if count <= len(known) else [f"state_{k + 1}" for k in range(count)]
 

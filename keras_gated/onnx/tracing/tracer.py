@@ -121,7 +121,7 @@ class Tracer:
 
     @property
     def places(self) -> list[CellPlace]:
-        """The places that `add` was told."""
+        """The places of the cells that are not the cell of a `GatedRNN`."""
         return list(self._places.values())
 
     def add(self, place: CellPlace) -> None:
