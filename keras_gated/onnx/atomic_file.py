@@ -55,9 +55,9 @@ def replace_when_complete(path: str | os.PathLike) -> Iterator[Path]:
 def _move(draft: Path, target: Path, mode: int | None) -> None:
     """Moves a complete draft, and the files beside it, to their final names."""
     files = sorted(draft.parent.iterdir(), key=lambda file: file == draft)  # the draft last
-    if mode is not None:
-        for file in files:
-            file.chmod(mode)
+    mode = stat.S_IMODE(draft.stat().st_mode) if mode is None else mode
+    for file in files:
+        file.chmod(mode)  # onnx lets nobody else read the file of the weights
     older = draft.with_name(f"{target.name}.older")
     if len(files) > 1 and target.exists():
         os.replace(target, older)  # nobody must see it with the new weights, which may fit it

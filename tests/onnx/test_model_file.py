@@ -67,6 +67,7 @@ def planted_failure(*_, **__):
 def test_both_files_are_replaced_or_none(tmp_path, monkeypatch):
     path, model = tmp_path / "model.onnx", some_model()
     kg.export_onnx(model, path)
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
     path.chmod(0o640)
     before = [file.read_bytes() for file in sorted(tmp_path.iterdir())]
     with pytest.raises(ExportError), monkeypatch.context() as patch:
