@@ -12,9 +12,10 @@ ROOMS = """
     : padded_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask keras_models
     inspection: traces plots monitor
-    onnx: errors report atomic_file streaming_session
+    onnx: errors report atomic_file model_file streaming_session
     onnx.tracing: layer_places model_io native_or_scan operator_inputs
-    onnx.graph: tf2onnx writer empty_input_guards cleanup masks recurrent scan stubs int8_nodes
+    onnx.graph: tf2onnx writer empty_input_guards cleanup masks recurrent scan stubs
+    onnx.graph: large_weights int8_nodes
     onnx.tracing: tracer patched_layers
     onnx: model_to_graph
     onnx.tracing: time_windows streaming

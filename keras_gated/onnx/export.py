@@ -16,6 +16,7 @@ import keras
 from keras_gated.onnx.atomic_file import check_path, replace_when_complete
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.graph.tf2onnx import OPSETS
+from keras_gated.onnx.model_file import write_model
 from keras_gated.onnx.model_to_graph import ModelCall, convert_call, make_report
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
@@ -47,10 +48,11 @@ def export_onnx(
     Gated layers, and Keras's own LSTM, GRU, SimpleRNN and RNN over gated cells, are exported as an
     LSTM, GRU or RNN node, or as a Scan that holds only the blocks that the cell has.
 
-    Inputs and outputs keep the model's names. Batch and time may have any size. The model is
-    exported as it runs with training=False; layers with mixed precision are exported in float32.
-    The file appears only once it is complete and checked: a failed export writes no file and does
-    not touch an older one.
+    Inputs and outputs keep the model's names, with "_" for characters other than letters, digits
+    and "_./-". Batch and time may have any size. The model is exported as it runs with
+    training=False; layers with mixed precision are exported in float32. The file appears only once
+    it is complete and checked: a failed export writes no file and does not touch an older one. A
+    model of more than 2 GB has its weights in a second file, `<path>.data`.
 
     On Keras's JAX and torch backends the model is saved, and a second process on TensorFlow writes
     the file. The file is then compared with the model on the backend in use.
@@ -122,7 +124,7 @@ def _write(model, path, interface, opset, lowering, expected_batch) -> ExportRep
         tracer = Tracer(model, opset, lowering, expected_batch)
         call = ModelCall(model, interface)
         proto = convert_call(call, tracer)
-    path.write_bytes(proto.SerializeToString())
+    write_model(proto, path)
     return make_report(path, proto, call, tracer)
 
 

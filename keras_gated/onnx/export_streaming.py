@@ -19,6 +19,7 @@ import keras
 from keras_gated.onnx.atomic_file import replace_when_complete
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.export import check_arguments, check_inputs
+from keras_gated.onnx.model_file import write_model
 from keras_gated.onnx.model_to_graph import convert_call, make_report, trace
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.streaming_session import STATES, STRIDE
@@ -136,13 +137,13 @@ def _write(model, path, interface, verify, opset, lowering, expected_batch) -> t
     call = StreamingCall(model, interface, name_states(first))
     proto = convert_call(call, tracer)
     _list_states(proto, call.states, first.stride())
-    path.write_bytes(proto.SerializeToString())
+    write_model(proto, path)
     return make_report(path, proto, call, tracer), first
 
 
 def _graph_of(path: os.PathLike) -> Any:
     (onnx,) = require("onnx")
-    return onnx.load(path).graph
+    return onnx.load(path, load_external_data=False).graph
 
 
 def _check_forward(model: keras.Model) -> None:

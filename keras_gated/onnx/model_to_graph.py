@@ -10,23 +10,47 @@ check        the graph is valid ONNX, and its inputs are the model's
 import math
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops, tree
 
 from keras_gated.cell import GatedCell
 from keras_gated.engine.run import run_by
 from keras_gated.onnx.errors import require
+from keras_gated.onnx.graph import large_weights
 from keras_gated.onnx.graph.cleanup import check_graph, clean_up, count_operators
+from keras_gated.onnx.graph.large_weights import put_weights_in
 from keras_gated.onnx.graph.stubs import replace_stubs
 from keras_gated.onnx.graph.tf2onnx import convert_function
+from keras_gated.onnx.graph.writer import rename_tensors, tensors_read
+from keras_gated.onnx.model_file import size_on_disk
 from keras_gated.onnx.report import ExportReport, LayerReport
-from keras_gated.onnx.tracing.layer_places import places_within
+from keras_gated.onnx.tracing.layer_places import UniqueNames, places_within, valid_name
 from keras_gated.onnx.tracing.model_io import Interface, output_axes, output_names
 from keras_gated.onnx.tracing.patched_layers import patched_layers
 from keras_gated.onnx.tracing.tracer import Tracer
+
+
+@dataclass(frozen=True)
+class NamedWeight:
+    """A weight of the model, and its readable name."""
+
+    name: str
+    variable: Any
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return math.prod(self.variable.shape) * np.dtype(self.variable.dtype).itemsize
+
+    def values(self) -> np.ndarray:
+        """Returns a copy."""
+        return ops.convert_to_numpy(self.variable)
 
 
 class ModelCall:
@@ -77,25 +101,52 @@ class ModelCall:
         return dict(zip(self.names, axes or [[]] * len(self.names), strict=True))
 
 
-def trace(call: ModelCall, tracer: Tracer) -> tuple[Any, list]:
-    """Lets TensorFlow record the graph of a call; returns the tf.function and its signature.
+def trace(call: ModelCall, tracer: Tracer) -> tuple[Any, list, dict[str, NamedWeight]]:
+    """Lets TensorFlow record the graph of a call.
 
     Args:
         call: what is traced.
         tracer: runs the recurrent layers during the trace: it puts a stub in place of each.
+
+    Returns:
+        The tf.function, its signature, and {input: weight} for the large weights, which are inputs
+        of the graph behind those of the model.
     """
     (tf,) = require("tensorflow")
+    weights: dict[str, NamedWeight] = {}
 
     def call_model(*tensors):
-        with run_by(tracer):
-            outputs = call(*tensors)
+        inputs, values = tensors[: len(call.ports)], tensors[len(call.ports) :]
+        variables = [weight.variable for weight in weights.values()]
+        pairs = zip(variables, values, strict=True)
+        # In the scope a layer may not do all that it may do otherwise, so only if it is needed.
+        scope = keras.StatelessScope(pairs) if values else nullcontext()
+        with run_by(tracer), scope:
+            outputs = call(*inputs)
         return {name: tf.identity(tensor, name="y") for name, tensor in outputs.items()}
 
     signature = [tf.TensorSpec(p.shape, p.dtype, name=p.name) for p in call.ports]
-    function = tf.function(call_model, input_signature=signature, autograph=False)
     with patched_layers(call.model, tracer, call.wrap_loop, call.wrap_call):
+        weights |= _large_weights(call.model, tracer)
+        for name, weight in weights.items():
+            variable = weight.variable
+            signature.append(tf.TensorSpec(variable.shape, variable.dtype, name=name))
+        function = tf.function(call_model, input_signature=signature, autograph=False)
         function.get_concrete_function()
-    return function, signature
+    return function, signature, weights
+
+
+def _large_weights(model: keras.Model, tracer: Tracer) -> dict[str, NamedWeight]:
+    """Returns {name of an input: weight} for the large weights of a model.
+
+    A cell of Keras runs as a gated cell with weights of its own. They get the names of Keras's.
+    """
+    weights = _named_weights(model)
+    for place in tracer.places:
+        pairs = zip(place.cell.weights, place.weights.weights, strict=True)
+        weights |= {id(own): NamedWeight(weights[id(w)].name, own) for own, w in pairs}
+    large = [weight for weight in weights.values() if weight.size >= large_weights.LARGE]
+    return {f"keras_gated_weight_{k}": weight for k, weight in enumerate(large)}
 
 
 def convert_call(call: ModelCall, tracer: Tracer) -> Any:
@@ -105,21 +156,34 @@ def convert_call(call: ModelCall, tracer: Tracer) -> Any:
         ExportError: if the model cannot be exported.
     """
     _build_if_needed(call)
-    function, signature = trace(call, tracer)
+    function, signature, weights = trace(call, tracer)
     tracer.check_lowering()
     proto, errors = convert_function(function, signature, tracer.opset, tracer.shapes)
     replace_stubs(proto.graph, tracer.calls)
+    weights = _rename_inputs(proto.graph, weights)
     inputs = call.input_axes()
     clean_up(
         proto,
-        call.model.name,
-        weights=_weights_by_name(call.model),
+        valid_name(call.model.name),
+        weights=_small_weights(call.model),
         inputs=inputs,
         outputs=call.output_axes(),
         guard=any(record.choice.operator == "Loop" for record in tracer.records.values()),
     )
-    check_graph(proto, list(inputs), errors)
+    check_graph(proto, [*inputs, *weights], errors)
+    put_weights_in(proto, {name: weight.values for name, weight in weights.items()})
     return proto
+
+
+def _rename_inputs(graph: Any, weights: dict[str, NamedWeight]) -> dict[str, NamedWeight]:
+    """Gives the inputs that stand for large weights the names of these; returns {name: weight}."""
+    unique, names = UniqueNames(), {}
+    for tensor in tensors_read(graph):
+        unique(tensor)
+    for name, weight in weights.items():
+        names[name] = unique(weight.name)
+    rename_tensors(graph, names)
+    return {names[name]: weight for name, weight in weights.items()}
 
 
 def _build_if_needed(call: ModelCall) -> None:
@@ -134,39 +198,45 @@ def _build_if_needed(call: ModelCall) -> None:
         call.model(call.interface.pack(tensors), training=False)
 
 
-def make_report(
-    path: str | os.PathLike, proto: Any, call: ModelCall, tracer: Tracer
-) -> ExportReport:
+def make_report(file: Path, proto: Any, call: ModelCall, tracer: Tracer) -> ExportReport:
     """Returns the report on a converted call.
 
     Args:
-        path: of the file.
+        file: where it was written.
         proto: the onnx.ModelProto that was written to it.
         call, tracer: what it was converted from.
     """
     return ExportReport(
-        path=os.fspath(path),
+        path=os.fspath(file),
         opset=tracer.opset,
         layers=_layer_reports(call.model, tracer),
         operators=count_operators(proto.graph),
         inputs=tuple(port.name for port in proto.graph.input),
         outputs=tuple(port.name for port in proto.graph.output),
-        size=proto.ByteSize(),
+        size=size_on_disk(file),
     )
 
 
-def _weights_by_name(model: keras.Model) -> dict:
-    """Returns the model's weights by readable name, e.g. "dense/kernel".
+def _named_weights(model: keras.Model) -> dict[int, NamedWeight]:
+    """Returns {id: weight with a readable name, e.g. "dense/kernel"}."""
+    weights = {}
+    # Inner layers come later: a weight gets the name of the innermost layer that holds it.
+    for layer, place in places_within(model).items():
+        weights |= {id(w): NamedWeight(f"{place}/{w.name}", w) for w in layer.weights}
+    return weights
+
+
+def _small_weights(model: keras.Model) -> dict[str, Any]:
+    """Returns the weights that are not large, as arrays by readable name.
 
     A Scan may read the weight of one gate, so those have names as well.
     """
-    names, of_gates = {}, {}
-    # Inner layers come later: a weight gets the name of the innermost layer that holds it.
+    of_gates = {}
     for layer, place in places_within(model).items():
-        names |= {id(w): (f"{place}/{w.name}", w) for w in layer.weights}
         if isinstance(layer, GatedCell) and layer.built:
             of_gates |= _gate_weights(layer, place)
-    return of_gates | {name: ops.convert_to_numpy(weight) for name, weight in names.values()}
+    weights = [w for w in _named_weights(model).values() if w.size < large_weights.LARGE]
+    return of_gates | {weight.name: weight.values() for weight in weights}
 
 
 def _gate_weights(cell: GatedCell, place: str) -> dict:

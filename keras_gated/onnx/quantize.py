@@ -20,6 +20,7 @@ from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.graph import int8_nodes as int8
 from keras_gated.onnx.graph.cleanup import count_operators
 from keras_gated.onnx.graph.int8_nodes import NodeReport
+from keras_gated.onnx.model_file import size_on_disk, write_model
 from keras_gated.onnx.report import format_counts, format_table
 from keras_gated.onnx.tracing.layer_places import places_within
 from keras_gated.onnx.tracing.patched_layers import to_gated_cell
@@ -179,15 +180,15 @@ def _quantize_file(
             vocabulary.
         path, samples, seed, per_channel, reduce_range: as in `quantize_onnx`.
     """
-    (onnx,) = require("onnx")
-    proto = onnx.load(source)
+    proto = _read(source)
     _check_opset(proto)
-    size, ports = proto.ByteSize(), input_ports(proto.graph)
+    ports = input_ports(proto.graph)
     feeds = None if samples is None else feeds_from_samples(samples, ports)
     random_feeds = Feeds(model, proto.graph, ports, seed)  # of the graph before it changes
     nodes = int8.quantize(proto, per_channel, reduce_range)
     with replace_when_complete(path) as draft:
-        draft.write_bytes(proto.SerializeToString())
+        write_model(proto, draft)
+        size = size_on_disk(draft)
         pair = FilePair(open_session(os.fspath(source)), _open_int8(draft))
         results, notes = _run_both(pair, feeds, random_feeds)
     if not any(node.quantized for node in nodes):
@@ -197,8 +198,8 @@ def _quantize_file(
         nodes=tuple(nodes),
         outputs=output_differences(results),
         compared_on=_describe_inputs(feeds, seed),
-        size_before=size,
-        size_after=proto.ByteSize(),
+        size_before=size_on_disk(source),
+        size_after=size,
         operators=count_operators(proto.graph),
         notes=tuple(notes),
     )
@@ -250,6 +251,18 @@ def _normal_forms(layer: keras.layers.RNN, place: str) -> list[tuple[str, Normal
     names = [f"{place}/cell_{k + 1}" for k in range(len(cells))] if stacked else [place]
     pairs = zip(names, map(to_gated_cell, cells), strict=True)
     return [(name, cell.form) for name, cell in pairs if cell]
+
+
+def _read(source: Path) -> Any:
+    (onnx,) = require("onnx")
+    try:
+        return onnx.load(source)
+    except Exception as error:
+        raise ValueError(
+            "Argument `model` must be an ONNX file, with the file of its weights beside it if it "
+            f"has one. Received: model={os.fspath(source)!r}, which cannot be read: {error}. "
+            "Write it again with export_onnx."
+        ) from error
 
 
 def _open_int8(draft: Path) -> Any:

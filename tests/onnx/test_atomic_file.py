@@ -90,3 +90,45 @@ def test_paths_that_cannot_be(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"`path`.*{text}"):
             check_path(path)
+
+
+def test_what_a_killed_export_left_is_removed_once_it_is_old(tmp_path):
+    path = tmp_path / "model.onnx"
+    with replace_when_complete(path) as draft:
+        assert not list(tmp_path.glob("*.onnx")) and not list(tmp_path.glob(".*.onnx"))
+        left = draft.parent.name
+    (tmp_path / "store").mkdir()
+    others = [f".keras_gated_{'0' * 31}.part", ".keras_gated_notes.part", "keras_gated.part"]
+    for name in (left, *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_text("half")
+    (tmp_path / f".keras_gated_{'a' * 32}.part").write_text("a file")
+    (tmp_path / f".keras_gated_{'b' * 32}.part").symlink_to(tmp_path / "store")
+    put(path)
+    assert (tmp_path / left).exists()  # it may belong to an export that still runs
+    for entry in tmp_path.iterdir():
+        os.utime(entry, (0, 0), follow_symlinks=False)
+    before = {entry.name for entry in tmp_path.iterdir()}
+    put(path)
+    assert {entry.name for entry in tmp_path.iterdir()} == before - {left}
+
+
+def test_files_beside_the_draft_move_with_it(tmp_path):
+    path = tmp_path / "model.onnx"
+    for text in ("old", "new"):
+        with replace_when_complete(path) as draft:
+            draft.write_text(text)
+            draft.with_name("model.onnx.data").write_text(f"{text} weights")
+    assert path.read_text() == "new"
+    assert (tmp_path / "model.onnx.data").read_text() == "new weights"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_older_file_stays_if_the_one_beside_it_cannot_move(tmp_path):
+    path = tmp_path / "model.onnx"
+    put(path, "old")
+    (tmp_path / "model.onnx.data").mkdir()
+    with pytest.raises(OSError), replace_when_complete(path) as draft:
+        draft.write_text("new")
+        draft.with_name("model.onnx.data").write_text("weights")
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2

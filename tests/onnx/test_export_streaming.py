@@ -141,6 +141,21 @@ def test_stacks_stock_layers_and_cells_of_the_users_own(path):
     assert_streams(model, path, numbers(B, 8, F), (1, 7), (3, 3, 2))
 
 
+def test_states_of_a_users_cell_are_not_h_and_c(path):
+    class Average(Leaky):
+        def __init__(self, units):
+            super().__init__(units)
+            self.state_size = [units] * 2
+
+        def call(self, x, states):
+            h, (_, *after) = super().call(x, [*states, states[0]])
+            return h, after
+
+    model = functional(layers.RNN(Average(U), return_sequences=True, name="average"))
+    report = export_streaming(model, path, verify=False)
+    assert report.inputs == ("x", "average_state_1", "average_state_2")
+
+
 @pytest.mark.parametrize("lowering", ["scan", "loop"])
 def test_other_lowerings_and_tokens(lowering, path):
     tokens = keras.Input((None,), dtype="int32", name="tokens")

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def clean_up(
     graph = model.graph
     drop_double_reversals(graph)
     if guard or any(node.op_type == "Loop" for node in all_nodes(graph)):
-        guard_inputs(graph)
+        guard_inputs(graph, inputs)
     drop_needless_guards(graph)
     drop_unread_constants(graph)
     _name_weights(graph, weights)
@@ -56,7 +57,7 @@ def clean_up(
     _order_ports(graph.input, inputs)
     _order_ports(graph.output, outputs)
     graph.name = name
-    model.producer_name = "keras_gated"
+    model.producer_name, model.producer_version = "keras_gated", version("keras-gated")
 
 
 def drop_double_reversals(graph: Any, outer: Mapping[str, list] | None = None) -> None:

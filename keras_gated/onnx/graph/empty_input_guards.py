@@ -10,6 +10,7 @@ If no axis is 0, this is x itself. If one is, Reshape must make more elements th
 onnxruntime raises an error that a caller can catch.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from keras_gated.onnx.graph.writer import RECURRENT_OPERATORS, GraphWriter, rename_tensors
@@ -18,13 +19,14 @@ from keras_gated.onnx.graph.writer import RECURRENT_OPERATORS, GraphWriter, rena
 KEEP_ELEMENTS = {"Transpose": 1, "Squeeze": 1, "Identity": 1, "Split": 1, "Concat": None}
 
 
-def guard_inputs(graph: Any) -> None:
-    """Puts a guard behind each input of a graph, for files that hold a Loop."""
+def guard_inputs(graph: Any, names: Iterable[str]) -> None:
+    """Puts a guard behind each of these inputs of a graph, for files that hold a Loop."""
     write, nodes = GraphWriter(graph), []
-    guarded = {port.name: f"{port.name}/not_empty" for port in graph.input}
+    ports = [port for port in graph.input if port.name in set(names)]
+    guarded = {port.name: f"{port.name}/not_empty" for port in ports}
     # All readers get the guarded tensor; then the input itself gets its name back.
     rename_tensors(graph, guarded)
-    for port, name in zip(graph.input, guarded, strict=True):
+    for port, name in zip(ports, guarded, strict=True):
         port.name = name
         write.start(name)
         write.guard(name)

@@ -24,7 +24,7 @@ from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.graph.recurrent import OperatorCall, operator_nodes
 from keras_gated.onnx.graph.scan import ScanCall
 from keras_gated.onnx.graph.tf2onnx import STUB, token_of
-from keras_gated.onnx.graph.writer import GraphWriter, inner_graphs, tensors_read
+from keras_gated.onnx.graph.writer import GraphWriter, inner_graphs, read_by
 
 Calls = Mapping[str, Any]  # {token: OperatorCall or ScanCall}
 
@@ -111,21 +111,15 @@ def _independent(nodes: list, makers: Mapping[str, list]) -> bool:
         makers: {tensor: the nodes that make it}; two nodes if these have become one.
     """
     own = {name for node in nodes for name in node.output}
-    waiting, seen = [name for node in nodes for name in _read_by(node)], set()
+    waiting, seen = [name for node in nodes for name in read_by(node)], set()
     while waiting:
         name = waiting.pop()
         if name in own:
             return False
         if name not in seen:
-            waiting += [read for maker in makers.get(name, ()) for read in _read_by(maker)]
+            waiting += [read for maker in makers.get(name, ()) for read in read_by(maker)]
         seen.add(name)
     return True
-
-
-def _read_by(node: Any) -> set[str]:
-    """Returns the tensors that a node reads, those that its inner graphs read included."""
-    inner = [a.g for a in node.attribute if a.HasField("g")]
-    return set(node.input).union(*map(tensors_read, inner))
 
 
 def _sort(nodes: list) -> list:
@@ -134,7 +128,7 @@ def _sort(nodes: list) -> list:
     done: set[str] = set()
     ordered: list = []
     while nodes:
-        ready = [node for node in nodes if not (_read_by(node) & made) - done]
+        ready = [node for node in nodes if not (read_by(node) & made) - done]
         if not ready:
             raise ExportError("The nodes of the converted graph depend on each other in a circle.")
         done.update(name for node in ready for name in node.output)

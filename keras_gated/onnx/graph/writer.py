@@ -143,6 +143,12 @@ def tensors_read(graph: Any) -> set[str]:
     return names.union(*map(tensors_read, inner_graphs(graph)))
 
 
+def read_by(node: Any) -> set[str]:
+    """Returns the tensors that a node reads, those that its inner graphs read included."""
+    inner = [a.g for a in node.attribute if a.HasField("g")]
+    return set(node.input).union(*map(tensors_read, inner))
+
+
 def all_nodes(graph: Any) -> Iterator[Any]:
     """Yields the nodes of a graph and of the graphs inside it."""
     yield from graph.node

@@ -110,6 +110,12 @@ def _in_float32(layers: list) -> Iterator[None]:
             layer.dtype_policy = policy
 
 
+def valid_name(name: str) -> str:
+    """Returns a name in which ONNX and TensorFlow take every character, e.g. "my_x" for "my x"."""
+    name = re.sub(r"[^A-Za-z0-9_./-]", "_", name) or "tensor"
+    return name if name[0].isascii() and name[0].isalnum() else f"t{name}"
+
+
 class UniqueNames:
     """Makes names valid for ONNX and TensorFlow, and different from each other.
 
@@ -120,9 +126,8 @@ class UniqueNames:
         self._taken: set[str] = set()
 
     def __call__(self, wanted: str) -> str:
-        wanted = re.sub(r"[^A-Za-z0-9_./-]", "_", wanted) or "tensor"
-        wanted = wanted if wanted[0].isalnum() else f"t{wanted}"
-        name, count = wanted, 1
+        wanted = name = valid_name(wanted)
+        count = 1
         while name in self._taken:
             count += 1
             name = f"{wanted}_{count}"

@@ -70,11 +70,13 @@ def interface_of(model: keras.Model, input_signature=None, dynamic: bool = True)
     """
     structure = _input_structure(model, input_signature)
     leaves, keys = tree.flatten(structure), _keys(structure)
+    own = tree.flatten(_own_inputs(model))  # their names stand in for those of a signature
+    own = own if len(own) == len(leaves) else leaves
     unique = UniqueNames()
     ports = []
-    for key, leaf in zip(keys, leaves, strict=True):
+    for key, leaf, own_leaf in zip(keys, leaves, own, strict=True):
         shape = tuple(leaf.shape) if dynamic else _with_batch_1(leaf)
-        ports.append(Port(unique(_input_name(key, leaf)), shape, _dtype(leaf)))
+        ports.append(Port(unique(_input_name(key, leaf, own_leaf)), shape, _dtype(leaf)))
     return Interface(tuple(ports), structure)
 
 
@@ -127,13 +129,8 @@ def _input_structure(model: keras.Model, signature: Any) -> Any:
     if signature is not None:
         one = isinstance(signature, list | tuple) and len(signature) == 1
         structure = signature[0] if one else signature
-    elif isinstance(model, keras.Sequential):
-        structure = (getattr(model, "inputs", None) or [None])[0]
     else:
-        try:
-            structure = model.input if getattr(model, "inputs", None) else None
-        except AttributeError:
-            structure = None
+        structure = _own_inputs(model)
     leaves = tree.flatten(structure)
     if not leaves or not all(hasattr(leaf, "shape") and leaf.shape for leaf in leaves):
         raise ValueError(
@@ -146,6 +143,17 @@ def _input_structure(model: keras.Model, signature: Any) -> Any:
     return structure
 
 
+def _own_inputs(model: keras.Model) -> Any:
+    """Returns the inputs that a model knows itself, in their nested structure; None if none."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        return None
+    try:
+        return inputs[0] if isinstance(model, keras.Sequential) else model.input
+    except AttributeError:
+        return None
+
+
 def _keys(structure: Any) -> list[str]:
     """Returns the dictionary key of each leaf of a structure; "" for a leaf without one."""
     return [
@@ -154,9 +162,11 @@ def _keys(structure: Any) -> list[str]:
     ]
 
 
-def _input_name(key: str, leaf: Any) -> str:
-    name = getattr(leaf, "name", None) or ""
-    return key or ("input" if not name or name.startswith(DEFAULT_NAMES) else name.split(":")[0])
+def _input_name(key: str, *tensors: Any) -> str:
+    """Returns the key, or the first name that a user gave to one of the tensors, or "input"."""
+    names = [getattr(tensor, "name", None) or "" for tensor in tensors]
+    given = [name for name in names if name and not name.startswith(DEFAULT_NAMES)]
+    return key or (given[0].split(":")[0] if given else "input")
 
 
 def _dtype(leaf: Any) -> str:

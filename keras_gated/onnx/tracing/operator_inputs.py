@@ -8,6 +8,7 @@ each block of the operator takes of the cell; here the arrays are made.
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -76,7 +77,8 @@ def read_block_weights(cell: GatedCell) -> Blocks:
     """
     (tf,) = require("tensorflow")
     # Outside of the trace: a variable read within it would be a symbolic tensor without a value.
-    with tf.init_scope():
+    # The large weights are such tensors during a trace; a new scope has none of them.
+    with tf.init_scope(), keras.StatelessScope():
         blocks: Blocks = {
             block: {key: ops.convert_to_numpy(weight) for key, weight in weights.items()}
             for block, weights in cell.block_weights().items()

@@ -15,6 +15,7 @@ methods are replaced during the trace:
 - `Dense` on sequences (B, T, F): `call`. In TensorFlow's graph it is a reshape, a product and a
   reshape; here it is one product.
 - `IntegerLookup`: `call`. Its table has no ONNX form; here the integers are compared with it.
+- Any layer: `name`, if TensorFlow does not take it as the name of a scope, e.g. "my layer".
 
 An instance attribute hides the method of the class; deleting it restores the layer. Other threads
 may call the model meanwhile: for them a replaced method does what it did before. (But layers of
@@ -38,7 +39,7 @@ from keras_gated.convert.keras_layers import gated_layer_of_cell
 from keras_gated.engine.call import RandomMasks, RecurrentCall
 from keras_gated.layers import GatedRNN
 from keras_gated.onnx.errors import require
-from keras_gated.onnx.tracing.layer_places import layers_within, places_within
+from keras_gated.onnx.tracing.layer_places import layers_within, places_within, valid_name
 from keras_gated.onnx.tracing.tracer import CellPlace, Tracer
 
 ABSENT = object()
@@ -61,15 +62,16 @@ def patched_layers(
     patches = [
         (layer, *patch)
         for layer, place in places_within(model).items()
-        if (patch := _patch_of(layer, place, tracer, wrap_loop, wrap_call))
+        for patch in _patches_of(layer, place, tracer, wrap_loop, wrap_call)
     ]
     before = []
     try:
-        for layer, name, method in patches:
+        for layer, name, value in patches:
             attributes: Any = vars(layer)  # not setattr: Keras tracks what is set on a layer
-            patched = _in_this_thread(method, getattr(layer, name))
+            if callable(value):
+                value = _in_this_thread(value, getattr(layer, name))
             before.append((attributes, name, attributes.get(name, ABSENT)))
-            attributes[name] = patched
+            attributes[name] = value
         yield
     finally:
         for attributes, name, value in before:
@@ -77,17 +79,19 @@ def patched_layers(
             attributes.update({} if value is ABSENT else {name: value})
 
 
-def _patch_of(
+def _patches_of(
     layer: Any, place: str, tracer: Tracer, wrap_loop: Callable, wrap_call: Callable
-) -> tuple | None:
-    """Returns the name of the method to replace, and what to put in its place."""
-    if not isinstance(layer, keras.layers.RNN):
-        call = wrap_call(layer, replacement_call(layer))
-        return ("call", call) if call else None
-    loop = layer.inner_loop
-    if not isinstance(layer, GatedRNN):
-        loop = partial(_inner_loop, layer, _add_cells(layer, place, tracer), tracer)
-    return "inner_loop", wrap_loop(layer, loop)
+) -> Iterator[tuple]:
+    """Yields the name of each attribute to replace, and what to put in its place."""
+    if (valid := valid_name(layer.name)) != layer.name:
+        yield "name", valid
+    if isinstance(layer, keras.layers.RNN):
+        loop = layer.inner_loop
+        if not isinstance(layer, GatedRNN):
+            loop = partial(_inner_loop, layer, _add_cells(layer, place, tracer), tracer)
+        yield "inner_loop", wrap_loop(layer, loop)
+    elif call := wrap_call(layer, replacement_call(layer)):
+        yield "call", call
 
 
 def _in_this_thread(method: Callable, otherwise: Callable) -> Callable:

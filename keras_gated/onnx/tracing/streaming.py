@@ -18,6 +18,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from keras_gated.cell import GatedCell
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.model_to_graph import ModelCall, trace
 from keras_gated.onnx.tracing.layer_places import UniqueNames, layers_within, places_within
@@ -41,6 +42,8 @@ MIXES_TIME = tuple(
         *("Conv1DTranspose", "Flatten"),
     )
 )
+
+KERAS_CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 
 
 @dataclass(frozen=True)
@@ -305,10 +308,15 @@ def _state_names(layer: keras.layers.RNN, initial: Any) -> list[str]:
 
 
 def _names_of_cell(cell: Any, initial: Any) -> list[str]:
-    """Returns "h" and "c", and "x" for the last inputs that an input window needs."""
-    count = len(tree.flatten(initial))
-    form = getattr(cell, "form", None)
-    known = ["h", "c"] if form is None else [*form.states, "x"]
+    """Returns "h" and "c", and "x" for the last inputs that an input window needs.
+
+    The states of any other cell are "state_1", "state_2" and so on.
+    """
+    count, known = len(tree.flatten(initial)), []
+    if isinstance(cell, GatedCell):
+        known = [*cell.form.states, "x"]
+    elif isinstance(cell, KERAS_CELLS) or type(cell).__module__.startswith("keras."):
+        known = ["h", "c"]
     return known[:count] if count <= len(known) else [f"state_{k + 1}" for k in range(count)]
 
 

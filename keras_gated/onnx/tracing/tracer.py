@@ -119,6 +119,11 @@ class Tracer:
         # {id of the cell: name and arrays of its weights}. By id, for two cells may have one path.
         self._packed: dict[int, tuple[str, Arrays]] = {}
 
+    @property
+    def places(self) -> list[CellPlace]:
+        """The places of the cells that are not the cell of a `GatedRNN`."""
+        return list(self._places.values())
+
     def add(self, place: CellPlace) -> None:
         """Says where a cell is that is not the cell of a `GatedRNN`."""
         self._places[id(place.layer), id(place.cell)] = place
@@ -162,7 +167,8 @@ class Tracer:
         if known := self._places.get((id(layer), id(cell))):
             return known
         place = self._layers[layer] if layer in self._layers else layer.name
-        return CellPlace(layer, cell, (place, layer.name), layer)
+        # The layer itself may have another name during the trace.
+        return CellPlace(layer, cell, (place, place.rpartition("/")[2]), layer)
 
     def _wanted(self, names: tuple[str, ...]) -> str:
         """Returns the lowering that the caller asked for by one of these names."""
@@ -211,7 +217,8 @@ class Tracer:
 
     def _add_operator(self, call: RecurrentCall, place: CellPlace, native: NativeOperator) -> tuple:
         """Adds the stub of a native operator; returns the last output, sequence and states."""
-        x, output_gate = compute_operator_input(call, native)
+        sequences = ops.cast(call.sequences, "float32")  # from integers or booleans, as Keras does
+        x, output_gate = compute_operator_input(replace(call, sequences=sequences), native)
         tensors = {"x": x, "output_gate": output_gate, "mask": call.mask}
         if not all(map(is_known_zero, call.states)):  # an operator begins with zeros by default
             tensors |= dict(zip(call.cell.form.states, call.states, strict=True))
@@ -283,7 +290,8 @@ class Tracer:
 
 def _reason_against_operator(call: RecurrentCall) -> str | None:
     """Returns why a cell that can be an operator cannot be one in this call, or None."""
-    dtype = keras.backend.standardize_dtype(call.sequences.dtype)
+    # Integers and booleans are cast to the dtype of the weights.
+    dtype = keras.backend.result_type(call.sequences.dtype, call.cell.compute_dtype)
     if dtype != "float32":
         return f"{dtype}: onnxruntime's operators take float32"
     if call.cell.projection_units and not all(map(is_known_zero, call.states)):

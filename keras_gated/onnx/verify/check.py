@@ -124,7 +124,7 @@ def open_session(path: str) -> Any:
 def _read(onnx: Any, path: str, findings: Findings) -> Any:
     """Returns the file as an onnx.ModelProto; an empty one if it cannot be read."""
     try:
-        proto = onnx.load(path)
+        proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # noqa: BLE001 - any error here is a finding
         findings.problems.append(f"The file cannot be read as ONNX: {error}")
         return onnx.ModelProto()

@@ -154,3 +154,9 @@ def test_a_reversal_that_is_read_elsewhere_stays():
     assert [n.op_type for n in graph.node if n.op_type != "Identity"] == ["Slice", "Relu"]
     for a, b in zip(ReferenceEvaluator(graph, {"": 17}).run(None, feed), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_producer_is_this_package():
+    model = converted(make_node("Identity", ["x"], ["y"], name="m/same"))
+    cleaned(model)
+    assert (model.producer_name, model.producer_version) == ("keras_gated", kg.__version__)

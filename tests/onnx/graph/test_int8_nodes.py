@@ -158,3 +158,11 @@ def test_reduced_range(path):
         quantize_onnx(model, path, reduce_range=reduce_range)
         arrays = constants_of(onnx.load(path).graph).values()
         assert max(np.abs(a.astype(int)).max() for a in arrays if a.dtype == np.int8) == limit
+
+
+def test_a_convolution_stays_float32_and_the_report_says_why(path):
+    front = keras.layers.Conv1D(U, 3, padding="same", name="front")
+    model = keras.Sequential([keras.Input((None, 8)), front, keras.layers.LSTM(U, name="lstm")])
+    report = quantize_onnx(model, path)
+    (left,) = report.left_in_float32
+    assert left.operator == "Conv" and "faster than in int8" in left.reason

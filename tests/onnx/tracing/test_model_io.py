@@ -46,6 +46,19 @@ def test_stacked_with_names_and_dimensions(path):
     assert "lower  LSTM" in text and "opset 17" in text and "differs from Keras" in text
 
 
+def test_a_signature_without_names_keeps_the_models(path):
+    model = functional(kg.GatedLSTM(U), name="mfcc")
+    signature = [keras.InputSpec(shape=(1, 7, F), dtype="float32")]
+    assert export_onnx(model, path, input_signature=signature).inputs == ("mfcc",)
+    assert check_onnx(model, path).passed
+    named = keras.KerasTensor((None, None, F), name="other")
+    assert export_onnx(model, path, input_signature=named, verify=False).inputs == ("other",)
+    a, b = keras.Input((F,), name="a"), keras.Input((None, F), name="b")
+    both = keras.Model([b, a], [layers.LSTM(U)(b), layers.Dense(2)(a)])
+    shapes = [keras.InputSpec(shape=(2, 4, F)), keras.InputSpec(shape=(2, F))]
+    assert [port.name for port in interface_of(both, shapes).ports] == ["b", "a"]
+
+
 def test_encoder_decoder_with_states(path):
     source, target = keras.Input((None, F), name="source"), keras.Input((None, 4), name="target")
     _, *states = kg.GatedLSTM(U, return_state=True, name="encoder")(source)

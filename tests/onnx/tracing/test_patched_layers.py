@@ -166,3 +166,34 @@ def test_a_backward_layer_that_is_called_alone_too(path):
     x = keras.Input((None, F), name="x")
     y = layers.Masking()(x)
     exported(randomized(keras.Model(x, [both(y), both.backward_layer(y), both(x)])), path, 3)
+
+
+NAMES = ["my layer", "größe", "層", "", "_x", "a" * 2000, "a:b", "%s {}", "a\nb"]
+
+
+def test_names_that_tensorflow_does_not_take_leave(path):
+    x = keras.Input((None, F), name="an input")
+    held = [
+        (kg.GatedLSTM if k % 2 else layers.LSTM)(U, return_sequences=True, name=name)
+        for k, name in enumerate(NAMES)
+    ]
+    inner = keras.Sequential([keras.Input((None, F)), layers.Dense(4, name="dense ü")], name="ü")
+    both = layers.Bidirectional(kg.GatedGRU(U, name="to and fro"), name="there and back")
+    outputs = {"the sum": layers.Add(name="+")([layer(x) for layer in held]), "ü": inner(x)}
+    model = randomized(keras.Model(x, {**outputs, "x/y": both(x)}, name="my model"))
+    scans = {"größe": "scan", "there and back/forward_to and fro": "scan"}
+    report = export_onnx(model, path, lowering=scans)
+    assert report.inputs == ("an_input",)
+    assert report.outputs == ("the_sum", "x/y", "t_")
+    rows = {row.name: row.operator for row in report.layers}
+    assert set(NAMES) < set(rows)
+    assert {rows[name] for name in scans} == {"Scan"}
+    assert [layer.name for layer in held] == NAMES and model.name == "my model"
+
+
+def test_names_of_a_stream_whose_model_has_spaces_in_them(path):
+    lstm = kg.GatedLSTM(U, return_sequences=True, name="layer 1")
+    model = keras.Sequential([keras.Input((None, F), name="x 1"), lstm], name="my model")
+    report = kg.export_streaming(model, path)
+    assert report.inputs == ("x_1", "layer_1_h", "layer_1_c")
+    assert kg.check_onnx(model, path).passed

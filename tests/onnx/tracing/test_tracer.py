@@ -49,6 +49,19 @@ def test_go_backwards_and_states_of_a_window(path):
     exported(model, path, 3)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64", "bool", "uint8"])
+def test_sequences_of_integers_and_booleans(dtype, path):
+    x = keras.Input((None, F), dtype=dtype, name="x")
+    kinds = keras.layers.GRU(U), kg.GatedLSTM(U), kg.GatedRNN(U, "nfg")
+    exported(randomized(keras.Model(x, [layer(x) for layer in kinds])), path, 3)
+
+
+def test_integers_before_weights_of_float64_are_a_scan(path):
+    model = functional(kg.GatedLSTM(U, dtype="float64"), dtype="int32")
+    report = export_onnx(model, path)
+    assert report.operators["Scan"] == 1 and "float64" in report.layers[0].reason
+
+
 def test_inside_a_condition(path):
     model = functional(Either())
     export_onnx(model, path, verify=False)
