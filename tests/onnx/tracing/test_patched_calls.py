@@ -80,7 +80,7 @@ class Sentences(keras.Layer):
 
     def call(self, inputs):
         x, mask = inputs
-        return self.inner(x, mask=mask)
+        return 1.0 * self.inner(x, mask=mask)  # which has no mask itself
 
 
 def test_a_mask_of_inner_time_steps(path):
