@@ -192,13 +192,14 @@ class GatedCell(CellWeights, DropoutMasksOfCell):
 
         Returns the weights that they add.
         """
+        self.zoneout_rates: tuple = ()
+        if "zoneout" in given:  # as it was given: rates of 0 may be wrong, too
+            self.zoneout_rates = zoneout_rates_of(given["zoneout"], self.form.states)
         for name, row in OPTIONS.items():
             value = row.check(given[name], name) if name in given else row.default
             setattr(self, name, value)
-        self.zoneout_rates: tuple = ()
         if not (on := self.options()):
             return ()
-        self.zoneout_rates = zoneout_rates_of(self.zoneout, self.form.states)
         check_options(self.form, on)
         return option_weights(self.form, self.layer_norm, self.projection_units)
 

@@ -62,7 +62,7 @@ def _run_on_drawn_inputs(model: Any) -> tuple[Any, list[np.ndarray]] | None:
         inputs = keras.tree.map_structure(draw, specs)
         try:
             outputs = _run(model, inputs)
-        except Exception:
+        except Exception:  # too short, or an integer that is too large: the next may run
             continue
         if all(np.all(np.isfinite(y)) for y in outputs):
             return inputs, outputs

@@ -69,11 +69,8 @@ def check_positive_number(value: Any, name: str) -> float | None:
 
 
 def as_rates(value: Any, name: str) -> Any:
-    """Returns a rate as a float, or several as a tuple; `zoneout_rates_of` checks them."""
-    if isinstance(value, Real):
-        return float(value)
-    several = isinstance(value, Sequence) and all(map(_is_number, value))
-    return tuple(map(float, value)) if several else value
+    """Returns a rate as a float, or several as a tuple; `zoneout_rates_of` has checked them."""
+    return float(value) if isinstance(value, Real) else tuple(map(float, value))
 
 
 # Each of these raises a ValueError if an option has nothing to act on, or excludes another one.

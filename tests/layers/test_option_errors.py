@@ -1,5 +1,7 @@
 """Options that a cell cannot have."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -97,3 +99,14 @@ ERRORS = {
 @pytest.mark.parametrize("key", ERRORS)
 def test_errors(key):
     raises(*ERRORS[key])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, False, True, 1, (), "", "a", (0.0,), (0.0, 0.0, 0.0), np.array([0.1, 0.2])],
+    ids=repr,
+)
+def test_rates_of_zoneout_that_are_none(value):
+    """As they were received, also where all of them are 0."""
+    with pytest.raises(ValueError, match=re.escape(f"zoneout={value!r}")):
+        kg.GatedLSTM(U, zoneout=value)
