@@ -27,6 +27,7 @@ def reported(capsys, *arguments: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.long
 @on_tensorflow
 def test_every_layer_is_timed_and_compared_with_keras(capsys):
     found = reported(capsys, "cifg", *SIZES, "--onnx")
@@ -127,6 +128,7 @@ def test_on_a_backend_that_trains_nothing_it_says_so(monkeypatch):
         adapters.make_contender(None, None, None)
 
 
+@pytest.mark.long
 @on_tensorflow
 def test_in_onnx_each_form_that_the_cell_has(tmp_path):
     x = np.random.default_rng(0).standard_normal((2, 4, 3)).astype("float32")

@@ -106,6 +106,7 @@ def test_json_is_all_that_is_printed(folder, capsys):
     assert report["largest_difference"] == max(row["relative"] for row in report["outputs"])
 
 
+@pytest.mark.long
 def test_options_reach_the_export(folder, capsys):
     saved(time=4)
     options = "--opset 15 --static --no-verify --lowering loop --expected-batch 64 --json"
@@ -141,6 +142,7 @@ def test_streaming(folder, capsys):
     assert "problem: Output 'y' differs at x (2, 6, 3) by" in capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["", "--streaming", "--static"])
 def test_int8(form, folder, capsys):
     """Whatever the form, an LSTM is one int8 node and a GRU a Scan with int8 products."""
@@ -190,6 +192,7 @@ class Spoken(keras.Model):
         return super().get_config() | {"by_key": self.by_key}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by_key", [False, True])
 def test_inputs_that_the_file_does_not_say(by_key, folder, capsys):
     model = Spoken(by_key)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 def test_every_block_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = run_page(ROOT / "README.md")
@@ -44,6 +45,7 @@ def test_the_sizes_in_the_text_are_those_of_the_first_model(tmp_path, monkeypatc
     assert f"{in_file} numbers for a layer of {trainable} weights" in README
 
 
+@pytest.mark.long
 def test_the_quickstart_prints_what_the_readme_shows(tmp_path):
     """Scores and seconds differ in the short form; sizes, nodes and names do not."""
     pytest.importorskip("music21", reason="the chorales come with music21")
@@ -55,7 +57,8 @@ def test_the_quickstart_prints_what_the_readme_shows(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert stable(displayed) == stable(done.stdout)
-    assert {file.name for file in tmp_path.iterdir()} == {"model.keras", "model.onnx", "curves.png"}
+    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    assert set(sizes) == {"model.keras", "model.onnx", "curves.png"} and all(sizes.values())
 
 
 def stable(output: str) -> list:

@@ -71,6 +71,7 @@ def alone() -> list:
     return fit(nullcontext, SEED, EPOCHS)[1]
 
 
+@pytest.mark.long
 def test_other_batches_lose_otherwise(alone):
     assert len(alone) == EPOCHS and alone[1] < alone[0]
     assert follows(fit(nullcontext, SEED, EPOCHS)[1], alone)

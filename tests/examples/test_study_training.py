@@ -44,6 +44,7 @@ def test_a_run_goes_back_to_the_weights_that_were_best_on_the_validation_set():
     assert found["epochs"] == min(12, found["best_epoch"] + 3)
 
 
+@pytest.mark.long
 def test_excerpts_are_learned_from_and_whole_pieces_scored():
     task, run = study.tasks.load("tones"), replace(RUN, excerpt=7)
     pieces = task.train.excerpts(7)
@@ -66,6 +67,7 @@ def test_excerpts_need_a_target_for_every_time_step():
         training.training_batches(task, replace(RUN, task="digits", excerpt=7))
 
 
+@pytest.mark.long
 def test_what_a_run_tells_of_itself():
     found = training.train(RUN)
     assert found["run"] == asdict(RUN) and json.loads(json.dumps(found)) == found
@@ -84,6 +86,7 @@ def test_the_rate_falls_to_the_share_asked_for():
     assert fell != stayed
 
 
+@pytest.mark.long
 def test_a_run_that_diverges_has_a_score_that_no_table_overlooks(tmp_path):
     def broken(targets, logits):
         return music.nats(targets, logits) * float("nan")

@@ -154,8 +154,10 @@ def carried(mine, theirs, x, initial_state=None, **call):
 
 
 @pairs
-@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave", None])
-@pytest.mark.parametrize("with_states", [False, True])
+@pytest.mark.parametrize(
+    ("merge_mode", "with_states"),
+    [*((mode, False) for mode in ("concat", "sum", "mul", "ave", None)), ("concat", True)],
+)
 def test_inside_bidirectional(pair, merge_mode, with_states):
     ours, stock, own = PAIRS[pair]
     given = {"return_sequences": True, "return_state": with_states, **own, **FINE}

@@ -218,6 +218,7 @@ def test_regularizers_and_constraints_are_those_of_keras(pair):
     assert found[0][1].min() >= 0.0
 
 
+@pytest.mark.long
 def test_a_layer_can_be_frozen_midway():
     first, second = kg.GatedLSTM(U, return_sequences=True), kg.GatedGRU(U)
     model = keras.Sequential([keras.Input((T, F)), first, second])

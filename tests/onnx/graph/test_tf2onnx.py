@@ -185,3 +185,12 @@ def test_an_error_inside_the_converter_is_short(path, monkeypatch):
     with pytest.raises(kg.ExportError, match="RuntimeError: first line Export parts") as caught:
         kg.export_onnx(functional(kg.GatedGRU(U)), path)
     assert len(str(caught.value)) < 600
+
+
+def test_an_optimisation_that_fails_is_left_out(path, monkeypatch):
+    class Failing:
+        def optimize(self, graph, iteration):
+            raise IndexError("a fault of tf2onnx")
+
+    monkeypatch.setitem(tf2onnx.optimizer._optimizers, "merge_duplication", Failing)
+    check({"sum": lambda x: x + 1.0}, TINY, path)
