@@ -25,10 +25,12 @@ once, dU = Σ_t h_{t-1}ᵀ [da_i da_f da_c da_o]: so no matrix is accumulated st
 `Cut` does this for every cell, and knows no gate by name. It runs the step with hooks that replace
 each product, node and memory by its known value. What the step computes between two such points
 is a `Piece`. It is elementwise, so its derivative by each known value has one number per entry: a
-slope, for example σ'(a_o) tanh(c) above. `backend.partials` finds the slopes automatically.
+slope, for example σ'(a_o) tanh(c) above. `backend.partials` finds the slopes automatically. Where
+the slope of an activation follows from its value, σ' = σ (1 - σ), the value is known instead of
+the node, and no σ is computed again.
 """
 
-from collections.abc import Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -44,9 +46,12 @@ class Piece(NamedTuple):
     """One line of the list above: `raw` is what the step computed there.
 
     Attributes:
-        kind: "product", "node", "memory" or "output".
-        names: of a product the blocks of its columns, of a node its name.
-        raw: the value, as a function of the known ones; of a product what is multiplied.
+        kind: "product", "node", "activation", "memory" or "output".
+        names: of a product the blocks of its columns, of a node its name, of an activation its
+            block.
+        raw: the value, as a function of the known ones; of a product what is multiplied, of an
+            activation its argument.
+        at: the place of its value in `Cut.known`, or behind them for a node without a known value.
         kernel: of a product its kind,
         weight: and its weight.
     """
@@ -54,28 +59,41 @@ class Piece(NamedTuple):
     kind: str
     names: tuple[str, ...]
     raw: Any
+    at: int | None = None
     kernel: Any = None
     weight: Any = None
 
 
 class _ReplayHooks(Hooks):
-    """Gives a step its nodes and its memory, which are known, and collects its pieces."""
+    """Gives a step its known values, and collects its pieces."""
 
-    def __init__(self, nodes: Iterator, memory):
-        self._nodes, self._memory = nodes, memory
+    def __init__(self, formula: Formula, known: list):
+        self._by_value, self._known, self._zeros = formula.slope, known, ops.zeros_like(known[-1])
+        self._known_places, self._behind = count(), count(len(known))
         self.pieces: list[Piece] = []
 
     def product(self, kernel, names, v, w):
-        self.pieces.append(Piece("product", names, v, kernel, w))
-        return {name: ops.zeros_like(self._memory) for name in names}
+        self.pieces.append(Piece("product", names, v, None, kernel, w))
+        return {name: self._zeros for name in names}
 
     def node(self, name, a):
-        self.pieces.append(Piece("node", (name,), a))
-        return next(self._nodes)
+        """A node that only an activation reads, whose value is known, may have any value."""
+        if name in self._by_value:
+            self.pieces.append(Piece("node", (name,), a, next(self._behind)))
+            return self._zeros
+        return self._replaced("node", name, a)
+
+    def activated(self, block, function, a):
+        return self._replaced("activation", block, a) if block in self._by_value else function(a)
 
     def memory(self, c, forget_value, written):
-        self.pieces.append(Piece("memory", (), c))
-        return self._memory
+        self.pieces.append(Piece("memory", (), c, len(self._known) - 1))
+        return self._known[-1]
+
+    def _replaced(self, kind: str, name: str, raw):
+        at = next(self._known_places)
+        self.pieces.append(Piece(kind, (name,), raw, at))
+        return self._known[at]
 
 
 class Cut:
@@ -86,53 +104,59 @@ class Cut:
         weights: tensors by name.
         input_blocks: names of the blocks that have an input term.
         dropout: `DropoutMasks`.
-        values: the known values, for all time steps, tensors (T, B, U): the nodes in the order of
-            the step, the states before the step, and the memory after it.
+        known: the known values, for all time steps, tensors (T, B, U): those of activations and
+            nodes in the order of the step, the states before the step, and the memory after it.
 
     Attributes:
         pieces: in the order of the step.
-        nodes: names of the nodes, in that order.
+        nodes: {name: place of its gradient}, in that order.
     """
 
-    def __init__(self, formula: Formula, weights: Tensors, input_blocks, dropout, values: list):
+    def __init__(self, formula: Formula, weights: Tensors, input_blocks, dropout, known: list):
         self.formula, self.weights, self.input_blocks = formula, weights, input_blocks
-        self.dropout, self.values = dropout, values
-        self.pieces = self._replay(weights, values)
-        self.nodes = tuple(p.names[0] for p in self.pieces if p.kind == "node")
+        self.dropout, self.known = dropout, known
+        self.pieces = self._replay(weights, known)
+        self.nodes = {p.names[0]: p.at for p in self.pieces if p.kind == "node"}
         # Where a piece is a known value as it stands (h_{t-1} in a product), it needs no slope.
-        self._is_value = [_index_of(piece.raw, values) for piece in self.pieces]
+        self._is_value = [_index_of(piece.raw, known) for piece in self.pieces]
         self._transposed = [
             p.kernel.transposed(ops, p.weight) if p.kernel else None for p in self.pieces
         ]
 
-    def _replay(self, weights: Tensors, values) -> list[Piece]:
+    def _replay(self, weights: Tensors, known: list) -> list[Piece]:
         """Runs the step at known values and returns its pieces."""
-        states = len(self.formula.states)
-        *known, memory = values
-        nodes, before = known[:-states], known[-states:]
-        hooks = _ReplayHooks(iter(nodes), memory)
+        hooks = _ReplayHooks(self.formula, known)
         # The terms and the products only add to nodes, and each node is replaced by its known
         # value: so zeros do for them here.
-        terms = {k: ops.zeros_like(memory) for k in self.input_blocks}
+        terms = {k: ops.zeros_like(known[-1]) for k in self.input_blocks}
+        before = known[-1 - len(self.formula.states) : -1]
         h, _ = self.formula.step(weights, terms, before, self.dropout, hooks)
         return [*hooks.pieces, Piece("output", (), h)]
 
-    def slopes(self, values=None) -> Slopes:
-        """Returns the slopes of each piece at `values`, by default at those of all time steps."""
+    def slopes(self, known: list | None = None) -> Slopes:
+        """Returns the slopes of each piece at `known`, by default at those of all time steps."""
+        known = self.known if known is None else known
         computed = [i for i, same in enumerate(self._is_value) if same is None]
 
-        def raw_values(*values):
-            pieces = self._replay(self.weights, values)
+        def raw_values(*known):
+            pieces = self._replay(self.weights, list(known))
             return [pieces[i].raw for i in computed]
 
-        found = backend.partials(raw_values, list(self.values if values is None else values))
+        found = backend.partials(raw_values, known)
         by_piece = dict(zip(computed, found, strict=True))
         return [
-            {same: None}
-            if same is not None
-            else {j: slope for j, slope in enumerate(by_piece[i]) if slope is not None}
+            self._with_activation(i, known, by_piece[i]) if same is None else {same: None}
             for i, same in enumerate(self._is_value)
         ]
+
+    def _with_activation(self, i: int, known: list, slopes: list) -> dict[int, Any]:
+        """The slopes of a computed piece, of an activation through its argument."""
+        piece, row = self.pieces[i], {j: d for j, d in enumerate(slopes) if d is not None}
+        if piece.kind != "activation":
+            return row
+        (block,) = piece.names
+        slope = self.formula.slope[block](known[piece.at])
+        return {self.nodes[block]: slope, **{j: slope * d for j, d in row.items()}}
 
     def step_back(self, incoming: list, slopes: Slopes) -> tuple[list, list]:
         """Goes one time step back.
@@ -144,7 +168,7 @@ class Cut:
         Returns:
             The gradients of the states before the step, and those of the nodes.
         """
-        gradients: list[Any] = [None] * len(self.values)
+        gradients: list[Any] = [None] * (len(self.known) + len(self.nodes))
 
         def push(piece: int, d) -> None:
             """Adds what a piece with gradient d passes on to the values that it depends on."""
@@ -152,24 +176,21 @@ class Cut:
                 part = d if slope is None else slope * d
                 gradients[i] = part if gradients[i] is None else gradients[i] + part
 
-        zeros = ops.zeros_like(incoming[0])
+        zeros, c = ops.zeros_like(incoming[0]), len(self.known) - 1
         push(len(self.pieces) - 1, incoming[0])
         if len(incoming) > 1:  # c is a state of its own: its gradient comes from both ways
-            gradients[-1] = incoming[1] if gradients[-1] is None else gradients[-1] + incoming[1]
+            gradients[c] = incoming[1] if gradients[c] is None else gradients[c] + incoming[1]
         for i in reversed(range(len(self.pieces) - 1)):
             push(i, self._gradient_of_raw(i, [zeros if d is None else d for d in gradients]))
         gradients = [zeros if d is None else d for d in gradients]
-        nodes = len(self.nodes)
-        return gradients[nodes:-1], gradients[:nodes]
+        return gradients[c - len(incoming) : c], [gradients[at] for at in self.nodes.values()]
 
     def _gradient_of_raw(self, i: int, gradients: list):
         """The gradient of a piece's raw value, from those of the values that follow from it."""
         piece = self.pieces[i]
-        if piece.kind == "memory":
-            return gradients[-1]
-        of_nodes = [gradients[self.nodes.index(self._node_of(name))] for name in piece.names]
-        if piece.kind == "node":
-            return of_nodes[0]
+        if piece.kind != "product":
+            return gradients[piece.at]
+        of_nodes = [gradients[self.nodes[self._node_of(name)]] for name in piece.names]
         d, transposed = ops.concatenate(of_nodes, axis=-1), self._transposed[i]
         return cast_like(piece.kernel.product_back(ops, cast_like(d, transposed), transposed), d)
 
@@ -191,8 +212,8 @@ class Cut:
 
         def node_values(*tensors):
             weights = self.weights | dict(zip(vectors, tensors, strict=True))
-            pieces = self._replay(weights, self.values)
-            full = ops.zeros_like(self.values[-1])  # a bias alone would lack the axes T and B
+            pieces = self._replay(weights, self.known)
+            full = ops.zeros_like(self.known[-1])  # a bias alone would lack the axes T and B
             return [full + piece.raw for piece in pieces if piece.kind == "node"]
 
         gradients = backend.vjp(node_values, list(vectors.values()), list(of_nodes.values()))

@@ -102,6 +102,10 @@ class Hooks:
         """Returns the pre-activation `name`; `BEHIND_RESET` is `U_c h + b'_c`, before its reset."""
         return a
 
+    def activated(self, block: str, function: Callable, a):
+        """Returns `function(a)`, the activation of a block."""
+        return function(a)
+
     def memory(self, c, forget_value, written):
         """Returns `c_t`, which is `μ(forget_value ⊙ κ(c_{t-1}) + written)`.
 
@@ -139,6 +143,8 @@ class Formula:
         self.kappa = lookup(form.carry_activation).function
         self.phi = lookup(form.output_activation).function
         self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
+        slopes = {k: lookup(b.activation).slope for k, b in form.blocks.items()}
+        self.slope = {k: slope for k, slope in slopes.items() if slope}  # of a value, see `Cut`
         blocks = form.blocks.values()
         of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
         named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
@@ -220,7 +226,7 @@ class Formula:
         a = _added(a, self._gates_before(weights, state))
         a = _added(a, {k: p[k] * c for k in p if k != "output"})
         a = {k: x if k == "output" and k in p else hooks.node(k, x) for k, x in a.items()}
-        value = self.gate_values(a)
+        value = self.gate_values(a, hooks)
 
         i, f, r = value("input"), value("forget"), value("reset")
         if behind:
@@ -244,9 +250,9 @@ class Formula:
         )
         return h, [new[name] for name in names]
 
-    def gate_values(self, a: Tensors) -> Callable[[str], Any]:
+    def gate_values(self, a: Tensors, hooks=HOOKS) -> Callable[[str], Any]:
         """Returns a function: name of a gate -> its value, from pre-activations `a` by block."""
-        arithmetic = _GateTensors(self.activation, a)
+        arithmetic = _GateTensors(self.activation, a, hooks)
         return lambda gate: evaluate(self.form.gates[gate], arithmetic)
 
     def _normalized_memory(self, weights: Tensors, c):
@@ -261,7 +267,7 @@ class Formula:
             a = _sum(None if term is None else hooks.node("candidate", term), recurrent)
         else:
             a = hooks.node("candidate", _sum(term, recurrent))
-        return self.activation["candidate"](a)
+        return hooks.activated("candidate", self.activation["candidate"], a)
 
     def _kernel_terms(
         self, weights, x, key: str, blocks, before: dict, product_of_blocks
@@ -326,8 +332,8 @@ class Formula:
 class _GateTensors:
     """Computes gates from pre-activations, see `gate_values`; tied gates share one activation."""
 
-    def __init__(self, functions: dict[str, Callable], a: Tensors):
-        self._functions, self._a = functions, a
+    def __init__(self, functions: dict[str, Callable], a: Tensors, hooks: Hooks):
+        self._functions, self._a, self._hooks = functions, a, hooks
         self._done: dict = {}
 
     def constant(self, value: float) -> float:
@@ -336,8 +342,8 @@ class _GateTensors:
     def activated(self, block: str, offset: float):
         key = (block, offset)
         if key not in self._done:
-            a = self._a[block]
-            self._done[key] = self._functions[block](a + offset if offset else a)
+            a = self._a[block] + offset if offset else self._a[block]
+            self._done[key] = self._hooks.activated(block, self._functions[block], a)
         return self._done[key]
 
     def complement(self, v):

@@ -22,7 +22,14 @@ from keras import ops
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.backward import Cut, Slopes
 from keras_gated.engine.call import RecurrentCall, apply_zoneout, is_series
-from keras_gated.engine.formula import DropoutMasks, Hooks, Tensors, cast_like, separate_columns
+from keras_gated.engine.formula import (
+    DropoutMasks,
+    Formula,
+    Hooks,
+    Tensors,
+    cast_like,
+    separate_columns,
+)
 
 
 class _Inputs(NamedTuple):
@@ -37,15 +44,23 @@ class _Inputs(NamedTuple):
 
 
 class _RecordingHooks(Hooks):
-    """Records the nodes of a step, each in the shape of the states, and the memory."""
+    """Records what `Cut` must know of a step, in the shape of the states, and the memory."""
 
-    def __init__(self, like):
-        self.like, self.nodes, self.c = like, [], None
+    def __init__(self, like, formula: Formula):
+        self.like, self.by_value = like, formula.slope
+        self.known, self.c = [], None
 
     def node(self, name: str, a):
         a = a if len(a.shape) > 1 else a + ops.zeros_like(self.like)  # a bias alone is (U,)
-        self.nodes.append(a)
+        if name not in self.by_value:
+            self.known.append(a)
         return a
+
+    def activated(self, block: str, function, a):
+        value = function(a)
+        if block in self.by_value:
+            self.known.append(value)
+        return value
 
     def memory(self, c, forget_value, written):
         self.c = c
@@ -151,13 +166,13 @@ class EngineLoop:
 
         def step(states, xs):
             terms = dict(zip(inputs.terms, xs, strict=False))
-            hooks = _RecordingHooks(states[self.formula.memory_index])
+            hooks = _RecordingHooks(states[self.formula.memory_index], self.formula)
             _, new = self.formula.step(weights, terms, states, inputs.dropout, hooks)
             new = apply_zoneout(_of_step(inputs.zoneout, xs[len(inputs.terms) :]), new, states)
             if inputs.mask is not None:
                 new = _where(xs[-1] > 0, new, states)
             memory = [hooks.c] if inputs.zoneout else []
-            return new, [*new, *hooks.nodes, *memory] if keep else new[:1]
+            return new, [*new, *hooks.known, *memory] if keep else new[:1]
 
         terms = inputs.terms.values()
         series = _not_none(*terms, *_series(inputs.zoneout), inputs.mask) or self.clock
@@ -172,10 +187,10 @@ class EngineLoop:
             upstream: gradients of its outputs.
         """
         inputs = self._sorted(tensors)
-        history, *nodes = residuals[: self.count], *residuals[self.count :]
-        memory = nodes.pop() if inputs.zoneout else history[-1]
-        values = [*nodes, *_before(inputs, history), memory]
-        cut = Cut(self.formula, inputs.weights, self.input_blocks, inputs.dropout, values)
+        history, known = residuals[: self.count], list(residuals[self.count :])
+        memory = known.pop() if inputs.zoneout else history[-1]
+        known += [*_before(inputs, history), memory]
+        cut = Cut(self.formula, inputs.weights, self.input_blocks, inputs.dropout, known)
         of_states, of_nodes = self._back_over_time(cut, inputs, upstream)
         of_weights = cut.weight_gradients(of_nodes)
         masks = _not_none(inputs.mask, *inputs.dropout, *_series(inputs.zoneout))
@@ -193,7 +208,7 @@ class EngineLoop:
         """
         (of_h, *carry), mask = upstream, inputs.mask
         ahead = cut.slopes() if backend.SLOPES_AHEAD else []
-        series = _tensors(ahead) or cut.values
+        series = _tensors(ahead) or cut.known
 
         def step(carry, xs):
             incoming = [carry[0] + xs[0], *carry[1:]]

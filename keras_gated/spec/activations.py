@@ -25,12 +25,14 @@ class Activation:
         onnx: (name, alpha, beta) of the equal activation of ONNX's recurrent operators; alpha or
             beta is None if the activation has no such parameter. None if no activation is equal.
         elementwise: whether each entry of the result depends only on the same entry of the input.
+        slope: its derivative as a function of its value, tensor -> tensor, where that is simple.
     """
 
     source: Callable[[Any], Any] | str
     latex: str
     onnx: tuple[str, float | None, float | None] | None = None
     elementwise: bool = True
+    slope: Callable[[Any], Any] | None = None
 
     @property
     def function(self) -> Callable[[Any], Any]:
@@ -51,15 +53,17 @@ def _tanh(x: Any) -> Any:
     return keras.ops.tanh(x)
 
 
-def _keras(name: str, latex: str, *onnx) -> Activation:
+def _keras(name: str, latex: str, *onnx, slope=None) -> Activation:
     """Returns the entry of an activation that Keras has under the same name."""
-    return Activation(name, latex, onnx or None)
+    return Activation(name, latex, onnx or None, slope=slope)
 
 
 ACTIVATIONS: dict[str, Activation] = {
     "linear": _keras("linear", "{}", "Affine", 1.0, 0.0),
-    "sigmoid": _keras("sigmoid", r"\sigma({})", "Sigmoid", None, None),
-    "tanh": _keras("tanh", r"\tanh({})", "Tanh", None, None),
+    "sigmoid": _keras(
+        "sigmoid", r"\sigma({})", "Sigmoid", None, None, slope=lambda v: v * (1.0 - v)
+    ),
+    "tanh": _keras("tanh", r"\tanh({})", "Tanh", None, None, slope=lambda v: 1.0 - v * v),
     "relu": _keras("relu", r"\operatorname{{relu}}({})", "Relu", None, None),
     "hard_sigmoid": _keras(
         "hard_sigmoid", r"\operatorname{{hardsigmoid}}({})", "HardSigmoid", 1 / 6, 0.5
@@ -72,12 +76,18 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda x: 2.0 * _tanh(0.5 * x),
         r"2 \tanh(\frac{{1}}{{2}} {g})",
         ("ScaledTanh", 2.0, 0.5),
+        slope=lambda v: 1.0 - 0.25 * v * v,
     ),
     "half_tanh": Activation(
-        lambda x: _tanh(0.5 * x), r"\tanh(\frac{{1}}{{2}} {g})", ("ScaledTanh", 1.0, 0.5)
+        lambda x: _tanh(0.5 * x),
+        r"\tanh(\frac{{1}}{{2}} {g})",
+        ("ScaledTanh", 1.0, 0.5),
+        slope=lambda v: 0.5 * (1.0 - v * v),
     ),
     # The reset gate of the bistable cells; its values lie between 0 and 2.
-    "one_plus_tanh": Activation(lambda x: 1.0 + _tanh(x), r"1 + \tanh({})"),
+    "one_plus_tanh": Activation(
+        lambda x: 1.0 + _tanh(x), r"1 + \tanh({})", slope=lambda v: v * (2.0 - v)
+    ),
 }
 
 
