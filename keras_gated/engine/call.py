@@ -108,7 +108,7 @@ class RecurrentCall:
         """Returns the last output, the outputs and the states, as Keras's loop returns them.
 
         Args:
-            h: of all time steps (B, T, U), in running order.
+            h: of all time steps (B, T, U), in running order; None without return_sequences.
             states: the last ones.
         """
         last = states[0]

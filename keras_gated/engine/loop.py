@@ -94,7 +94,7 @@ class EngineLoop:
         terms = cell.input_terms(call.weights, x, separate_columns, mask, drawn.training)
         weights = {k: w for k, w in call.weights.items() if k not in of_input}
         series = [call.time_major(rate) for rate in drawn.series]
-        self.zoneout = drawn.zoneout
+        self.zoneout, self.sequences = drawn.zoneout, call.return_sequences
         self.input_blocks, self.names = tuple(terms), tuple(weights)
         self.count = len(call.states)
         self.has_mask = [x is not None for x in (mask, *drawn.dropout)]
@@ -105,9 +105,11 @@ class EngineLoop:
         self.tensors = [*terms.values(), *call.states, *weights.values(), *masks]
 
     def run(self) -> tuple[Any, list]:
-        """Returns h for all time steps (T, B, U) and the last states."""
-        h, *last = backend.with_gradient(self.forward, self.backward, self.tensors)
-        return h, last
+        """Returns h for all time steps (T, B, U), None where only the last is asked for, and the
+        last states."""
+        outputs = backend.with_gradient(self.forward, self.backward, self.tensors)
+        h, last = outputs[: -self.count], outputs[-self.count :]
+        return (h[0] if h else None), last
 
     def run_in(self, loop) -> tuple[Any, list]:
         """Returns the same; `loop`, called as `backend.loop`, runs the step over time.
@@ -123,8 +125,8 @@ class EngineLoop:
             k: cast_like(x, biases[k]) + biases.pop(k) if k in biases else x
             for k, x in inputs.terms.items()
         }
-        last, (h,) = self._over_time(inputs._replace(terms=terms), weights, False, loop)
-        return h, last
+        last, h = self._over_time(inputs._replace(terms=terms), weights, False, loop)
+        return (h[0] if h else None), last
 
     def values_of_steps(self) -> tuple[dict, list, list]:
         """Runs the loop; then returns what all steps computed, the series of states, and the last.
@@ -151,7 +153,7 @@ class EngineLoop:
         return _Inputs(terms, states, weights, mask, DropoutMasks(*dropout), zoneout)
 
     def forward(self, *tensors, keep: bool = True):
-        """Returns [h of all time steps, *last states], and the residuals if `keep`.
+        """Returns [h of all time steps if asked for, *last states], and the residuals if `keep`.
 
         Residuals are what the backward pass needs: the series of the states and of the nodes and,
         with zoneout, of the memory (without, the last state is the memory).
@@ -159,10 +161,14 @@ class EngineLoop:
         inputs = self._sorted(tensors)
         weights = self.formula.slice_weights(inputs.weights)
         last, residuals = self._over_time(inputs, weights, keep, backend.loop)
-        return [residuals[0], *last], residuals
+        return [*residuals[: self.sequences], *last], residuals
 
     def _over_time(self, inputs: _Inputs, weights: dict, keep: bool, loop):
-        """Returns the last states and the residuals, or with `keep` False only the series of h."""
+        """Returns the last states and the residuals, or with `keep` False only the series of h.
+
+        And not even that one where only the last h is asked for.
+        """
+        h_alone = int(self.sequences)
 
         def step(states, xs):
             terms = dict(zip(inputs.terms, xs, strict=False))
@@ -172,7 +178,7 @@ class EngineLoop:
             if inputs.mask is not None:
                 new = _where(xs[-1] > 0, new, states)
             memory = [hooks.c] if inputs.zoneout else []
-            return new, [*new, *hooks.known, *memory] if keep else new[:1]
+            return new, [*new, *hooks.known, *memory] if keep else new[:h_alone]
 
         terms = inputs.terms.values()
         series = _not_none(*terms, *_series(inputs.zoneout), inputs.mask) or self.clock
@@ -206,15 +212,16 @@ class EngineLoop:
 
         Returns the gradients of the initial states and, for all time steps, of the nodes.
         """
-        (of_h, *carry), mask = upstream, inputs.mask
+        carry, mask = list(upstream[-self.count :]), inputs.mask
+        of_h = upstream[: -self.count]  # empty where only the last h was asked for
         ahead = cut.slopes() if backend.SLOPES_AHEAD else []
         series = _tensors(ahead) or cut.known
 
         def step(carry, xs):
-            incoming = [carry[0] + xs[0], *carry[1:]]
-            at_step = xs[1 : 1 + len(series)]
+            incoming = [sum(xs[: len(of_h)], start=carry[0]), *carry[1:]]
+            at_step, rest = xs[len(of_h) :][: len(series)], xs[len(of_h) + len(series) :]
             slopes = _filled(ahead, at_step) if ahead else cut.slopes(at_step)
-            rates = _of_step(inputs.zoneout, xs[1 + len(series) :])
+            rates = _of_step(inputs.zoneout, rest)
             zeros = [ops.zeros_like(d) for d in incoming]
             # Zoneout: new = rate old + (1 - rate) computed. The second part goes through the step,
             # the first passes it by.
@@ -227,7 +234,7 @@ class EngineLoop:
                 of_nodes = _where(xs[-1] > 0, of_nodes, [ops.zeros_like(d) for d in of_nodes])
             return outgoing, of_nodes
 
-        xs = _not_none(of_h, *series, *_series(inputs.zoneout), mask)
+        xs = _not_none(*of_h, *series, *_series(inputs.zoneout), mask)
         carry, found = backend.loop(step, carry, xs, reverse=True)
         return carry, dict(zip(cut.nodes, found, strict=True))
 

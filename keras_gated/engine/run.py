@@ -87,6 +87,6 @@ def run_in_loop(call: RecurrentCall, loop: Callable) -> tuple:
 
 
 def _time_first(call: RecurrentCall, result: tuple) -> tuple:
-    """The result of a loop, whose outputs are (T, B, U)."""
+    """The result of a loop, whose outputs are (T, B, U), or None."""
     h, states = result
-    return call.result(ops.transpose(h, (1, 0, 2)), states)
+    return call.result(None if h is None else ops.transpose(h, (1, 0, 2)), states)
