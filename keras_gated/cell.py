@@ -12,7 +12,7 @@ from keras_gated.cell_weights import CellWeights
 from keras_gated.engine.call import apply_zoneout
 from keras_gated.engine.formula import (
     DropoutMasks,
-    Formula,
+    formula_of,
     Tensors,
     cast_like,
     product_by_block,
@@ -183,7 +183,7 @@ class GatedCell(CellWeights, DropoutMasksOfCell):
         more = self._set_options(options)
         self.output_size = self.projection_units or self.units
         self.state_size = [self.output_size] + [self.units] * (len(self.form.states) - 1)
-        self.formula = Formula(self.form, self.state_clip, more)
+        self.formula = formula_of(self.form, self.state_clip, more)
         self.weight_layout = (*self.form.weights, *more)
         self.normalizer = self._batch_norm() if self.batch_norm else None
 

@@ -44,3 +44,12 @@ def forget_traces():
 
     yield
     keras.backend.clear_session()
+
+
+@pytest.fixture
+def traced_anew(monkeypatch):
+    """For a test that changes the engine: nothing that was traced before is used."""
+    from keras_gated.engine.backends.selected import backend
+
+    for name in {"_function", "_functions"} & set(vars(backend)):
+        monkeypatch.setattr(backend, name, getattr(backend, name).__wrapped__)

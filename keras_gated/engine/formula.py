@@ -20,11 +20,12 @@ so that the memory loses nothing over many time steps.
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_gated.spec.activations import lookup
+from keras_gated.spec.activations import ACTIVATIONS, lookup
 from keras_gated.spec.gate_values import evaluate
 from keras_gated.spec.kernels import DENSE, Kernel
 from keras_gated.spec.normal_form import NormalForm, Weight
@@ -122,6 +123,12 @@ HOOKS = Hooks()
 NO_DROPOUT = DropoutMasks()
 
 
+@lru_cache(maxsize=256)
+def formula_of(*arguments) -> "Formula":
+    """Returns `Formula(*arguments)`, the same one for equal arguments."""
+    return Formula(*arguments)
+
+
 class Formula:
     """The formula as one normal form sets it.
 
@@ -149,6 +156,8 @@ class Formula:
         of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
         named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
         used = [lookup(name) for name in named]
+        # Whether nothing is called that a user wrote, and that may not be the same at each call.
+        self.repeatable = all(name is None or name in ACTIVATIONS for name in named)
         self.elementwise = all(activation.elementwise for activation in used)
         self.functions = [activation.function for activation in used]
         self.phi_x = {k: lookup(b.input_activation).function for k, b in form.blocks.items()}

@@ -15,6 +15,7 @@ blocks are cut from one read.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -32,6 +33,9 @@ from keras_gated.engine.formula import (
 )
 
 
+DRAWN = "drawn"  # in a plan, a rate of zoneout that is a series of masks
+
+
 class _Inputs(NamedTuple):
     """The tensors that the loop reads, sorted by what they are."""
 
@@ -41,6 +45,7 @@ class _Inputs(NamedTuple):
     mask: Any
     dropout: DropoutMasks
     zoneout: list
+    clock: list
 
 
 class _RecordingHooks(Hooks):
@@ -86,30 +91,36 @@ class EngineLoop:
 
     def __init__(self, call: RecurrentCall):
         cell, drawn = call.cell, call.drawn
-        self.formula = cell.formula
         x, mask = call.time_major(call.sequences), None
         if call.mask is not None:  # of the type of x, 1 where a time step counts
             mask = call.time_major(ops.cast(call.mask, x.dtype)[..., None])
-        x, of_input = call.readable(x, mask), self.formula.of_input
+        x, of_input = call.readable(x, mask), cell.formula.of_input
         terms = cell.input_terms(call.weights, x, separate_columns, mask, drawn.training)
         weights = {k: w for k, w in call.weights.items() if k not in of_input}
+        self.plan = LoopPlan(
+            formula=cell.formula,
+            input_blocks=tuple(terms),
+            names=tuple(weights),
+            has_mask=tuple(x is not None for x in (mask, *drawn.dropout)),
+            zoneout=tuple(DRAWN if is_series(rate) else rate for rate in drawn.zoneout),
+            sequences=call.return_sequences,
+        )
         series = [call.time_major(rate) for rate in drawn.series]
-        self.zoneout, self.sequences = drawn.zoneout, call.return_sequences
-        self.input_blocks, self.names = tuple(terms), tuple(weights)
-        self.count = len(call.states)
-        self.has_mask = [x is not None for x in (mask, *drawn.dropout)]
-        # A loop needs a series to run over, even if no block sees the input.
-        self.clock = [] if terms else [x[..., :1]]
         masks = _not_none(mask, *drawn.dropout, *series)
-        # One flat list, since that is what a custom gradient takes; `_sorted` takes it apart.
-        self.tensors = [*terms.values(), *call.states, *weights.values(), *masks]
+        # A loop needs a series to run over, even if no block sees the input.
+        clock = [] if terms else [x[..., :1]]
+        # One flat list, since that is what a custom gradient takes; `sort` takes it apart.
+        self.tensors = [*terms.values(), *call.states, *weights.values(), *masks, *clock]
 
     def run(self) -> tuple[Any, list]:
-        """Returns h for all time steps (T, B, U), None where only the last is asked for, and the
-        last states."""
-        outputs = backend.with_gradient(self.forward, self.backward, self.tensors)
-        h, last = outputs[: -self.count], outputs[-self.count :]
-        return (h[0] if h else None), last
+        """Runs the loop with the engine's own gradient.
+
+        Returns:
+            h for all time steps (T, B, U), or None where only the last one is asked for, and the
+            last states.
+        """
+        outputs = backend.with_gradient(self.plan, self.tensors)
+        return self.plan.outputs_and_states(outputs)
 
     def run_in(self, loop) -> tuple[Any, list]:
         """Returns the same; `loop`, called as `backend.loop`, runs the step over time.
@@ -118,15 +129,15 @@ class EngineLoop:
         ONNX Scan. A file has no compiler behind it, so the biases are added for all time steps at
         once, before the loop.
         """
-        inputs = self._sorted([ops.copy(x) for x in self.tensors])  # of a variable, a tensor
-        weights = self.formula.slice_weights(inputs.weights)
+        inputs = self.plan.sort([ops.copy(x) for x in self.tensors])  # of a variable, a tensor
+        weights = self.plan.formula.slice_weights(inputs.weights)
         biases = weights["bias", 0]  # of 32 bits under mixed precision, as the step adds them
         terms = {
             k: cast_like(x, biases[k]) + biases.pop(k) if k in biases else x
             for k, x in inputs.terms.items()
         }
-        last, h = self._over_time(inputs._replace(terms=terms), weights, False, loop)
-        return (h[0] if h else None), last
+        last, h = self.plan.over_time(inputs._replace(terms=terms), weights, False, loop)
+        return self.plan.outputs_and_states([*h, *last])
 
     def values_of_steps(self) -> tuple[dict, list, list]:
         """Runs the loop; then returns what all steps computed, the series of states, and the last.
@@ -134,23 +145,56 @@ class EngineLoop:
         The states of all steps are known then, so one step of the formula, for all time steps at
         once, gives the values of the gates.
         """
-        inputs = self._sorted(self.tensors)
-        hooks = _ValuesHooks()
-        weights = self.formula.slice_weights(inputs.weights)
-        last, residuals = self._over_time(inputs, weights, True, backend.loop)
-        states = residuals[: self.count]
-        self.formula.step(weights, inputs.terms, _before(inputs, states), inputs.dropout, hooks)
+        inputs, hooks, formula = self.plan.sort(self.tensors), _ValuesHooks(), self.plan.formula
+        weights = formula.slice_weights(inputs.weights)
+        last, residuals = self.plan.over_time(inputs, weights, True, backend.loop)
+        states = residuals[: len(last)]
+        formula.step(weights, inputs.terms, _before(inputs, states), inputs.dropout, hooks)
         return hooks.found, states, last
 
-    def _sorted(self, tensors) -> _Inputs:
-        """The flat list of tensors, each under its name."""
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """How a loop over time runs, forward and backward: all but its tensors.
+
+    Calls that are equal but for their tensors have equal plans, and share what a backend makes of
+    one: a stack of thirty equal layers is traced once.
+
+    Attributes:
+        formula: the `Formula` of the cell.
+        input_blocks: names of the blocks that have an input term.
+        names: of the weights that the loop reads.
+        has_mask: whether there are a mask of time steps, and the two masks of dropout.
+        zoneout: for each state None, a number, or `DRAWN` for a series among the tensors.
+        sequences: whether h of all time steps is asked for.
+    """
+
+    formula: Formula
+    input_blocks: tuple[str, ...]
+    names: tuple[str, ...]
+    has_mask: tuple[bool, ...]
+    zoneout: tuple
+    sequences: bool
+
+    @property
+    def count(self) -> int:
+        """The number of states."""
+        return len(self.formula.states)
+
+    def outputs_and_states(self, outputs: list) -> tuple[Any, list]:
+        """Returns h of all time steps or None, and the last states, from what `forward` returns."""
+        h, last = outputs[: -self.count], list(outputs[-self.count :])
+        return (h[0] if h else None), last
+
+    def sort(self, tensors) -> _Inputs:
+        """Returns a flat list of tensors as inputs, each under its name."""
         rest = iter(tensors)
         terms = {k: next(rest) for k in self.input_blocks}
         states = [next(rest) for _ in range(self.count)]
         weights = {k: next(rest) for k in self.names}
         mask, *dropout = (next(rest) if there else None for there in self.has_mask)
         zoneout = [next(rest) if is_series(rate) else rate for rate in self.zoneout]
-        return _Inputs(terms, states, weights, mask, DropoutMasks(*dropout), zoneout)
+        return _Inputs(terms, states, weights, mask, DropoutMasks(*dropout), zoneout, list(rest))
 
     def forward(self, *tensors, keep: bool = True):
         """Returns [h of all time steps if asked for, *last states], and the residuals if `keep`.
@@ -158,12 +202,12 @@ class EngineLoop:
         Residuals are what the backward pass needs: the series of the states and of the nodes and,
         with zoneout, of the memory (without, the last state is the memory).
         """
-        inputs = self._sorted(tensors)
+        inputs = self.sort(tensors)
         weights = self.formula.slice_weights(inputs.weights)
-        last, residuals = self._over_time(inputs, weights, keep, backend.loop)
+        last, residuals = self.over_time(inputs, weights, keep, backend.loop)
         return [*residuals[: self.sequences], *last], residuals
 
-    def _over_time(self, inputs: _Inputs, weights: dict, keep: bool, loop):
+    def over_time(self, inputs: _Inputs, weights: dict, keep: bool, loop):
         """Returns the last states and the residuals, or with `keep` False only the series of h.
 
         And not even that one where only the last h is asked for.
@@ -181,7 +225,7 @@ class EngineLoop:
             return new, [*new, *hooks.known, *memory] if keep else new[:h_alone]
 
         terms = inputs.terms.values()
-        series = _not_none(*terms, *_series(inputs.zoneout), inputs.mask) or self.clock
+        series = _not_none(*terms, *_series(inputs.zoneout), inputs.mask) or inputs.clock
         return loop(step, inputs.states, series)
 
     def backward(self, tensors, residuals, upstream):
@@ -192,7 +236,7 @@ class EngineLoop:
                 residuals: the second result of `forward`.
             upstream: gradients of its outputs.
         """
-        inputs = self._sorted(tensors)
+        inputs = self.sort(tensors)
         history, known = residuals[: self.count], list(residuals[self.count :])
         memory = known.pop() if inputs.zoneout else history[-1]
         known += [*_before(inputs, history), memory]
@@ -204,7 +248,7 @@ class EngineLoop:
             *(cast_like(of_nodes[k], term) for k, term in inputs.terms.items()),
             *of_states,
             *(of_weights[name] for name in self.names),
-            *(ops.zeros_like(x) for x in masks),
+            *(ops.zeros_like(x) for x in (*masks, *inputs.clock)),
         ]
 
     def _back_over_time(self, cut: Cut, inputs: _Inputs, upstream) -> tuple[list, Tensors]:

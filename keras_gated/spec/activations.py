@@ -63,7 +63,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": _keras(
         "sigmoid", r"\sigma({})", "Sigmoid", None, None, slope=lambda v: v * (1.0 - v)
     ),
-    "tanh": _keras("tanh", r"\tanh({})", "Tanh", None, None, slope=lambda v: 1.0 - v * v),
+    "tanh": _keras("tanh", r"\tanh({})", "Tanh", None, None, slope=lambda v: (1.0 - v) * (1.0 + v)),
     "relu": _keras("relu", r"\operatorname{{relu}}({})", "Relu", None, None),
     "hard_sigmoid": _keras(
         "hard_sigmoid", r"\operatorname{{hardsigmoid}}({})", "HardSigmoid", 1 / 6, 0.5
@@ -76,13 +76,13 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda x: 2.0 * _tanh(0.5 * x),
         r"2 \tanh(\frac{{1}}{{2}} {g})",
         ("ScaledTanh", 2.0, 0.5),
-        slope=lambda v: 1.0 - 0.25 * v * v,
+        slope=lambda v: (1.0 - 0.5 * v) * (1.0 + 0.5 * v),
     ),
     "half_tanh": Activation(
         lambda x: _tanh(0.5 * x),
         r"\tanh(\frac{{1}}{{2}} {g})",
         ("ScaledTanh", 1.0, 0.5),
-        slope=lambda v: 0.5 * (1.0 - v * v),
+        slope=lambda v: 0.5 * (1.0 - v) * (1.0 + v),
     ),
     # The reset gate of the bistable cells; its values lie between 0 and 2.
     "one_plus_tanh": Activation(

@@ -112,6 +112,9 @@ class NormalForm:
     window: int
     weights: tuple[Weight, ...]
 
+    def __hash__(self) -> int:
+        return hash((self.memory, self.weights))  # the dictionaries have no hash
+
     @property
     def candidate(self) -> Block:
         """The block of the candidate."""

@@ -89,7 +89,7 @@ def test_the_gradient_equals_that_of_keras_loop_around_the_cell(name):
 @pytest.mark.parametrize(
     "together", [3, 4, 16]
 )  # that divide time, that do not, more than there are
-def test_several_steps_in_one_pass_of_the_loop(together, monkeypatch):
+def test_several_steps_in_one_pass_of_the_loop(together, traced_anew, monkeypatch):
     """As on an accelerator."""
     import jax
 
@@ -179,7 +179,7 @@ def test_a_cell_that_sees_no_input_runs(memory):
     assert layer(np.ones((B, SHORT, 3), "float32")).shape == (B, SHORT, U)
 
 
-def test_a_wrong_slope_is_found(monkeypatch):
+def test_a_wrong_slope_is_found(traced_anew, monkeypatch):
     """Planted: the memory's slope by the first node is half of what it should be."""
     from keras_gated.engine.backward import Cut
 

@@ -177,7 +177,7 @@ def large(name: str) -> Large:
 # Planted mistakes -------------------------------------------------------------------------------
 
 
-def test_a_wrong_slope_is_found(monkeypatch):
+def test_a_wrong_slope_is_found(traced_anew, monkeypatch):
     """The memory's slope by the first node is half of what it should be."""
     right = Cut.slopes
 
@@ -193,7 +193,7 @@ def test_a_wrong_slope_is_found(monkeypatch):
             check("lstm", kind)
 
 
-def test_a_mask_that_is_not_heeded_is_found(monkeypatch):
+def test_a_mask_that_is_not_heeded_is_found(traced_anew, monkeypatch):
     monkeypatch.setattr(sequence, "_where", lambda valid, new, old: new)
     with pytest.raises(AssertionError, match="differs by"):
         test_under_a_mask("lstm")

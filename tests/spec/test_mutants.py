@@ -218,7 +218,7 @@ def in_weights(monkeypatch, mutate):
 
 
 def in_step(monkeypatch, mutant):
-    monkeypatch.setattr(cell_module, "Formula", mutant)
+    monkeypatch.setattr(cell_module, "formula_of", mutant)
 
 
 PLANTED = [

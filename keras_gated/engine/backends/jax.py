@@ -1,5 +1,7 @@
 """What the engine needs of JAX: a loop over time, a custom gradient, derivatives."""
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,23 +37,18 @@ def traced_for_one_length() -> bool:
     return False
 
 
-def with_gradient(forward, backward, tensors):
-    """Returns `forward`'s outputs, a list, with `backward` as their gradient.
+def with_gradient(plan, tensors):
+    """Returns the outputs of `plan.forward`, a list, with `plan.backward` as their gradient.
 
     Args:
-        forward: (*tensors, keep) -> (outputs, residuals), two lists of tensors.
-        backward: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
+        plan: `forward`: (*tensors, keep) -> (outputs, residuals), two lists of tensors.
+            `backward`: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
+            Equal plans are traced once.
         tensors: what the gradient is taken by.
     """
-    function = jax.custom_vjp(lambda *tensors: forward(*tensors, keep=False)[0])
-
-    def with_residuals(*tensors):
-        outputs, residuals = forward(*tensors)
-        return outputs, (tensors, residuals)
-
-    function.defvjp(with_residuals, lambda saved, upstream: tuple(backward(*saved, upstream)))
+    make = _function if plan.formula.repeatable else _make_function
     try:
-        return function(*tensors)
+        return make(plan)(*tensors)
     except TypeError as error:
         if "forward-mode" not in str(error):
             raise
@@ -60,6 +57,22 @@ def with_gradient(forward, backward, tensors):
             "it has a gradient of its own. Received: a call inside such a transform. Use jax.vjp "
             "or jacrev, or give the layer unroll=True: JAX itself then differentiates the loop."
         ) from error
+
+
+def _make_function(plan):
+    """The forward pass of a plan, with its gradient."""
+    forward, backward = jax.jit(plan.forward), jax.jit(plan.backward)
+    function = jax.custom_vjp(jax.jit(lambda *tensors: plan.forward(*tensors, keep=False)[0]))
+
+    def with_residuals(*tensors):
+        outputs, residuals = forward(*tensors)
+        return outputs, (tensors, residuals)
+
+    function.defvjp(with_residuals, lambda saved, upstream: tuple(backward(*saved, upstream)))
+    return function
+
+
+_function = lru_cache(maxsize=256)(_make_function)
 
 
 def partials(function, inputs):

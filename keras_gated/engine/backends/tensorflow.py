@@ -1,5 +1,7 @@
 """What the engine needs of TensorFlow: a loop over time, a custom gradient, derivatives."""
 
+from functools import lru_cache
+
 import tensorflow as tf
 
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
@@ -47,15 +49,18 @@ def traced_for_one_length() -> bool:
     return False
 
 
-def with_gradient(forward, backward, tensors):
-    """Returns `forward`'s outputs, a list, with `backward` as their gradient.
+def with_gradient(plan, tensors):
+    """Returns the outputs of `plan.forward`, a list, with `plan.backward` as their gradient.
 
     Args:
-        forward: (*tensors) -> (outputs, residuals), two lists of tensors. Without a gradient the
-            graph drops the residuals.
-        backward: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
+        plan: `forward`: (*tensors) -> (outputs, residuals), two lists of tensors; without a
+            gradient the graph drops the residuals. `backward`: (tensors, residuals, gradients of
+            the outputs) -> gradients of the tensors. In a graph, equal plans are traced once.
         tensors: what the gradient is taken by.
     """
+    forward, backward = plan.forward, plan.backward
+    if plan.formula.repeatable and not tf.executing_eagerly():
+        forward, backward = _functions(plan)
 
     @tf.custom_gradient
     def function(*tensors):
@@ -63,6 +68,12 @@ def with_gradient(forward, backward, tensors):
         return outputs, lambda *upstream: backward(tensors, residuals, upstream)
 
     return function(*(tf.identity(x) for x in tensors))  # variables as tensors
+
+
+@lru_cache(maxsize=256)
+def _functions(plan):
+    """The two functions of a plan, as TensorFlow functions."""
+    return [tf.function(f, autograph=False) for f in (plan.forward, plan.backward)]
 
 
 def partials(function, inputs):

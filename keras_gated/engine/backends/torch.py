@@ -25,19 +25,19 @@ def traced_for_one_length() -> bool:
     return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
-def with_gradient(forward, backward, tensors):
-    """Returns `forward`'s outputs, a list, with `backward` as their gradient.
+def with_gradient(plan, tensors):
+    """Returns the outputs of `plan.forward`, a list, with `plan.backward` as their gradient.
 
     Args:
-        forward: (*tensors, keep) -> (outputs, residuals), two lists of tensors.
-        backward: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
+        plan: `forward`: (*tensors, keep) -> (outputs, residuals), two lists of tensors.
+            `backward`: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
         tensors: what the gradient is taken by.
     """
     exporting = traced_for_one_length() or torch.compiler.is_exporting()
     if exporting or not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)):
-        return forward(*tensors, keep=False)[0]  # a trace cannot look into a custom gradient
+        return plan.forward(*tensors, keep=False)[0]  # a trace cannot look into a custom gradient
     try:
-        return list(_CustomGradient.apply(forward, backward, *tensors))
+        return list(_CustomGradient.apply(plan.forward, plan.backward, *tensors))
     except RuntimeError as error:
         if "functorch" not in str(error):
             raise
