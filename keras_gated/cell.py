@@ -12,9 +12,9 @@ from keras_gated.cell_weights import CellWeights
 from keras_gated.engine.call import apply_zoneout
 from keras_gated.engine.formula import (
     DropoutMasks,
-    formula_of,
     Tensors,
     cast_like,
+    formula_of,
     product_by_block,
     split,
 )

@@ -32,7 +32,6 @@ from keras_gated.engine.formula import (
     separate_columns,
 )
 
-
 DRAWN = "drawn"  # in a plan, a rate of zoneout that is a series of masks
 
 
