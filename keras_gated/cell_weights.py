@@ -147,12 +147,20 @@ class CellWeights(keras.layers.Layer):
                 f"{self.name} has no weights yet. Build it first: call it on data, or "
                 "layer.build((None, None, features))."
             )
+        # never the variable itself, even if there is one block
+        pairs = self._weights_with_variables()
+        return self.by_block({weight.name: ops.copy(variable.value) for weight, variable in pairs})
+
+    def by_block(self, weights: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Returns weights in the structure of `block_weights`.
+
+        Args:
+            weights: tensors by name.
+        """
         names = [*self.form.blocks, *(name for w in self.weight_layout for name in w.blocks)]
         blocks: dict[str, dict[str, Any]] = {name: {} for name in names}
-        for weight, variable in self._weights_with_variables():
-            tensor = ops.copy(
-                variable.value
-            )  # never the variable itself, even if there is one block
+        for weight in self.weight_layout:
+            tensor = weights[weight.name]
             rows = ops.unstack(tensor, axis=0) if len(weight.keys) > 1 else [tensor]
             for key, row in zip(weight.keys, rows, strict=True):
                 for name, part in split(weight.blocks, row).items():

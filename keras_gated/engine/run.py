@@ -4,6 +4,7 @@
 |---|---|
 | a runner given by `run_by` | a model is traced for its gates, or exported |
 | all time steps at once (`parallel_scan`) | `time_parallel`, and the memory is linear |
+| an operator of the backend (`fused`) | torch has one, and it computes the cell |
 | in a loop with the engine's own gradient (`loop`) | everything else that it can differentiate |
 | in a loop that the backend differentiates | `GatedCell.automatic_reason`, or `unroll=True` |
 """
@@ -18,6 +19,7 @@ from keras import ops
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.backends.unrolled import unrolled_loop
 from keras_gated.engine.call import RecurrentCall
+from keras_gated.engine.fused import run_fused, runs_fused
 from keras_gated.engine.loop import EngineLoop
 from keras_gated.engine.parallel_scan import run_all_steps
 
@@ -63,6 +65,8 @@ def run(call: RecurrentCall) -> tuple:
     call = call if call.mask is None else replace(call, zero_masked=True)
     if runs_parallel(call):
         return call.result(*run_all_steps(call))
+    if runs_fused(call):
+        return call.result(*run_fused(call))
     if call.unroll or call.cell.automatic_reason:
         return run_with_automatic_gradient(call)
     return _time_first(call, EngineLoop(call).run())

@@ -202,7 +202,7 @@ def test_a_wrong_slope_is_found(traced_anew, monkeypatch):
 def test_second_derivatives_are_refused_by_torch():
     import torch
 
-    layer = kg.GatedLSTM(3)
+    layer = kg.GatedRNN(3, "lstm_peephole")
     x = torch.ones((2, 4, 3), requires_grad=True)
     with pytest.raises(RuntimeError, match="cannot be differentiated again.*unroll=True"):
         torch.autograd.grad(layer(x).sum(), x, create_graph=True)

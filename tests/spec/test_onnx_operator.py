@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from keras_gated.onnx.tracing.operator_inputs import input_width, pack
+from keras_gated.onnx.tracing.operator_inputs import pack
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import NativeOperator, OperatorBlock, find_native_operator
+from keras_gated.spec.operator_weights import input_width
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
 from tests.helpers import F, U, case
 from tests.reference import WITNESSES

@@ -10,6 +10,9 @@ from jax.core import Tracer
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
 
+# Whether it has operators that compute a recurrent cell whole, see `fused`.
+FUSED = False
+
 # Time steps in one pass of the loop on an accelerator. A step is a few short kernels, and
 # starting them seems to take most of its time. docs/gpu.md has what a longer pass gains.
 STEPS_TOGETHER = 8

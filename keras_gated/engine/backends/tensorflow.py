@@ -7,6 +7,9 @@ import tensorflow as tf
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
 
+# Whether it has operators that compute a recurrent cell whole, see `fused`.
+FUSED = False
+
 
 def accelerated() -> bool:
     """Returns whether this backend computes on an accelerator, such as a GPU."""

@@ -1,11 +1,16 @@
 """What the engine needs of torch: a loop over time, a custom gradient, derivatives."""
 
 import torch
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from keras_gated.engine.backends.unrolled import unrolled_loop as loop  # noqa: F401 - torch has none
+from keras_gated.spec.operator_weights import pack_block
 
 # Whether slopes are taken for all time steps before the loop back: here one call costs less than T.
 SLOPES_AHEAD = True
+
+# Whether it has operators that compute a recurrent cell whole, see `fused`.
+FUSED = True
 
 
 def accelerated() -> bool:
@@ -25,6 +30,75 @@ def traced_for_one_length() -> bool:
     return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
+def _is_recorded() -> bool:
+    return traced_for_one_length() or torch.compiler.is_exporting() or torch.compiler.is_compiling()
+
+
+def can_fuse(call) -> bool:
+    """Returns whether tensors and mask of a call are as torch's recurrent operators take them."""
+    tensors = [call.sequences, *call.states, *call.weights.values()]
+    dtypes = {x.dtype for x in tensors}
+    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64} or _is_recorded():
+        return False
+    if call.mask is None:
+        return True
+    mask = call.in_running_order(call.mask)
+    return bool(mask[:, 0].all() and (mask[:, 1:] <= mask[:, :-1]).all())
+
+
+def run_fused(native, blocks, x, states, mask):
+    """Runs a cell by one of torch's recurrent operators.
+
+    Args:
+        native: the `NativeOperator`, which `fused.find_fused_operator` found.
+        blocks: the weights in the structure of `GatedCell.block_weights`.
+        x: (B, T, I).
+        states: the first ones, a list of (B, U).
+        mask: bool (B, T) with masked time steps at the end, or None.
+
+    Returns:
+        h of all time steps (B, T, U), zeros where masked, and the last states.
+    """
+    try:
+        return _run_operator(native, blocks, x, states, mask)
+    except (RuntimeError, NotImplementedError) as error:
+        if "rule not implemented" not in str(error) and "forward AD" not in str(error):
+            raise
+        raise RuntimeError(_NO_TRANSFORM) from error
+
+
+def _run_operator(native, blocks, x, states, mask):
+    run, letters = _OPERATORS[native.operator]
+    sizes = x.shape[-1], states[0].shape[-1]
+    with torch.device(x.device):
+        rows = [pack_block(torch, letter, native, blocks, *sizes) for letter in letters]
+    keys = ("W", "R", "Wb", "Rb")
+    parameters = [torch.concatenate([row[key] for row in rows]).to(x.dtype) for key in keys]
+    first = [state[None] for state in states]
+    first = first if len(first) > 1 else first[0]
+    options = (parameters, True, 1, 0.0, False, False)  # one layer, no dropout, one direction
+    if mask is None:
+        h, *last = run(x, first, *options, True)
+        return h, [state[0] for state in last]
+    lengths = mask.sum(1).cpu()
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    data, sizes, order, back = packed
+    sorted_first = [state[:, order] for state in (first if len(states) > 1 else [first])]
+    sorted_first = sorted_first if len(states) > 1 else sorted_first[0]
+    h, *last = run(data, sizes, sorted_first, *options)
+    packed = PackedSequence(h, sizes, order, back)
+    h, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
+    return h, [state[0][back] for state in last]
+
+
+# By ONNX's name: the operator, and its blocks in their order, by ONNX's letters.
+_OPERATORS = {
+    "LSTM": (torch.lstm, "ifco"),
+    "GRU": (torch.gru, "rzc"),
+    "RNN": (torch.rnn_tanh, "c"),
+}
+
+
 def with_gradient(plan, tensors):
     """Returns the outputs of `plan.forward`, a list, with `plan.backward` as their gradient.
 
@@ -41,11 +115,14 @@ def with_gradient(plan, tensors):
     except RuntimeError as error:
         if "functorch" not in str(error):
             raise
-        raise RuntimeError(
-            "A gated layer cannot run inside torch.func (grad, vmap, jacrev, ...), since it has a "
-            "gradient of its own. Received: a call inside such a transform. Give the layer "
-            "unroll=True: torch itself then differentiates the loop."
-        ) from error
+        raise RuntimeError(_NO_TRANSFORM) from error
+
+
+_NO_TRANSFORM = (
+    "A gated layer cannot run inside this transform of torch.func (grad, vmap, jacrev, ...): it "
+    "has a gradient of its own, or is an operator of torch that has no such rule. Received: a call "
+    "inside such a transform. Give the layer unroll=True: torch then differentiates the loop."
+)
 
 
 class _CustomGradient(torch.autograd.Function):

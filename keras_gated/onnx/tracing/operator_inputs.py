@@ -1,11 +1,9 @@
 """What an ONNX recurrent operator is given: its input and its weights, made from those of a cell.
 
-An operator has one block of weights per gate, in an order of its own: W (input), R (recurrent), B
-(biases) and P (peepholes), with all blocks below each other. `spec.onnx_operator` says what
-each block of the operator takes of the cell; here the arrays are made.
+`spec.onnx_operator` says what each block of the operator takes of the cell, and
+`spec.operator_weights` makes it.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -16,7 +14,8 @@ from keras_gated.cell import GatedCell
 from keras_gated.engine.call import RecurrentCall
 from keras_gated.onnx.errors import require
 from keras_gated.spec.activations import lookup
-from keras_gated.spec.onnx_operator import NativeOperator, OperatorBlock
+from keras_gated.spec.onnx_operator import NativeOperator
+from keras_gated.spec.operator_weights import pack_block
 
 Arrays = dict[str, np.ndarray]
 Blocks = dict[str, dict[str, Any]]
@@ -130,9 +129,7 @@ def _merge_projection(blocks: Blocks) -> Blocks:
     }
 
 
-def pack(
-    native: NativeOperator, blocks: Mapping[str, Mapping], input_dim: int, units: int
-) -> Arrays:
+def pack(native: NativeOperator, blocks: Blocks, input_dim: int, units: int) -> Arrays:
     """Returns the weights of the operator, in its order and layout.
 
     Args:
@@ -143,9 +140,14 @@ def pack(
 
     Returns:
         float32 arrays "W" (1, k U, width), "R" (1, k U, U), "B" (1, 2 k U) and, with peepholes,
-        "P" (1, 3 U), for k blocks and `width = input_width(lowering, input_dim, units)`.
+        "P" (1, 3 U), for k blocks and `width = input_width(native, input_dim, units)`.
     """
-    rows = [_pack_block(row, native, blocks, input_dim, units) for row in native.blocks.values()]
+    blocks = {
+        name: {key: np.asarray(array, np.float64) for key, array in parts.items()}
+        for name, parts in blocks.items()
+    }
+    letters = native.blocks
+    rows = [pack_block(np, letter, native, blocks, input_dim, units) for letter in letters]
     packed = {
         "W": np.concatenate([row["W"] for row in rows]),
         "R": np.concatenate([row["R"] for row in rows]),
@@ -154,52 +156,3 @@ def pack(
     if native.peepholes:
         packed["P"] = np.concatenate([row["P"] for row in rows[:3]])  # i, o, f; c has none
     return {name: array[None].astype(np.float32) for name, array in packed.items()}
-
-
-def input_width(native: NativeOperator, input_dim: int, units: int) -> int:
-    """Returns the number of features of the operator's input.
-
-    Side by side, it holds the input or functions of it, and the candidate if that is computed
-    outside of the operator.
-    """
-    return len(native.input_functions) * input_dim + ("candidate" in native.outside) * units
-
-
-def _pack_block(
-    row: OperatorBlock, native: NativeOperator, blocks: Mapping, inputs: int, units: int
-) -> Arrays:
-    """Returns W (U, width), R (U, U), Wb, Rb and P (U,) of one block of the operator."""
-    packed = {
-        "W": np.zeros((units, input_width(native, inputs, units))),
-        "R": np.zeros((units, units)),
-        **{name: np.zeros(units) for name in ("Wb", "Rb", "P")},
-    }
-    if row.computed_outside:  # the candidate is the last part of the input: copy it
-        packed["W"][:, len(native.input_functions) * inputs :] = np.eye(units)
-        return packed
-    packed["Wb"] = packed["Wb"] + row.shift
-    if row.block is None:
-        return packed
-    form, arrays = row.block, blocks.get(row.block.name, {})
-    if form.kernel is not None:
-        first = native.input_functions.index(form.input_activation) * inputs
-        kernel = form.kernel.to_matrix(np, _float64(arrays, "kernel"), inputs)
-        packed["W"][:, first : first + inputs] = row.scale * kernel.T
-    if form.recurrent_kernel is not None:
-        w = _float64(arrays, "recurrent_kernel")
-        kernel = form.recurrent_kernel.to_matrix(np, w, units)
-        packed["R"] = row.scale * row.recurrent * kernel.T
-    packed["Wb"] = packed["Wb"] + row.scale * _vector(arrays, "bias", units)
-    packed["Rb"] = row.scale * row.recurrent * _vector(arrays, "recurrent_bias", units)
-    packed["P"] = row.scale * _vector(arrays, "peephole", units)
-    return packed
-
-
-def _vector(arrays: Mapping[str, Any], key: str, units: int) -> np.ndarray:
-    """Returns a vector of weights, or zeros if the block has none."""
-    found = _float64(arrays, key)
-    return np.zeros(units) if found is None else found
-
-
-def _float64(arrays: Mapping[str, Any], key: str) -> np.ndarray | None:
-    return np.asarray(arrays[key], np.float64) if key in arrays else None
