@@ -4,12 +4,15 @@ import statistics
 
 import keras
 
-from benchmarks.contenders import make_contenders
+from benchmarks.contenders import make_contenders, make_stacks
 from benchmarks.measure import interleaved, peak_memory, seconds
 from benchmarks.sizes import (
     ABLATIONS,
     COMPILE,
+    DEEP,
     GENERIC,
+    LARGE,
+    LAYERS,
     MEMORY,
     QUICK,
     QUICK_ABLATIONS,
@@ -30,10 +33,12 @@ def measure_all(options) -> dict:
     result: dict = {}
     if "compile" in parts:
         result["compile"] = {str(size): _measure_compilation(size, options) for size in COMPILE}
+        title = f"first step of {LAYERS} layers, {DEEP}"
+        result["compile"][title] = _measure_first_step(title, options)
     if "memory" in parts:
         result["memory"] = _measure_memory(options)
     if "times" in parts:
-        sizes = chosen or (QUICK if options.quick else SIZES)
+        sizes = chosen or (QUICK if options.quick else SIZES + LARGE)
         result["sizes"] = {}
         for at, size in enumerate(sizes):
             result["sizes"][str(size)] = _measure_times(
@@ -46,7 +51,7 @@ def measure_all(options) -> dict:
 def _measure_times(size: Size, options, title: str) -> dict:
     print(title, flush=True)
     ablations = QUICK_ABLATIONS if options.quick else ABLATIONS
-    ready = make_contenders(size, options.seed, ablations)
+    ready = make_contenders(size, options.seed, ablations, last_too=size in LARGE)
     runs = {("train", name): contender.train for name, contender in ready.items()}
     runs |= {
         ("infer", name): contender.infer
@@ -67,6 +72,18 @@ def _measure_times(size: Size, options, title: str) -> dict:
     for (kind, name), median in medians.items():
         times[kind][name] = median
     return times
+
+
+def _measure_first_step(title: str, options) -> dict:
+    """Seconds to trace, compile and run a training step of a deep stack, once."""
+    print(title, flush=True)
+    make_contenders(TINY, options.seed)["keras LSTM"].train()  # starts the compiler
+    stacks = make_stacks(DEEP, LAYERS, options.seed)
+    bar, found = keras.utils.Progbar(len(stacks), unit_name="compiled"), {}
+    for name, stack in stacks.items():
+        found[name] = seconds(stack.train)
+        bar.add(1)
+    return found
 
 
 def _measure_compilation(size: Size, options) -> dict:

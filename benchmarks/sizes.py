@@ -27,13 +27,21 @@ SIZES = (
     Size(1, 1000, 64, 128),
     Size(16, 2000, 64, 256),
 )
+LARGE = (  # large batches, where the elementwise part of a step is most of it
+    Size(256, 100, 64, 128),
+    Size(256, 992, 5, 40),
+    Size(512, 50, 1, 32),
+    Size(2000, 60, 5, 40),
+)
 QUICK = SIZES[:2]
 TINY = Size(1, 2, 3, 4)
 MEMORY = SIZES[4]
 COMPILE = (Size(32, 100, 64, 128), Size(32, 2000, 64, 128))
+DEEP, LAYERS = Size(8, 20, 32, 32), 30  # a stack of equal layers
 
 # Names that are in more than one table
 GENERIC = "keras RNN(GatedCell lstm)"
+LAST = ", last output"  # end of a name: without return_sequences
 TORCH_LOOP = "torch.compile of an LSTM loop"
 IN_16_BITS = ", all in bfloat16"  # end of a name: weights and products in bfloat16
 
@@ -44,6 +52,8 @@ QUICK_ABLATIONS = ("nfg", "janet", "mgu", "gru_cho")
 RATIOS = (
     ("GatedLSTM", "keras LSTM"),
     ("GatedGRU", "keras GRU"),
+    (f"GatedLSTM{LAST}", f"keras LSTM{LAST}"),
+    (f"GatedGRU{LAST}", f"keras GRU{LAST}"),
     ("GatedLSTM", "torch LSTM"),
     ("GatedGRU", "torch GRU"),
     ("GatedLSTM", "flax LSTM"),

@@ -97,6 +97,7 @@ def test_every_part_has_its_program_and_every_ratio_a_contender():
     assert len(set(GPU_RATIOS)) == len(GPU_RATIOS)
     ablations = [name + end for name in presets for end in ("", AT_ONCE)]
     there = {*make_layers(TINY, ("keras LSTM" + ON_CUDNN, "keras GRU" + ON_CUDNN)), *ablations}
+    there |= {*make_layers(TINY, last_too=True)}
     there |= {name for names in OTHERS.values() for name in names}
     there |= {name + ON_TENSORFLOW for name in there}
     assert {name for pair in GPU_RATIOS for name in pair} <= there
