@@ -99,15 +99,14 @@ def ratios_table(result: dict, kind: str, pairs=RATIOS) -> list[str]:
 
 def shares_table(result: dict) -> list[str]:
     """Returns the lines of a table: training times of cells with fewer gates, as shares."""
+    times = {size: found["train"] for size, found in result["sizes"].items()}
+    pairs = [(a, b) for a, b in SHARES if any({a, b} <= set(t) for t in times.values())]
+    measured = {size: t for size, t in times.items() if all(a in t for a, _ in pairs)}
     rows = [
-        [
-            f"{part} of {whole}",
-            *(f"{t['train'][part] / t['train'][whole]:.2f}" for t in result["sizes"].values()),
-        ]
-        for part, whole in SHARES
-        if all(part in times["train"] for times in result["sizes"].values())
+        [f"{part} of {whole}", *(f"{t[part] / t[whole]:.2f}" for t in measured.values())]
+        for part, whole in pairs
     ]
-    return table(["share", *result["sizes"]], rows)
+    return table(["share", *measured], rows)
 
 
 def _memory(result: dict) -> list[str]:

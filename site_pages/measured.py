@@ -7,6 +7,7 @@ from pathlib import Path
 import keras_gated as kg
 from benchmarks import report, streams
 from benchmarks.report import ratios, table
+from benchmarks.sizes import LAST
 
 RESULTS = Path(__file__).parents[1] / "docs" / "speed"
 SIZE = "(32, 100, 64, 128)"  # batch, time, inputs, units
@@ -59,25 +60,29 @@ def _spec(name: str) -> kg.CellSpec | None:
 
 
 def speed_table() -> str:
-    """Returns a table of times of Keras's layers divided by those of gated layers."""
-    backends = {"tensorflow": "TensorFlow", "jax": "JAX"}
-    kinds = {"train": "training step", "infer": "inference"}
+    """Returns a table of times of Keras's layers divided by those of gated layers, LSTM and GRU."""
+    columns = {
+        f"{title}, {words}": _ratios_to_keras(results(backend), *which)
+        for backend, title in {"tensorflow": "TensorFlow", "jax": "JAX"}.items()
+        for words, which in {
+            "training step": ("train", ""),
+            "training step, last output": ("train", LAST),
+            "inference": ("infer", ""),
+        }.items()
+    }
     rows = [
-        [f"[{title}](../speed/{backend}.md), {words}, {layer}", *map(_ratio, values)]
-        for backend, title in backends.items()
-        for kind, words in kinds.items()
-        for layer, values in _ratios_to_keras(results(backend), kind)
+        [size, *(found.get(size, "") for found in columns.values())]
+        for size in results("tensorflow")["sizes"]
     ]
-    return "\n".join(table(["(batch, time, inputs, units)", *results("jax")["sizes"]], rows))
+    return "\n".join(table(["(batch, time, inputs, units)", *columns], rows))
 
 
-def _ratio(value: float | None) -> str:
-    return f"{value:.2f}" if value else ""
-
-
-def _ratios_to_keras(result: dict, kind: str) -> list[tuple[str, list[float | None]]]:
+def _ratios_to_keras(result: dict, kind: str, end: str) -> dict[str, str]:
+    """By size, e.g. "1.50, 1.81"."""
     by_pair = ratios(result, kind)
-    return [(n, by_pair[f"Gated{n} against keras {n}"]) for n in ("LSTM", "GRU")]
+    found = [by_pair.get(f"Gated{n}{end} against keras {n}{end}", []) for n in ("LSTM", "GRU")]
+    pairs = zip(result["sizes"], *found, strict=False)
+    return {size: f"{lstm:.2f}, {gru:.2f}" for size, lstm, gru in pairs if lstm and gru}
 
 
 def shares_table() -> str:

@@ -5,16 +5,16 @@
 ROOMS = """
     : installation
     spec: config kernels gate_values parts cell_spec normal_form activations from_arguments
-    spec: preset_lookup catalogue options onnx_operator equations describe
+    spec: preset_lookup catalogue options onnx_operator operator_weights equations describe
     engine.backends: unrolled tensorflow jax torch selected
-    engine: formula call random_masks input_window backward loop parallel_scan run
+    engine: formula call random_masks input_window backward loop parallel_scan fused run
     : layer_arguments argument_checks call_arguments initializers cell_weights cell layers
     : padded_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask keras_models
     inspection: traces plots monitor
     onnx: errors report atomic_file model_file streaming_session
     onnx.tracing: layer_places model_io native_or_scan operator_inputs
-    onnx.graph: tf2onnx writer empty_input_guards cleanup masks recurrent scan stubs
+    onnx.graph: tf2onnx writer stored_once empty_input_guards cleanup masks recurrent scan stubs
     onnx.graph: large_weights int8_nodes
     onnx.tracing: tracer patched_layers
     onnx: model_to_graph

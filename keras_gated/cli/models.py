@@ -166,9 +166,17 @@ def _add_check(commands) -> None:
     text = "the largest difference allowed, |difference| / max(1, |y|)"
     add_number_option(parser, "--tolerance", "X", text, TOLERANCE, float)
     add_number_option(parser, "--seed", "N", "of the random inputs", 0, int)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="compare on these inputs instead of on random ones: an .npy file with the model's one "
+        "input, or an .npz file with an array for each input, under its name",
+    )
 
 
 def _check(options: argparse.Namespace) -> Result:
+    inputs = None if options.data is None else _read_data(options.data)
     model, signature = _load(options)
     from keras_gated.onnx.verify.check import check_onnx
 
@@ -176,7 +184,25 @@ def _check(options: argparse.Namespace) -> Result:
         model,
         options.path,
         input_signature=signature,
+        inputs=inputs,
         tolerance=options.tolerance,
         seed=options.seed,
     )
     return Result(report, report.passed)
+
+
+def _read_data(file: Path) -> Any:
+    """Returns the array of an .npy file, or those of an .npz file by name."""
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            return dict(data)
+    except TypeError:  # an .npy file: an array is no context
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ExportError(
+            f"Argument --data must be an .npy or .npz file of numbers, as numpy.save or "
+            f"numpy.savez(FILE, x=x) writes it. Received: {os.fspath(file)!r}: {reason}"
+        ) from error

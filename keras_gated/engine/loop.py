@@ -1,10 +1,11 @@
 """A cell run over time in a loop, with its own gradient; written once, in keras.ops.
 
 Forward, the loop does one recurrent product and the elementwise rest in each time step. It stores
-the states and the nodes: the pre-activations, from which all gates follow. Backward, a second loop
-goes from the last time step to the first (`backward.Cut.step_back`). It carries only the gradients
-of the states and emits those of the nodes. The gradients of the weights follow from these after the
-loop, with one product over all time steps for each block of a recurrent kernel.
+the states and the values of the activations, from which their slopes follow; where they do not,
+the nodes, that is the pre-activations. Backward, a second loop goes from the last time step to the
+first (`backward.Cut.step_back`). It carries only the gradients of the states and emits those of the
+nodes. The gradients of the weights follow from these after the loop, with one product over all time
+steps for each block of a recurrent kernel.
 
 Automatic differentiation of a loop would instead add a whole (U, 4U) matrix in each step, and store
 every intermediate value.

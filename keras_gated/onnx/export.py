@@ -28,6 +28,7 @@ from keras_gated.onnx.verify.check import check_onnx
 from keras_gated.onnx.verify.differences import ParityReport
 from keras_gated.onnx.verify.inputs import feeds_from_samples
 from keras_gated.onnx.verify.values import Feed
+from keras_gated.spec.parts import check_bool
 
 
 def export_onnx(
@@ -38,6 +39,7 @@ def export_onnx(
     opset: int = 17,
     lowering: str | Mapping[str, str] = "auto",
     expected_batch: int = 1,
+    compact: bool = True,
     dynamic: bool = True,
     verify: bool = True,
     inputs: Any = None,
@@ -70,6 +72,8 @@ def export_onnx(
             layers not named get "auto".
         expected_batch: int > 0, the batch size that the file will mostly run at. "auto" uses it to
             decide which form is faster.
+        compact: bool. Whether the weights of absent, tied and diagonal blocks of a native operator
+            are left out, and made by nodes that onnxruntime computes once, when it loads the file.
         dynamic: bool. True allows any batch and time; False fixes the batch at 1.
         verify: bool. Whether to run the file in onnxruntime and compare it with the model before
             it gets its final name. `check_onnx` says on which inputs.
@@ -99,6 +103,7 @@ def export_onnx(
     interface = interface_of(model, input_signature, dynamic)
     check_inputs(inputs, interface, verify)
     options = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
+    options["compact"] = check_bool(compact, "compact")
     with replace_when_complete(path) as draft:
         if on_tensorflow():
             report = _write(model, draft, interface, **options)
@@ -118,10 +123,10 @@ def export_onnx(
     return report
 
 
-def _write(model, path, interface, opset, lowering, expected_batch) -> ExportReport:
+def _write(model, path, interface, **options) -> ExportReport:
     """Converts a model in this process and writes the file."""
     with in_float32(model):
-        tracer = Tracer(model, opset, lowering, expected_batch)
+        tracer = Tracer(model, **options)
         call = ModelCall(model, interface)
         proto = convert_call(call, tracer)
     write_model(proto, path)

@@ -35,6 +35,7 @@ from keras_gated.onnx.tracing.streaming import (
 )
 from keras_gated.onnx.tracing.tracer import Tracer
 from keras_gated.onnx.verify.streams import check_stream, open_stream, stateful_and_unroll_off
+from keras_gated.spec.parts import check_bool
 
 
 def export_streaming(
@@ -45,6 +46,7 @@ def export_streaming(
     opset: int = 17,
     lowering: str | Mapping[str, str] = "auto",
     expected_batch: int = 1,
+    compact: bool = True,
     verify: bool = True,
     inputs: Any = None,
     modules: Sequence[str] = (),
@@ -73,8 +75,8 @@ def export_streaming(
         model: keras.Model, Functional, Sequential or subclassed, built. At least one input must
             have an open time axis (the second axis).
         path: where to write the file.
-        input_signature, opset, lowering, expected_batch, modules: as in `export_onnx`. Give an
-            input_signature with an open time axis if the model is built for one length.
+        input_signature, opset, lowering, expected_batch, compact, modules: as in `export_onnx`.
+            Give an input_signature with an open time axis if the model is built for one length.
         verify: bool. Whether to run a random sequence in onnxruntime, whole and in chunks, and
             compare it with the model before the file gets its final name.
         inputs: whole sequences of your own to compare on instead of random ones, as in
@@ -106,6 +108,7 @@ def export_streaming(
     _check_open_time(interface)
     given = check_inputs(inputs, interface, verify)
     options: dict = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
+    options["compact"] = check_bool(compact, "compact")
     with in_float32(model), stateful_and_unroll_off(model), replace_when_complete(path) as draft:
         first: StreamingCall | None = None
         if on_tensorflow():
@@ -124,16 +127,16 @@ def export_streaming(
     return report
 
 
-def _write(model, path, interface, verify, opset, lowering, expected_batch) -> tuple:
+def _write(model, path, interface, verify, **options) -> tuple:
     """Writes the file; returns the report, and the first trace, which knows what may be wrong."""
     first = StreamingCall(model, interface)
-    trace(first, Tracer(model, opset, lowering, expected_batch))
+    trace(first, Tracer(model, **options))
     if verify and first.refused:
         raise ExportError(
             "Argument `model` must give in chunks what it gives for the whole sequence. Received: "
             f"{'; '.join(first.refused)}; or use export_onnx for whole sequences."
         )
-    tracer = Tracer(model, opset, lowering, expected_batch)
+    tracer = Tracer(model, **options)
     call = StreamingCall(model, interface, name_states(first))
     proto = convert_call(call, tracer)
     _list_states(proto, call.states, first.stride())

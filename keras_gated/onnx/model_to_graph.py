@@ -25,6 +25,7 @@ from keras_gated.onnx.errors import require
 from keras_gated.onnx.graph import large_weights
 from keras_gated.onnx.graph.cleanup import check_graph, clean_up, count_operators
 from keras_gated.onnx.graph.large_weights import put_weights_in
+from keras_gated.onnx.graph.stored_once import store_once
 from keras_gated.onnx.graph.stubs import replace_stubs
 from keras_gated.onnx.graph.tf2onnx import convert_function
 from keras_gated.onnx.graph.writer import rename_tensors, tensors_read
@@ -172,6 +173,8 @@ def convert_call(call: ModelCall, tracer: Tracer) -> Any:
     )
     check_graph(proto, [*inputs, *weights], errors)
     put_weights_in(proto, {name: weight.values for name, weight in weights.items()})
+    if tracer.compact:
+        store_once(proto)
     return proto
 
 

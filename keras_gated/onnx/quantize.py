@@ -20,6 +20,7 @@ from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.graph import int8_nodes as int8
 from keras_gated.onnx.graph.cleanup import count_operators
 from keras_gated.onnx.graph.int8_nodes import NodeReport
+from keras_gated.onnx.graph.stored_once import restore, store_once
 from keras_gated.onnx.model_file import size_on_disk, write_model
 from keras_gated.onnx.report import format_counts, format_table
 from keras_gated.onnx.tracing.layer_places import places_within
@@ -186,6 +187,7 @@ def _quantize_file(
     feeds = None if samples is None else feeds_from_samples(samples, ports)
     random_feeds = Feeds(model, proto.graph, ports, seed)  # of the graph before it changes
     nodes = int8.quantize(proto, per_channel, reduce_range)
+    store_once(proto)
     with replace_when_complete(path) as draft:
         write_model(proto, draft)
         size = size_on_disk(draft)
@@ -256,7 +258,9 @@ def _normal_forms(layer: keras.layers.RNN, place: str) -> list[tuple[str, Normal
 def _read(source: Path) -> Any:
     (onnx,) = require("onnx")
     try:
-        return onnx.load(source)
+        model = onnx.load(source)
+        restore(model)
+        return model
     except Exception as error:
         raise ValueError(
             "Argument `model` must be an ONNX file, with the file of its weights beside it if it "

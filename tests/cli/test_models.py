@@ -87,6 +87,23 @@ def test_export_and_check(folder, capsys):
     assert main(["check", "model.keras", "out.onnx", "--tolerance", "10"]) == 0
 
 
+def test_check_on_data_of_ones_own(folder, capsys):
+    saved()
+    main(["export", "model.keras", "out.onnx", "--no-verify"])
+    x = np.random.default_rng(0).normal(size=(3, 7, F)).astype("float32")
+    np.save("x.npy", x)
+    np.savez("x.npz", x=x)
+    Path("text.npz").write_text("no numbers")
+    capsys.readouterr()
+    for file in ("x.npy", "x.npz"):
+        assert main(["check", "model.keras", "out.onnx", "--data", file]) == 0
+        assert "(3, 7, " in capsys.readouterr().out
+    for file in ("missing.npy", "text.npz"):
+        assert main(["check", "model.keras", "out.onnx", "--data", file]) == 1
+        error = capsys.readouterr().err
+        assert "--data must be an .npy or .npz file" in error and file in error
+
+
 def test_json_is_all_that_is_printed(folder, capsys):
     model = saved(noisy("my_layers"))
     forget("my_layers")

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.empty_input_guards import drop_needless_guards, guard_inputs
+from keras_gated.onnx.graph.stored_once import PREFIX
 from keras_gated.onnx.graph.writer import (
     all_nodes,
     drop_unread_constants,
@@ -22,8 +23,11 @@ INT32, INT64 = 6, 7  # onnx.TensorProto
 
 
 def count_operators(graph: Any) -> dict[str, int]:
-    """Returns how many nodes a graph has of each operator, graphs inside included."""
-    counts = Counter(node.op_type for node in all_nodes(graph))
+    """Returns how many nodes a graph has of each operator, graphs inside included.
+
+    Without those that are computed when the file is loaded.
+    """
+    counts = Counter(n.op_type for n in all_nodes(graph) if not n.name.startswith(PREFIX))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

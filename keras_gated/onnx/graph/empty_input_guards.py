@@ -7,7 +7,13 @@ nodes:
     Shape(x) -> Max(shape, 1) -> Reshape(x, largest)
 
 If no axis is 0, this is x itself. If one is, Reshape must make more elements than there are, and
-onnxruntime raises an error that a caller can catch.
+onnxruntime raises an error that a caller can catch. In front of a recurrent node, where x is
+(T, B, I) and I is never 0, one node does:
+
+    Reshape(x, [0, 0, -1])
+
+A 0 stands for the axis of x, and -1 cannot be found if T or B is 0. Its shape is known before it
+runs, which some runtimes need.
 """
 
 from collections.abc import Iterable
@@ -58,11 +64,13 @@ def _follow(name: str, names: dict) -> str:
 
 
 def _guard_of(node: Any, writers: dict) -> list:
-    """Returns the three nodes of a guard if `node` is its last one, else an empty list."""
+    """Returns the nodes of a guard if `node` is its last one, else an empty list."""
     if node.op_type != "Reshape" or not node.name.endswith("/not_empty"):
         return []
     largest = writers.get(node.input[1])
-    if largest is None or largest.op_type != "Max":
+    if largest is None:  # a constant shape: the guard is one node
+        return [node]
+    if largest.op_type != "Max":
         return []
     shape = writers.get(largest.input[0])
     complete = shape is not None and shape.op_type == "Shape" and shape.input[0] == node.input[0]

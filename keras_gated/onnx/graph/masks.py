@@ -41,7 +41,7 @@ class MaskNodes:
         node, ints = write.node, write.ints
         self._mask = node("Cast", [mask], to=9)  # bool
         self._ones = ones = node("Cast", [mask], to=7)  # int64
-        self._count = node("CumSum", [ones, ints(1)], "valid_so_far")  # (B, T)
+        self._count = node("CumSum", [ones, write.integer(1)], "valid_so_far")  # (B, T)
         self._total = node("ReduceSum", [ones, ints(1)], "valid", keepdims=0)  # (B,)
         self.lengths = node("Cast", [self._total], "lengths", to=6)  # int32
         # The order that puts valid steps first: sort the steps by t, or by t + T if masked. All

@@ -109,7 +109,7 @@ def _write_operator(
     first = calls[0]
     kind = first.native.operator or ""
     x = mask.move_valid_first(tensors[0]["x"], "x") if mask else tensors[0]["x"]
-    x = write.guard(write.node("Transpose", [x], "time_first", perm=[1, 0, 2]))
+    x = write.guard_sequences(write.node("Transpose", [x], "time_first", perm=[1, 0, 2]))
     h, c = (_stack_directions(write, [t[name] for t in tensors if name in t]) for name in "hc")
     weights = _write_weights(calls, write)
     lengths = mask.lengths if mask else ""  # "" is an optional input that is left out

@@ -90,10 +90,19 @@ class GraphWriter:
         self.nodes.append(made)
         return name if outputs == 1 else names
 
+    def integer(self, value: int) -> str:
+        """Writes a constant integer, without axes, and returns its name."""
+        text = f"{value}".replace("-", "minus_")
+        return self.constant(f"keras_gated/int_{text}", np.array(value, np.int64))
+
     def guard(self, x: str) -> str:
-        """Writes a guard and returns its output: x, or an error if x is empty."""
+        """Writes a guard of any x and returns its output: x, or an error if x is empty."""
         shape = self.node("Shape", [x])
         return self.node("Reshape", [x, self.node("Max", [shape, self.ints(1)])], "not_empty")
+
+    def guard_sequences(self, x: str) -> str:
+        """Writes a guard of sequences (T, B, I) with I > 0, of which the shape is known before."""
+        return self.node("Reshape", [x, self.ints(0, 0, -1)], "not_empty")
 
     def finish(self, results: Mapping[str, str]) -> list:
         """Returns the nodes of the call, without those that nothing reads.

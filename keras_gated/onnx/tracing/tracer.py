@@ -26,6 +26,7 @@ from keras_gated.engine.run import run_in_loop
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.recurrent import OperatorCall
 from keras_gated.onnx.graph.scan import ScanCall, scan_loop
+from keras_gated.onnx.graph.stored_once import count_stored
 from keras_gated.onnx.tracing.layer_places import UniqueNames, places_within
 from keras_gated.onnx.tracing.native_or_scan import Choice, choose
 from keras_gated.onnx.tracing.operator_inputs import (
@@ -95,6 +96,7 @@ class Tracer:
         lowering: one of `LOWERINGS`, or a dictionary {layer name: one of these}; layers not named
             get "auto".
         expected_batch: int > 0, the batch size that the file will mostly run at.
+        compact: bool, whether the file stores each weight once.
 
     Attributes:
         calls: {token: the call that the stub stands for}.
@@ -106,6 +108,7 @@ class Tracer:
     opset: int
     lowering: str | Mapping[str, str] = "auto"
     expected_batch: int = 1
+    compact: bool = True
     calls: dict[str, OperatorCall | ScanCall] = field(default_factory=dict)
     shapes: dict[str, list] = field(default_factory=dict)
     records: dict[tuple[int, str], CellRecord] = field(default_factory=dict)
@@ -142,7 +145,7 @@ class Tracer:
         elif choice.native:
             result = self._add_operator(call, place, choice.native)
         packed = self._packed.get(id(call.cell)) if choice.native else None
-        self._record(place, choice, packed and sum(a.size for a in packed[1].values()))
+        self._record(place, choice, packed and self._count_stored(choice.native, packed[1]))
         return result
 
     # The choice
@@ -212,6 +215,11 @@ class Tracer:
                 f"{'; '.join(failed)}. Use lowering='auto', which exports such layers as a Scan "
                 "or a Loop."
             )
+
+    def _count_stored(self, native: NativeOperator, arrays: Arrays) -> int:
+        if self.compact:
+            return count_stored(native.operator, arrays)
+        return sum(array.size for array in arrays.values())
 
     # The stubs
 

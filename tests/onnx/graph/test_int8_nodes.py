@@ -105,7 +105,7 @@ def test_the_integers_are_those_of_onnxruntimes_quantiser(
     name, lowering, per_channel, reduce_range, path, tmp_path, caplog
 ):
     source, other = str(tmp_path / "model.onnx"), str(tmp_path / "other.onnx")
-    export_onnx(realistic(gated(name)), source, lowering=lowering, verify=False)
+    export_onnx(realistic(gated(name)), source, lowering=lowering, verify=False, compact=False)
     options = {"per_channel": per_channel, "reduce_range": reduce_range}
     quantize_onnx(source, path, **options)
     quantize_dynamic(
