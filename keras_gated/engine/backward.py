@@ -59,7 +59,7 @@ class Piece(NamedTuple):
     kind: str
     names: tuple[str, ...]
     raw: Any
-    at: int | None = None
+    at: int = -1
     kernel: Any = None
     weight: Any = None
 
@@ -73,7 +73,7 @@ class _ReplayHooks(Hooks):
         self.pieces: list[Piece] = []
 
     def product(self, kernel, names, v, w):
-        self.pieces.append(Piece("product", names, v, None, kernel, w))
+        self.pieces.append(Piece("product", names, v, -1, kernel, w))
         return {name: self._zeros for name in names}
 
     def node(self, name, a):

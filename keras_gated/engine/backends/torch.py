@@ -68,27 +68,29 @@ def run_fused(native, blocks, x, states, mask):
 
 
 def _run_operator(native, blocks, x, states, mask):
-    run, letters = _OPERATORS[native.operator]
+    operator, letters = _OPERATORS[native.operator]
     sizes = x.shape[-1], states[0].shape[-1]
     with torch.device(x.device):
         rows = [pack_block(torch, letter, native, blocks, *sizes) for letter in letters]
     keys = ("W", "R", "Wb", "Rb")
-    parameters = [torch.concatenate([row[key] for row in rows]).to(x.dtype) for key in keys]
-    first = [state[None] for state in states]
-    first = first if len(first) > 1 else first[0]
-    options = (parameters, True, 1, 0.0, False, False)  # one layer, no dropout, one direction
-    if mask is None:
-        h, *last = run(x, first, *options, True)
+    weights = [torch.concatenate([row[key] for row in rows]).to(x.dtype) for key in keys]
+
+    def run(*inputs, states, **layout):
+        first = [state[None] for state in states]  # an LSTM takes a list, the others one tensor
+        first = first if len(first) > 1 else first[0]
+        # Weights, biases, one layer, no dropout, whether cuDNN keeps what a gradient needs, one way.
+        trains = torch.is_grad_enabled()
+        h, *last = operator(*inputs, first, weights, True, 1, 0.0, trains, False, **layout)
         return h, [state[0] for state in last]
-    lengths = mask.sum(1).cpu()
-    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    data, sizes, order, back = packed
-    sorted_first = [state[:, order] for state in (first if len(states) > 1 else [first])]
-    sorted_first = sorted_first if len(states) > 1 else sorted_first[0]
-    h, *last = run(data, sizes, sorted_first, *options)
-    packed = PackedSequence(h, sizes, order, back)
-    h, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
-    return h, [state[0][back] for state in last]
+
+    if mask is None:
+        return run(x, states=states, batch_first=True)
+    packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+    order, back = packed.sorted_indices, packed.unsorted_indices
+    h, last = run(packed.data, packed.batch_sizes, states=[state[order] for state in states])
+    h = PackedSequence(h, packed.batch_sizes, order, back)
+    h, _ = pad_packed_sequence(h, batch_first=True, total_length=x.shape[1])
+    return h, [state[back] for state in last]
 
 
 # By ONNX's name: the operator, and its blocks in their order, by ONNX's letters.

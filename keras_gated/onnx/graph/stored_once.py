@@ -56,10 +56,10 @@ def store_once(model: Any) -> None:
     (onnx,) = require("onnx")
     graph, nodes = model.graph, []
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for name, blocks, beside in _weights(graph):
+    for name, blocks, side_by_side in _weights(graph):
         if (tensor := tensors.pop(name, None)) is not None:
             parts = _Parts(onnx, name)
-            parts.write(onnx.numpy_helper.to_array(tensor), blocks, beside)
+            parts.write(onnx.numpy_helper.to_array(tensor), blocks, side_by_side)
             if parts.are_smaller(tensor):
                 graph.initializer.remove(tensor)
                 graph.initializer.extend(parts.tensors)
@@ -94,7 +94,7 @@ def restore(model: Any) -> None:
 
 def _weights(graph: Any) -> Iterator[tuple[str, int, bool]]:
     """Yields the name of each weight of the recurrent nodes, how many blocks it has, and whether
-    they are beside each other."""
+    they are side by side."""
     for node in all_nodes(graph):
         operator = node.op_type.removeprefix("DynamicQuantize")
         if operator not in RECURRENT_OPERATORS:
@@ -102,9 +102,9 @@ def _weights(graph: Any) -> Iterator[tuple[str, int, bool]]:
         directions = 1 + any(a.s == b"bidirectional" for a in node.attribute)
         in_int8, blocks = operator != node.op_type, blocks_of(operator)
         for at, key in {1: "W", 2: "R", 3: "B", 7: "P"}.items():
-            beside = in_int8 and key in "WR"
-            if at < len(node.input) and not (beside and directions > 1):
-                yield node.input[at], directions * blocks[key], beside
+            side_by_side = in_int8 and key in "WR"
+            if at < len(node.input) and not (side_by_side and directions > 1):
+                yield node.input[at], directions * blocks[key], side_by_side
 
 
 class _Parts:
@@ -129,13 +129,13 @@ class _Parts:
         parts = sum(proto.ByteSize() for proto in (*self.nodes, *self.tensors))
         return parts + LEAST_SAVED <= tensor.ByteSize()
 
-    def write(self, array: np.ndarray, count: int, beside: bool = False) -> None:
-        """Writes a weight that has `count` blocks of equal size, below or beside each other."""
-        if beside:
+    def write(self, array: np.ndarray, count: int, side_by_side: bool = False) -> None:
+        """Writes a weight that has `count` blocks of equal size, below each other or side by side."""
+        if side_by_side:
             blocks = np.stack(np.split(array[0], count, axis=-1))
         else:
             blocks = array.reshape(count, -1, *array.shape[2:])
-        axis = int(beside)
+        axis = int(side_by_side)
         ways = [_way(blocks, k) for k in range(count)]
         shared = {way[1] for way in ways if way[0] in ("same", "negative")}
         made: dict[int, str] = {}

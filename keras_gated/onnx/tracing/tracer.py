@@ -145,7 +145,7 @@ class Tracer:
         elif choice.native:
             result = self._add_operator(call, place, choice.native)
         packed = self._packed.get(id(call.cell)) if choice.native else None
-        self._record(place, choice, packed and self._count_stored(choice.native, packed[1]))
+        self._record(place, choice, packed and self._count_stored(choice.operator, packed[1]))
         return result
 
     # The choice
@@ -216,9 +216,9 @@ class Tracer:
                 "or a Loop."
             )
 
-    def _count_stored(self, native: NativeOperator, arrays: Arrays) -> int:
+    def _count_stored(self, operator: str, arrays: Arrays) -> int:
         if self.compact:
-            return count_stored(native.operator, arrays)
+            return count_stored(operator, arrays)
         return sum(array.size for array in arrays.values())
 
     # The stubs

@@ -7,6 +7,7 @@ import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from keras_gated.onnx.export import export_onnx
+from keras_gated.onnx.graph.stored_once import restore
 from keras_gated.onnx.quantize import quantize_onnx
 from tests.onnx.helpers import on_tensorflow
 from tests.onnx.int8_models import (
@@ -118,7 +119,9 @@ def test_the_integers_are_those_of_onnxruntimes_quantiser(
     )
 
     def integers(file):
-        arrays = constants_of(onnx.load(file).graph).values()
+        model = onnx.load(file)
+        restore(model)
+        arrays = constants_of(model.graph).values()
         return sorted((a.shape, a.tobytes()) for a in arrays if a.dtype == np.int8 and a.any())
 
     assert integers(path) == integers(other) != []
