@@ -61,9 +61,9 @@ def main() -> None:
     from benchmarks.report import markdown
     from benchmarks.run import measure_all
 
-    result = merge_earlier(
-        options, options.backend, {"about": run_info(options), **measure_all(options)}
-    )
+    about = {"about": run_info(options)}
+    merge_earlier(options, options.backend, about)  # refuses before anything is measured
+    result = merge_earlier(options, options.backend, {**about, **measure_all(options)})
     write_and_print(options.out, options.backend, result, markdown(result))
 
 

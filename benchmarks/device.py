@@ -49,6 +49,7 @@ def main() -> None:
     rows = {part: rows[part] for part in options.part or PARTS}
     bar = keras.utils.Progbar(sum(map(len, rows.values())), unit_name="row")
     result: dict = {"about": run_info(options, module="benchmarks.device")}
+    merge_earlier(options, "device", result)  # refuses before anything is measured
     for part, measures in rows.items():
         result[part] = []
         for measure in measures:

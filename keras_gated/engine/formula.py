@@ -68,7 +68,7 @@ def separate_columns(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
     """Returns the same for x in the type of w; each part is from a product of its own.
 
     A wide product that is cut later is slower in the loop: XLA reads several blocks from one tensor
-    without vector instructions (see `loop`).
+    without vector instructions (see `loop_plan`).
     """
     return {name: kernel.product(ops, x, part) for name, part in split(names, w).items()}
 

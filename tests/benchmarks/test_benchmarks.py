@@ -89,3 +89,14 @@ def test_a_backend_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr("os.environ", {})
     with pytest.raises(SystemExit, match=r"'torch'.*not installed.*pip install \"\.\[torch\]\""):
         command.set_up(command.parse_arguments(["--backend", "torch"]))
+
+
+def test_a_part_for_results_of_another_machine_is_refused_before_it_is_measured(
+    tmp_path, monkeypatch
+):
+    command.write(tmp_path, "tensorflow", {"about": {**ABOUT, "seed": 4}}, "a page")
+    arguments = ["benchmarks", "--part", "times", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.setattr("benchmarks.run.measure_all", lambda options: pytest.fail("it measured"))
+    with pytest.raises(SystemExit, match="comes from another machine.*--out"):
+        command.main()

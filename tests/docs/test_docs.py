@@ -189,6 +189,8 @@ def test_measured_numbers_are_those_of_the_tables():
     ratio = float(times["keras LSTM"]) / float(times["GatedLSTM"])
     row = next(row for row in measured.speed_table().splitlines() if measured.SIZE in row)
     assert math.isclose(float(row.split("|")[2].split(",")[0]), ratio, abs_tol=0.01)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert measured.speed_table() in readme
     assert f"| {times['janet']} " in table and "janet of GatedLSTM" in measured.shares_table()
     assert len(measured.int8_table().splitlines()) > 2
 

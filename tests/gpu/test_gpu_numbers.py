@@ -9,7 +9,7 @@ from keras import ops
 
 import keras_gated as kg
 from benchmarks.gpu_device import PRECISIONS, precision, tf32
-from keras_gated.engine import loop as sequence
+from keras_gated.engine import loop_plan as sequence
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.backward import Cut
 from keras_gated.spec.normal_form import resolve

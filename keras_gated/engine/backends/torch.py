@@ -78,7 +78,7 @@ def _run_operator(native, blocks, x, states, mask):
     def run(*inputs, states, **layout):
         first = [state[None] for state in states]  # an LSTM takes a list, the others one tensor
         first = first if len(first) > 1 else first[0]
-        # Weights, biases, one layer, no dropout, whether cuDNN keeps what a gradient needs, one way.
+        # With biases, one layer, no dropout, what a gradient needs on cuDNN, one direction.
         trains = torch.is_grad_enabled()
         h, *last = operator(*inputs, first, weights, True, 1, 0.0, trains, False, **layout)
         return h, [state[0] for state in last]

@@ -130,7 +130,7 @@ class _Parts:
         return parts + LEAST_SAVED <= tensor.ByteSize()
 
     def write(self, array: np.ndarray, count: int, side_by_side: bool = False) -> None:
-        """Writes a weight that has `count` blocks of equal size, below each other or side by side."""
+        """Writes a weight that has `count` equal blocks, below each other or side by side."""
         if side_by_side:
             blocks = np.stack(np.split(array[0], count, axis=-1))
         else:
