@@ -66,7 +66,7 @@ def test_the_sdist_has_all_that_builds_and_tests_it(built):
 
 
 def test_the_version_is_the_same_wherever_it_stands():
-    first = re.search(r"^## \[?([^\s\]]+)", (HOME / "CHANGELOG.md").read_text(), re.MULTILINE)
+    first = re.search(r"^## \[?(\d[^\s\]]*)", (HOME / "CHANGELOG.md").read_text(), re.MULTILINE)
     cited = re.search(r"^version: (\S+)$", (HOME / "CITATION.cff").read_text(), re.MULTILINE)
     assert first and cited
     assert first[1] == cited[1] == VERSION

@@ -77,7 +77,7 @@ class _ReplayHooks(Hooks):
         return {name: self._zeros for name in names}
 
     def node(self, name, a):
-        """A node that only an activation reads, whose value is known, may have any value."""
+        """Returns any value where only an activation reads the node: its value is known."""
         if name in self._by_value:
             self.pieces.append(Piece("node", (name,), a, next(self._behind)))
             return self._zeros
@@ -156,7 +156,8 @@ class Cut:
             return row
         (block,) = piece.names
         slope = self.formula.slope[block](known[piece.at])
-        return {self.nodes[block]: slope, **{j: slope * d for j, d in row.items()}}
+        by_node = {self.nodes[block]: slope} if block in self.nodes else {}
+        return by_node | {j: slope * d for j, d in row.items()}
 
     def step_back(self, incoming: list, slopes: Slopes) -> tuple[list, list]:
         """Goes one time step back.

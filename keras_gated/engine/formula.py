@@ -20,8 +20,8 @@ so that the memory loses nothing over many time steps.
 """
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from keras import ops
 
@@ -123,10 +123,13 @@ HOOKS = Hooks()
 NO_DROPOUT = DropoutMasks()
 
 
-@lru_cache(maxsize=256)
+_shared: "WeakValueDictionary[tuple, Formula]" = WeakValueDictionary()
+
+
 def formula_of(*arguments) -> "Formula":
-    """Returns `Formula(*arguments)`, the same one for equal arguments."""
-    return Formula(*arguments)
+    """Returns `Formula(*arguments)`: for equal arguments the same one, if it is repeatable."""
+    formula = Formula(*arguments)
+    return _shared.setdefault(arguments, formula) if formula.repeatable else formula
 
 
 class Formula:

@@ -61,8 +61,11 @@ def run_fused(call: RecurrentCall) -> tuple:
         The outputs h (B, T, U) in running order, and the list of last states.
     """
     cell, native = call.cell, find_fused_operator(call.cell.form)
-    x = cell.formula.projected(call.weights, call.in_running_order(call.sequences))
-    mask = None if call.mask is None else call.in_running_order(call.mask)
+    x, mask = call.in_running_order(call.sequences), None
+    if call.mask is not None:
+        mask = call.in_running_order(call.mask)
+        x = call.readable(x, ops.cast(mask, x.dtype)[..., None])
+    x = cell.formula.projected(call.weights, x)
     blocks = cell.by_block(call.weights)
     h, states = backend.run_fused(native, blocks, x, call.states, mask)
     if mask is not None:  # behind the end, the last state is repeated

@@ -120,9 +120,9 @@ class LoopPlan:
         return [*residuals[: self.sequences], *last], residuals
 
     def over_time(self, inputs: Inputs, weights: dict, keep: bool, loop):
-        """Returns the last states and the residuals, or with `keep` False only the series of h.
+        """Returns the last states and the residuals.
 
-        And not even that one where only the last h is asked for.
+        With `keep` False: the series of h instead, or none if only the last h is asked for.
         """
         h_alone = int(self.sequences)
 
@@ -145,7 +145,7 @@ class LoopPlan:
 
         Args:
             tensors: what `forward` was given.
-                residuals: the second result of `forward`.
+            residuals: the second result of `forward`.
             upstream: gradients of its outputs.
         """
         inputs = self.sort(tensors)

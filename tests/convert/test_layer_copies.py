@@ -263,6 +263,7 @@ COMPILED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMPILED)
 def test_a_compiled_model_goes_on_learning(name):
     # Without a seed dropout on torch would draw from the global generator.

@@ -22,6 +22,7 @@ from mkdocs.commands.build import build  # noqa: E402
 from mkdocs.config import load_config  # noqa: E402
 from mkdocs.exceptions import Abort  # noqa: E402
 
+from benchmarks import report
 from site_pages import cells, counts, inserts, mathml, measured, reference, spec_code  # noqa: E402
 from site_pages.diagram import draw_cell  # noqa: E402
 from site_pages.docstrings import rename_sections  # noqa: E402
@@ -191,6 +192,9 @@ def test_measured_numbers_are_those_of_the_tables():
     assert math.isclose(float(row.split("|")[2].split(",")[0]), ratio, abs_tol=0.01)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert measured.speed_table() in readme
+    for backend in ("tensorflow", "jax", "torch"):
+        page = (DOCS / "speed" / f"{backend}.md").read_text(encoding="utf-8")
+        assert page == report.markdown(measured.results(backend)), backend
     assert f"| {times['janet']} " in table and "janet of GatedLSTM" in measured.shares_table()
     assert len(measured.int8_table().splitlines()) > 2
 

@@ -244,3 +244,92 @@ def test_second_derivative_against_differences():
     ahead, behind = (slope(tf.constant(x.numpy() + s * direction)) for s in (step, -step))
     expected = float(ahead - behind) / (2 * step)
     assert abs(float((twice * direction).sum()) - expected) <= 1e-7 * max(1.0, abs(expected))
+
+
+# Plans that equal layers share --------------------------------------------------------------------
+
+
+def trace(model, batch: int) -> None:
+    """Records a model for sequences of one shape, on backends that record."""
+    x = np.ones((batch, SHORT, U), "float32")
+    if BACKEND == "jax":
+        import jax
+
+        jax.make_jaxpr(lambda x: model(x))(x)
+    else:
+        import tensorflow as tf
+
+        tf.function(lambda x: model(x)).get_concrete_function(x)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch records nothing")
+def test_equal_layers_are_traced_once(monkeypatch):
+    from keras_gated.engine.formula import Formula
+
+    def stack(count):
+        layers = [kg.GatedRNN(U, "mgu", return_sequences=True) for _ in range(count)]
+        return keras.Sequential([keras.Input((SHORT, U)), *layers])
+
+    models, steps, step = [stack(1), stack(3)], [], Formula.step
+    monkeypatch.setattr(Formula, "step", lambda *args: steps.append(1) or step(*args))
+    counts = []
+    for batch, model in zip((21, 22), models, strict=True):  # shapes that no other test has
+        steps.clear()
+        trace(model, batch)
+        counts.append(len(steps))
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch records nothing")
+def test_a_function_of_the_users_is_called_at_each_trace():
+    calls = []
+
+    def activation(x):
+        calls.append(1)
+        return ops.tanh(x)
+
+    layers = [kg.GatedLSTM(U, activation=activation, return_sequences=True) for _ in range(2)]
+    for layer in layers:
+        layer.build((None, SHORT, U))
+    counts = []
+    for layer in layers:
+        calls.clear()
+        trace(layer, 23)
+        counts.append(len(calls))
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_function_registered_anew_is_used():
+    """A layer that is made later has the later function, though it has the same name."""
+
+    def layer(factor):
+        function = keras.saving.register_keras_serializable("anew", "scaled")(
+            lambda x: factor * ops.tanh(x)
+        )
+        return kg.GatedLSTM(U, activation=function, return_sequences=True, seed=1)
+
+    x, found = np.ones((B, SHORT, U), "float32"), []
+    for factor in (1.0, 3.0):
+        found.append(ops.convert_to_numpy(layer(factor)(x)))
+    assert np.abs(found[0] - found[1]).max() > 1e-2
+
+
+def test_a_candidate_without_a_term_of_its_own_learns():
+    spec = kg.CellSpec(
+        memory="hidden",
+        forget_gate=kg.Gate(),
+        input_gate=kg.Tied("forget", complement=True),
+        reset_gate=kg.Gate(),
+        output_gate=1.0,
+        candidate=kg.Candidate(kernel=None, use_bias=False, reset_after=True),
+    )
+    this = case("gru", FINEST).until(SHORT)
+    engine, other = (
+        kg.GatedRNN(U, spec, return_sequences=True, dtype=FINEST, seed=2, unroll=unroll)
+        for unroll in (False, True)
+    )
+    for layer in (engine, other):
+        layer.build(this.x.shape)
+    other.set_weights(engine.get_weights())
+    found = [gradients(one, this.x, this.upstream, this.initial_state) for one in (engine, other)]
+    compare(*found, "no term")

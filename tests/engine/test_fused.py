@@ -1,5 +1,7 @@
 """Cells that torch's own operators compute, against the loop that torch differentiates."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -97,3 +99,43 @@ def test_a_layer_learns(ran):
     x = np.random.default_rng(0).normal(size=(64, 5, F)).astype("float32")
     losses = model.fit(x, x[:, 0, :1], epochs=30, verbose=0).history["loss"]
     assert all(ran) and losses[-1] < 0.95 * losses[0]
+
+
+@torch_only
+def test_numbers_that_the_operator_makes_have_the_type_of_the_cell(ran):
+    spec = replace(kg.preset("slim_lstm3"), forget_gate=0.9)
+    layers = [kg.GatedRNN(U, spec, dtype="float64", unroll=unroll) for unroll in (False, True)]
+    x = np.random.default_rng(0).normal(size=(B, T, F))
+    found = []
+    for layer in layers:
+        layer.build(x.shape)
+        # Keras's matmul on torch computes in float32, so the kernels are zero.
+        layer.set_weights([np.full(w.shape, 0.3 * (w.ndim == 1)) for w in layer.get_weights()])
+        found.append(keras.ops.convert_to_numpy(layer(x)))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-14)
+    assert ran[0] and not ran[-1]
+
+
+@torch_only
+def test_padding_may_be_anything_and_states_have_any_layout(ran):
+    import torch
+
+    spec = kg.CellSpec(
+        memory="cell",
+        input_gate=kg.Gate(),
+        forget_gate=kg.Gate(),
+        output_gate=kg.Gate(),
+        input_projection=kg.Projection(),
+    )
+    x = torch.tensor(case("lstm").x, dtype=torch.float32)
+    layer = kg.GatedRNN(U, spec)
+    layer.build(x.shape)
+    states = [torch.zeros((1, U)).expand(B, U), torch.ones((U, B)).T]
+    slopes = []
+    for padding in (0.0, float("nan")):
+        padded = torch.where(torch.tensor(ENDS)[..., None], x, torch.tensor(padding))
+        layer.zero_grad()
+        layer(padded, mask=ENDS, initial_state=states).sum().backward()
+        slopes.append([v.value.grad.clone() for v in layer.trainable_variables])
+    assert all(ran)
+    assert all(torch.equal(a, b) and a.isfinite().all() for a, b in zip(*slopes, strict=True))

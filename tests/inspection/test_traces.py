@@ -202,6 +202,7 @@ def test_half_lives_and_saturation_of_known_gates():
     assert kg.saturation(np.array([0.05, 0.5, 0.95, 0.99, np.nan])) == (0.25, 0.5)
 
 
+@pytest.mark.long
 def test_the_monitor_logs_what_the_trace_says(tmp_path):
     built = model()
     built.compile("sgd", "mse")

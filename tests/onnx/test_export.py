@@ -149,6 +149,7 @@ SPECS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Argument `forget_gate` should be in:UserWarning")
 def test_specifications_beyond_the_presets(path):
     x = keras.Input((None, U), name="x")

@@ -87,6 +87,7 @@ def masked(*shape, seed=3):
     return x
 
 
+@pytest.mark.long
 def test_masks_across_chunks(path):
     x = keras.Input((None, F), name="x")
     y = layers.Masking()(x)
@@ -156,6 +157,7 @@ def test_states_of_a_users_cell_are_not_h_and_c(path):
     assert report.inputs == ("x", "average_state_1", "average_state_2")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lowering", ["scan", "loop"])
 def test_other_lowerings_and_tokens(lowering, path):
     tokens = keras.Input((None,), dtype="int32", name="tokens")

@@ -1,5 +1,8 @@
 """What the engine needs of torch: a loop over time, a custom gradient, derivatives."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -38,12 +41,16 @@ def can_fuse(call) -> bool:
     """Returns whether tensors and mask of a call are as torch's recurrent operators take them."""
     tensors = [call.sequences, *call.states, *call.weights.values()]
     dtypes = {x.dtype for x in tensors}
-    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64} or _is_recorded():
+    one_dtype = len(dtypes) == 1 and dtypes <= {torch.float32, torch.float64}
+    if _is_recorded() or not one_dtype or 0 in call.sequences.shape:
         return False
     if call.mask is None:
         return True
     mask = call.in_running_order(call.mask)
-    return bool(mask[:, 0].all() and (mask[:, 1:] <= mask[:, :-1]).all())
+    try:  # on a GPU this waits for the mask
+        return bool(mask[:, 0].all() and (mask[:, 1:] <= mask[:, :-1]).all())
+    except RuntimeError:  # inside torch.func.vmap no value is known
+        return False
 
 
 def run_fused(native, blocks, x, states, mask):
@@ -70,14 +77,19 @@ def run_fused(native, blocks, x, states, mask):
 def _run_operator(native, blocks, x, states, mask):
     operator, letters = _OPERATORS[native.operator]
     sizes = x.shape[-1], states[0].shape[-1]
-    with torch.device(x.device):
-        rows = [pack_block(torch, letter, native, blocks, *sizes) for letter in letters]
-    keys = ("W", "R", "Wb", "Rb")
-    weights = [torch.concatenate([row[key] for row in rows]).to(x.dtype) for key in keys]
+    made = {"dtype": x.dtype, "device": x.device}
+    ops = SimpleNamespace(
+        zeros=partial(torch.zeros, **made),
+        eye=partial(torch.eye, **made),
+        concatenate=torch.concatenate,
+        diag=torch.diag,
+    )
+    rows = [pack_block(ops, letter, native, blocks, *sizes) for letter in letters]
+    weights = [torch.concatenate([row[key] for row in rows]) for key in ("W", "R", "Wb", "Rb")]
 
     def run(*inputs, states, **layout):
-        first = [state[None] for state in states]  # an LSTM takes a list, the others one tensor
-        first = first if len(first) > 1 else first[0]
+        first = [state[None].contiguous() for state in states]
+        first = first if len(first) > 1 else first[0]  # an LSTM takes a list
         # With biases, one layer, no dropout, what a gradient needs on cuDNN, one direction.
         trains = torch.is_grad_enabled()
         h, *last = operator(*inputs, first, weights, True, 1, 0.0, trains, False, **layout)

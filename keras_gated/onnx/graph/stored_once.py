@@ -55,7 +55,9 @@ def store_once(model: Any) -> None:
     """
     (onnx,) = require("onnx")
     graph, nodes = model.graph, []
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    # A constant that is an input as well is only a default: a caller may pass another.
+    inputs = {port.name for port in graph.input}
+    tensors = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
     for name, blocks, side_by_side in _weights(graph):
         if (tensor := tensors.pop(name, None)) is not None:
             parts = _Parts(onnx, name)
@@ -125,7 +127,7 @@ class _Parts:
         return sum(math.prod(t.dims) for t in self.tensors if t.data_type == FLOAT)
 
     def are_smaller(self, tensor: Any) -> bool:
-        """Returns whether they take so few bytes that the file had better hold them."""
+        """Returns whether they take `LEAST_SAVED` bytes less than the weight whole."""
         parts = sum(proto.ByteSize() for proto in (*self.nodes, *self.tensors))
         return parts + LEAST_SAVED <= tensor.ByteSize()
 

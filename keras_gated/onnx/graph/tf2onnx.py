@@ -10,12 +10,14 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from threading import RLock
 from typing import Any
 
 import numpy as np
 
 from keras_gated.onnx.errors import ExportError, require
 
+_one_at_a_time = RLock()  # the variable is one for all threads
 STUB, TENSORFLOW_STUB = "KerasGatedStub", "PyFuncStateless"
 Handlers = dict[str, tuple[Callable, list]]  # {TensorFlow operation: (handler, its arguments)}
 FLOAT, INT32 = 1, 6  # onnx.TensorProto
@@ -67,16 +69,17 @@ def _converted(convert: Callable, *arguments: Any, **options: Any) -> Any:
     tf2onnx copies the whole graph before each optimisation, to go on without one that fails: a
     fifth of the time of an export. So it first runs without copies, which `NO_COPIES` tells it.
     """
-    if NO_COPIES in os.environ:
-        return convert(*arguments, **options)[0]
-    os.environ[NO_COPIES] = "false"
-    try:
-        return convert(*arguments, **options)[0]
-    except Exception:  # TensorFlow and tf2onnx may raise anything
-        pass
-    finally:
-        del os.environ[NO_COPIES]
-    return convert(*arguments, **options)[0]
+    with _one_at_a_time:
+        before = {NO_COPIES: os.environ[NO_COPIES]} if NO_COPIES in os.environ else {}
+        os.environ[NO_COPIES] = "false"
+        try:
+            return convert(*arguments, **options)[0]
+        except Exception:  # TensorFlow and tf2onnx may raise anything
+            os.environ.pop(NO_COPIES)
+            return convert(*arguments, **options)[0]
+        finally:
+            os.environ.pop(NO_COPIES, None)
+            os.environ.update(before)
 
 
 def _check_for_loss(graph: Any) -> None:

@@ -56,6 +56,7 @@ def constants(path) -> dict:
     return {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
 
 
+@pytest.mark.long
 def test_no_large_weight_is_recorded_or_converted(path, monkeypatch):
     captured, convert = [], model_to_graph.convert_function
 

@@ -66,6 +66,7 @@ MASKED = [  # name, return_sequences, go_backwards, zero_output_for_mask
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("initial", [pytest.param(False, marks=pytest.mark.long), True])
 def test_masks_of_every_kind(initial, path):
     layers = [

@@ -161,6 +161,7 @@ def test_axes_of_inputs_that_must_be_of_one_length(path):
     ]
 
 
+@pytest.mark.long
 def test_many_inputs(path):
     inputs = [keras.Input((None, F), name=f"x{k}") for k in range(16)]
     layer = kg.GatedGRU(2)

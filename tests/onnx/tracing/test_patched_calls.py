@@ -83,6 +83,7 @@ class Sentences(keras.Layer):
         return 1.0 * self.inner(x, mask=mask)  # which has no mask itself
 
 
+@pytest.mark.long
 def test_a_mask_of_inner_time_steps(path):
     x = keras.Input((None, 4, F), name="x")
     mask = keras.Input((None, 4), dtype="bool", name="mask")
