@@ -174,17 +174,10 @@ def program(session: nox.Session) -> None:
     need(session, "test", packages=["jax", TORCH])
     pytest(session, "-m", "long", "tests/cli", "tests/onnx/test_other_backends.py")
     # The rest of tests/onnx that is long, all presets, is in `all_long`.
-    more = [
-        "masks",
-        "lowerings_and_tokens",
-        "large_weight",
-        "many_inputs",
-        "beyond",
-        "monitor_logs",
-    ]
-    more += ["goes_on_learning"]
+    names = "masks lowerings_and_tokens large_weight many_inputs beyond_the_presets monitor_logs"
     folders = ["tests/onnx", "tests/inspection", "tests/convert"]
-    choice = f"({' or '.join(more)}) and not every_preset and not test_other_backends"
+    names = [*names.split(), "goes_on_learning"]
+    choice = f"({' or '.join(names)}) and not every_preset and not test_other_backends"
     pytest(session, "-m", "long", *folders, "-k", choice)
 
 
