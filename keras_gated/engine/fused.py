@@ -13,21 +13,18 @@ from keras import ops
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.call import RecurrentCall
 from keras_gated.spec.normal_form import NormalForm
-from keras_gated.spec.onnx_operator import NativeOperator, find_native_operator
-
-# The activations that the operators of cuDNN, torch and others have.
-USUAL = {
-    "LSTM": (("Sigmoid", None, None), ("Tanh", None, None), ("Tanh", None, None)),
-    "GRU": (("Sigmoid", None, None), ("Tanh", None, None)),
-    "RNN": (("Tanh", None, None),),
-}
+from keras_gated.spec.onnx_operator import (
+    DEFAULT_FUNCTIONS,
+    NativeOperator,
+    find_native_operator,
+)
 
 
 @lru_cache(maxsize=256)
 def find_fused_operator(form: NormalForm) -> NativeOperator | None:
     """Returns the operator that is a plain LSTM, GRU or tanh RNN and computes a cell, or None."""
     native = find_native_operator(form)
-    usual = native.operator and native.functions == USUAL[native.operator]
+    usual = native.operator and native.functions == DEFAULT_FUNCTIONS[native.operator]
     # A GRU of a backend resets behind the product, and no operator has peepholes.
     form_of_gru = native.operator != "GRU" or native.linear_before_reset
     reads_input = native.input_functions == (None,) and not native.outside
@@ -44,10 +41,8 @@ def runs_fused(call: RecurrentCall) -> bool:
     return (
         backend.FUSED
         and not call.unroll
-        and cell.stepwise_option is None
-        and not cell.options("automatic")
+        and cell.sequential_option is None
         and cell.normalizer is None
-        and len(cell.weight_layout) == len(cell.form.weights)
         and all(mask is None for mask in call.drawn.dropout)
         and find_fused_operator(cell.form) is not None
         and backend.can_fuse(call)

@@ -111,20 +111,19 @@ class LoopPlan:
     def forward(self, *tensors, keep: bool = True):
         """Returns [h of all time steps if asked for, *last states], and the residuals if `keep`.
 
-        Residuals are what the backward pass needs: the series of the states and of the nodes and,
-        with zoneout, of the memory (without, the last state is the memory).
+        Residuals are what the backward pass needs: the series of the states, of the values of
+        activations and of nodes, and with zoneout of the memory (without, the last state is it).
         """
         inputs = self.sort(tensors)
         weights = self.formula.slice_weights(inputs.weights)
         last, residuals = self.over_time(inputs, weights, keep, backend.loop)
-        return [*residuals[: self.sequences], *last], residuals
+        return [*(residuals[:1] if self.sequences else []), *last], residuals
 
     def over_time(self, inputs: Inputs, weights: dict, keep: bool, loop):
         """Returns the last states and the residuals.
 
         With `keep` False: the series of h instead, or none if only the last h is asked for.
         """
-        h_alone = int(self.sequences)
 
         def step(states, xs):
             terms = dict(zip(inputs.terms, xs, strict=False))
@@ -133,8 +132,9 @@ class LoopPlan:
             new = apply_zoneout(_of_step(inputs.zoneout, xs[len(inputs.terms) :]), new, states)
             if inputs.mask is not None:
                 new = _where(xs[-1] > 0, new, states)
-            memory = [hooks.c] if inputs.zoneout else []
-            return new, [*new, *hooks.known, *memory] if keep else new[:h_alone]
+            if not keep:
+                return new, new[:1] if self.sequences else []
+            return new, [*new, *hooks.known, *([hooks.c] if inputs.zoneout else [])]
 
         terms = inputs.terms.values()
         series = not_none(*terms, *_series(inputs.zoneout), inputs.mask) or inputs.clock

@@ -34,6 +34,9 @@ SATURATED = 100.0  # sigmoid is exactly 1 in float32 from about 18 on
 Function = tuple[str, Any, Any]  # name, alpha, beta of an ONNX activation; None: no such one
 SIGMOID, TANH, AFFINE = ("Sigmoid", None, None), ("Tanh", None, None), ("Affine", 1.0, 0.0)
 
+# The activations of the operators, here and in other libraries, unless others are given.
+DEFAULT_FUNCTIONS = {"RNN": (TANH,), "GRU": (SIGMOID, TANH), "LSTM": (SIGMOID, TANH, TANH)}
+
 # Sets of blocks that are computed outside the operator, tried in this order until one fits.
 OUTSIDE = (
     frozenset[str](),
@@ -99,9 +102,8 @@ class NativeOperator:
     @property
     def attributes(self) -> dict:
         """The attributes of the ONNX node that differ from their defaults, except hidden_size."""
-        defaults = {"RNN": (TANH,), "GRU": (SIGMOID, TANH), "LSTM": (SIGMOID, TANH, TANH)}
         attributes: dict = {}
-        if self.operator and self.functions != defaults[self.operator]:
+        if self.operator and self.functions != DEFAULT_FUNCTIONS[self.operator]:
             attributes |= activation_attributes(self.functions)
         if self.linear_before_reset:
             attributes["linear_before_reset"] = 1

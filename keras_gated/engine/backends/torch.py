@@ -15,6 +15,12 @@ SLOPES_AHEAD = True
 # Whether it has operators that compute a recurrent cell whole, see `fused`.
 FUSED = True
 
+_NO_TRANSFORM = (
+    "A gated layer cannot run inside this transform of torch.func (grad, vmap, jacrev, ...): it "
+    "has a gradient of its own, or is an operator of torch that has no such rule. Received: a call "
+    "inside such a transform. Give the layer unroll=True: torch then differentiates the loop."
+)
+
 
 def accelerated() -> bool:
     """Returns whether this backend computes on an accelerator, such as a GPU."""
@@ -130,13 +136,6 @@ def with_gradient(plan, tensors):
         if "functorch" not in str(error):
             raise
         raise RuntimeError(_NO_TRANSFORM) from error
-
-
-_NO_TRANSFORM = (
-    "A gated layer cannot run inside this transform of torch.func (grad, vmap, jacrev, ...): it "
-    "has a gradient of its own, or is an operator of torch that has no such rule. Received: a call "
-    "inside such a transform. Give the layer unroll=True: torch then differentiates the loop."
-)
 
 
 class _CustomGradient(torch.autograd.Function):

@@ -30,7 +30,7 @@ def put_weights_in(model: Any, weights: Mapping[str, Callable[[], np.ndarray]]) 
         if graph.input[k].name in weights:
             del graph.input[k]
     nodes = _nodes_on_weights(graph, set(weights))
-    arrays = _compute(model, nodes, weights)
+    arrays = compute_nodes(model, nodes, weights)
     for node in nodes:
         graph.node.remove(node)
     read = tensors_read(graph)
@@ -63,7 +63,7 @@ def _all_read(nodes: Iterable[Any]) -> set[str]:
     return set().union(*map(read_by, nodes))
 
 
-def _compute(model: Any, nodes: list, weights: Mapping) -> dict[str, np.ndarray]:
+def compute_nodes(model: Any, nodes: list, weights: Mapping) -> dict[str, np.ndarray]:
     """Returns the outputs of nodes that read nothing but constants and weights."""
     if not nodes:
         return {}

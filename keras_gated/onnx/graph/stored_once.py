@@ -21,7 +21,13 @@ from typing import Any
 import numpy as np
 
 from keras_gated.onnx.errors import require
-from keras_gated.onnx.graph.writer import RECURRENT_OPERATORS, all_nodes
+from keras_gated.onnx.graph.large_weights import compute_nodes
+from keras_gated.onnx.graph.writer import (
+    RECURRENT_OPERATORS,
+    all_nodes,
+    drop_unread_constants,
+    tensors_read,
+)
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
 PREFIX = "keras_gated/blocks/"  # of the nodes
@@ -73,30 +79,20 @@ def store_once(model: Any) -> None:
 
 def restore(model: Any) -> None:
     """Undoes `store_once`, for what needs the weights of an operator whole."""
-    onnx, reference = require("onnx", "onnx.reference")
-    graph = model.graph
+    (onnx,), graph = require("onnx"), model.graph
     nodes = [node for node in graph.node if node.name.startswith(PREFIX)]
-    if not nodes:
-        return
-    written = {name for node in nodes for name in node.output}
-    whole = sorted(written - {name for node in nodes for name in node.input})
-    parts = [t for t in graph.initializer if t.name in {n for node in nodes for n in node.input}]
-    describe = onnx.helper.make_empty_tensor_value_info
-    of_parts = onnx.helper.make_graph(nodes, "blocks", [], [describe(n) for n in whole], parts)
-    opsets = model.opset_import
-    arrays = reference.ReferenceEvaluator(
-        onnx.helper.make_model(of_parts, opset_imports=opsets)
-    ).run(None, {})
+    arrays = compute_nodes(model, nodes, {})
     for node in nodes:
         graph.node.remove(node)
-    for tensor in parts:
-        graph.initializer.remove(tensor)
-    graph.initializer.extend(map(onnx.numpy_helper.from_array, arrays, whole))
+    for name in tensors_read(graph) & set(arrays):
+        graph.initializer.append(onnx.numpy_helper.from_array(arrays[name], name))
+    drop_unread_constants(graph)
 
 
 def _weights(graph: Any) -> Iterator[tuple[str, int, bool]]:
-    """Yields the name of each weight of the recurrent nodes, how many blocks it has, and whether
-    they are side by side."""
+    """Yields each weight of the recurrent nodes: its name, the number of its blocks, and whether
+    these are side by side.
+    """
     for node in all_nodes(graph):
         operator = node.op_type.removeprefix("DynamicQuantize")
         if operator not in RECURRENT_OPERATORS:
