@@ -52,6 +52,7 @@ _LATER = {
     "plot_gates": "keras_gated.inspection.plots",
     "plot_memory": "keras_gated.inspection.plots",
     "quantize_onnx": "keras_gated.onnx.quantize",
+    "reduce_gates": "keras_gated.reduction.reduce_gates",
     "saturation": "keras_gated.inspection.traces",
     "trace_gates": "keras_gated.inspection.traces",
 }
@@ -98,6 +99,7 @@ __all__ = [
     "preset",
     "presets",
     "quantize_onnx",
+    "reduce_gates",
     "saturation",
     "to_keras",
     "trace_gates",

@@ -15,7 +15,7 @@ import keras
 
 from keras_gated.cell import GatedCell
 from keras_gated.convert.layer_copies import copy_layer
-from keras_gated.layers import CELL_ARGUMENTS, GatedGRU, GatedLSTM, GatedRNN
+from keras_gated.layers import CELL_ARGUMENTS, OWN_ARGUMENTS, GatedGRU, GatedLSTM, GatedRNN
 from keras_gated.spec.activations import lookup
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.config import Config
@@ -108,6 +108,21 @@ def to_gated_layer(layer: Any) -> keras.layers.RNN:
     gated = _gated_layer(layer, cell, **{**_rnn_arguments(layer), "dtype": cell.dtype_policy})
     gated.cell.trainable = cell.trainable
     return gated
+
+
+def gated_copy(layer: GatedRNN, **arguments: Any) -> GatedRNN:
+    """Returns an unbuilt `GatedRNN` with the settings of a gated layer.
+
+    Args:
+        layer: a gated layer.
+        **arguments: arguments of the copy that differ.
+    """
+    own = {name: getattr(layer, name) for name in OWN_ARGUMENTS}
+    settings = _rnn_arguments(layer) | own | {"dtype": layer.cell.dtype_policy}
+    copy = gated_layer_of_cell(layer.cell, **(settings | arguments))
+    assert copy is not None
+    copy.cell.trainable = layer.cell.trainable
+    return copy
 
 
 def _to_gated_cell(layer: Any, cell: Any) -> GatedCell:
