@@ -116,11 +116,11 @@ def jax(session: nox.Session) -> None:
     variables = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     variables |= compile_faster("jax")
     # What is Keras's part on every backend, and ways to call a layer that `tests` has too.
-    elsewhere = [
+    covered = [
         *("test_argument_", "block_weights", "round_trip", "some_ways and (none or elman)"),
         "inside_bidirectional and (sum or mul or ave)",
     ]
-    choice = " and ".join(f"not ({names})" for names in elsewhere)
+    choice = " and ".join(f"not ({names})" for names in covered)
     pytest(session, *LAYERS, "-k", choice, **variables)
     repeatable_study(session, "jax")
 

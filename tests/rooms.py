@@ -10,9 +10,10 @@ ROOMS = """
     engine: formula call random_masks input_window backward loop_plan loop parallel_scan fused run
     : layer_arguments argument_checks call_arguments initializers cell_weights cell layers
     : padded_batches
-    convert: torch_modules layer_copies keras_layers comparison same_mask keras_models
+    convert: torch_modules layer_copies keras_layers comparison same_mask conversion keras_models
     inspection: traces plots monitor
     reduction: steps data model_graph recording fit units reduced_model reduce_gates
+    reduction: figures gate_report
     onnx: errors report atomic_file model_file streaming_session
     onnx.tracing: layer_places model_io native_or_scan operator_inputs
     onnx.graph: tf2onnx writer large_weights stored_once empty_input_guards cleanup masks recurrent
@@ -25,6 +26,7 @@ ROOMS = """
     onnx: export export_streaming quantize
     conformance: report run_cell compare cell_copies over_time training serialization check
     speed: timing adapters onnx_runs
+    reduction: files slim_result search_log search slim
     cli: command arguments import_keras cells doctor models layer_times bench main
 """
 

@@ -4,6 +4,7 @@
 2. `layer_copies.py`: copies of the other layers of a model, with all their state.
 3. `same_mask.py`: calls in a converted model, with the mask that the original used.
 4. `comparison.py`: a converted model compared with the original.
-5. `keras_models.py`: `from_keras` and `to_keras`, for layers, wrappers and models.
-6. `torch_modules.py`: `from_torch`.
+5. `conversion.py`: a model rebuilt with other recurrent layers.
+6. `keras_models.py`: `from_keras` and `to_keras`, for layers, wrappers and models.
+7. `torch_modules.py`: `from_torch`.
 """

@@ -119,8 +119,7 @@ def gated_copy(layer: GatedRNN, **arguments: Any) -> GatedRNN:
     """
     own = {name: getattr(layer, name) for name in OWN_ARGUMENTS}
     settings = _rnn_arguments(layer) | own | {"dtype": layer.cell.dtype_policy}
-    copy = gated_layer_of_cell(layer.cell, **(settings | arguments))
-    assert copy is not None
+    copy = _gated_layer(layer, layer.cell, **(settings | arguments))
     copy.cell.trainable = layer.cell.trainable
     return copy
 

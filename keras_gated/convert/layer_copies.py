@@ -103,22 +103,32 @@ def carry_seeds(layer: keras.Layer, twin: keras.Layer) -> None:
 
 def compile_like(model: keras.Model, twin: keras.Model) -> None:
     """Compiles a copy of a model with copies of its optimizer and metrics, and the same loss."""
+    if not compile_afresh(model, twin):
+        return
+    if model.optimizer is not None and model.optimizer.built:
+        twin.optimizer.build(twin.trainable_variables)
+        _assign(twin.optimizer, model.optimizer)
+
+
+def compile_afresh(model: keras.Model, twin: keras.Model) -> bool:
+    """Compiles a model as another one, with an optimizer in its first state.
+
+    Returns whether that was possible. If not, it warns.
+    """
     try:
         with custom_objects_of(model):
             config = model.get_compile_config()
             config.pop("loss", None)
             arguments = keras.saving.deserialize_keras_object(config)
         twin.compile(**arguments, loss=getattr(model, "loss", None))
+        return True
     except Exception as error:
         warnings.warn(
             f"Model {model.name!r} is compiled, and its copy is not: {first_sentence(error)} Call "
             "compile() on the copy.",
-            stacklevel=5,
+            stacklevel=6,
         )
-        return
-    if model.optimizer is not None and model.optimizer.built:
-        twin.optimizer.build(twin.trainable_variables)
-        _assign(twin.optimizer, model.optimizer)
+        return False
 
 
 def _assign(new: Any, old: Any) -> None:

@@ -40,7 +40,7 @@ def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
             f"Argument `row` must be the number of one of the {len(values['h'])} traced sequences. "
             f"Received: row={row}."
         )
-    figure = _figure(figsize=(10.0, 1.5 * len(values) + 0.6))
+    figure = new_figure(figsize=(10.0, 1.5 * len(values) + 0.6))
     figure.suptitle(f"{layer}, sequence {row}")
     panels = figure.subplots(len(values), 2, width_ratios=(4, 1), squeeze=False)
     for (map_axes, axes), (name, value) in zip(panels, values.items(), strict=True):
@@ -79,7 +79,7 @@ def plot_memory(trace: Trace) -> Any:
             "Argument `trace` must have a layer with a forget gate that is not constant. "
             f"Received: {', '.join(f'{k} with {list(v)}' for k, v in trace.items())}."
         )
-    figure = _figure(figsize=(7.0, 4.0))
+    figure = new_figure(figsize=(7.0, 4.0))
     axes = figure.subplots()
     for name, value in forget.items():
         lives = np.sort(half_life(value))
@@ -105,7 +105,7 @@ def _choose_layer(trace: Trace, layer: str | None) -> tuple[str, dict[str, np.nd
     return layer, trace[layer]
 
 
-def _figure(**options) -> Any:
+def new_figure(**options) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

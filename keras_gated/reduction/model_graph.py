@@ -36,11 +36,11 @@ class NotRemovable(ValueError):
     """The units of a layer cannot become fewer; the message says why."""
 
 
-def gated_layers(model: Any) -> list[GatedRNN]:
+def find_gated_layers(model: Any) -> list[GatedRNN]:
     """Returns the gated layers in a model, in order, also those in wrappers and nested models."""
     found: list[GatedRNN] = []
     for layer in [model] if isinstance(model, GatedRNN) else inner_layers(model):
-        new = [layer] if isinstance(layer, GatedRNN) else gated_layers(layer)
+        new = [layer] if isinstance(layer, GatedRNN) else find_gated_layers(layer)
         found += [one for one in new if one not in found]
     return found
 

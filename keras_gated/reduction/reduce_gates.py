@@ -1,7 +1,6 @@
 """`reduce_gates`: a trained model with smaller gates or fewer units, its weights taken over."""
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from keras_gated.convert.keras_models import from_keras
 from keras_gated.layers import GatedRNN
 from keras_gated.reduction.data import input_batches
-from keras_gated.reduction.model_graph import NotRemovable, gated_layers, readers_of, twin_of
+from keras_gated.reduction.model_graph import NotRemovable, find_gated_layers, readers_of, twin_of
 from keras_gated.reduction.recording import Recording, record
 from keras_gated.reduction.reduced_model import Fits, LayerChange, build_reduced, numpy_blocks
 from keras_gated.reduction.steps import MEAN, after, is_part_of, with_defaults_of
@@ -17,7 +16,7 @@ from keras_gated.reduction.units import check_units, importance
 from keras_gated.spec.cell_spec import GATES
 from keras_gated.spec.parts import Gate, as_gate
 
-Changes = Mapping[str | int, Mapping[str, Any]]
+Changes = Mapping[Any, Mapping[str, Any]]  # by name of a layer, or by its place
 ARGUMENTS = (*(f"{name}_gate" for name in GATES), "units")
 
 
@@ -77,7 +76,7 @@ class Reducer:
 
     def __init__(self, model: Any, x: Any, seed: int = 0):
         self.model = from_keras(model)
-        self.layers = _by_name(gated_layers(self.model))
+        self.layers = _by_name(find_gated_layers(self.model))
         if not self.layers:
             raise ValueError(
                 "Argument `model` must have a recurrent layer: a GatedRNN, GatedLSTM or GatedGRU, "
@@ -103,11 +102,29 @@ class Reducer:
         self._check_wrappers(by_layer)
         return by_layer
 
+    def units_changes(self, name: str, units: int) -> dict[str, dict] | None:
+        """Returns the changes that leave a layer so many units; None if there are none.
+
+        Both layers of a Bidirectional change together: the second one has none of its own.
+        """
+        names = {layer: key for key, layer in self.layers.items()}
+        layer = self.layers[name]
+        twin = twin_of(self.model, layer)
+        both = [name] if twin is None else [name, names[twin]]
+        if both != sorted(both, key=list(self.layers).index):
+            return None
+        changes = {key: {"units": units} for key in both}
+        try:
+            self.layer_changes(changes)
+        except ValueError:
+            return None
+        return changes
+
     def _check_wrappers(self, changes: dict[GatedRNN, LayerChange]) -> None:
         """Raises a ValueError if a Bidirectional would have layers of different sizes."""
         for layer in changes:
-            twin = twin_of(self.model, layer)
-            sizes = [changes[x].size if x in changes else x.units for x in (layer, twin or layer)]
+            twin = twin_of(self.model, layer) or layer
+            sizes = [changes[x].size if x in changes else x.units for x in (layer, twin)]
             if sizes[0] != sizes[1]:
                 raise ValueError(
                     "Argument `changes` must leave both layers of a Bidirectional as many units. "
@@ -129,7 +146,7 @@ class Reducer:
         return self._with_units(change, values["units"]) if "units" in values else change
 
     def _layer(self, key: Any) -> GatedRNN:
-        if isinstance(key, Integral) and 0 <= key < len(self.layers):
+        if isinstance(key, int) and 0 <= key < len(self.layers):
             return list(self.layers.values())[key]
         if key not in self.layers:
             raise ValueError(
@@ -142,7 +159,7 @@ class Reducer:
     def _with_units(self, change: LayerChange, count: Any) -> LayerChange:
         """The change with the units that stay: those that move most what reads them."""
         layer = change.layer
-        if not isinstance(count, Integral) or not 0 < count < layer.units:
+        if not isinstance(count, int) or not 0 < count < layer.units:
             raise ValueError(
                 f"Argument `changes` must leave layer {layer.name!r} between 1 and "
                 f"{layer.units - 1} of its {layer.units} units. Received: units={count!r}."

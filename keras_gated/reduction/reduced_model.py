@@ -4,6 +4,7 @@ A `LayerChange` says what becomes of one layer. `build_reduced` makes a model wi
 `embedded` gives the weights with which the full model computes the same, where it can.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,14 @@ from keras_gated.reduction.fit import GateFit
 from keras_gated.reduction.model_graph import Reader, inner_layers
 from keras_gated.reduction.recording import Recording
 from keras_gated.reduction.steps import MEAN, after
-from keras_gated.reduction.units import Blocks, without_dense_inputs, without_inputs, without_units
+from keras_gated.reduction.units import (
+    Blocks,
+    delete_inputs,
+    keep_units,
+    silence_dense,
+    silence_inputs,
+    silence_units,
+)
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.normal_form import NormalForm, resolve
 from keras_gated.spec.parts import Gate
@@ -45,6 +53,12 @@ class LayerChange:
     def size(self) -> int:
         """The number of units that stay."""
         return self.layer.units if self.stay is None else len(self.stay)
+
+    @property
+    def gone(self) -> np.ndarray:
+        """Indices of the units that go."""
+        units = np.arange(self.layer.units)
+        return units[:0] if self.stay is None else np.setdiff1d(units, self.stay)
 
     @property
     def form(self) -> NormalForm:
@@ -117,18 +131,33 @@ def changed_blocks(change: LayerChange, fits: Fits) -> Blocks:
     return new
 
 
-def embedded(change: LayerChange, fits: Fits) -> Blocks | None:
-    """Returns weights with which the full layer computes what the smaller one does, or None.
+def embedded(changes: Iterable[LayerChange], fits: Fits) -> dict[Any, Any] | None:
+    """Returns weights, by layer, with which the full model computes what the smaller one does.
 
-    A gate that is constant has the bias for it; a gate that follows another one has its weights.
+    A gate that is constant has the bias for it, a gate that follows another one has its weights,
+    and units that go are not read. The result is None if that cannot be.
     """
-    blocks = numpy_blocks(change.layer)
-    for gate in change.gates:
-        found = _embedded_gate(change, gate, fits)
-        if found is None:
-            return None
-        blocks[gate] = found
-    return blocks
+    weights: dict[Any, Any] = {}
+    changes = list(changes)
+    for change in changes:
+        blocks = numpy_blocks(change.layer)
+        for gate in change.gates:
+            if (found := _embedded_gate(change, gate, fits)) is None:
+                return None
+            blocks[gate] = found
+        if change.stay is not None:
+            recording = fits.recordings[change.layer]
+            blocks = silence_units(change.layer, blocks, change.gone, recording)
+        weights[change.layer] = blocks
+    for layer in dict.fromkeys(r.layer for change in changes for r in change.readers):
+        gone, mean = inputs_gone(layer, changes, fits)
+        if isinstance(layer, GatedRNN):
+            weights[layer] = silence_inputs(
+                layer, weights.get(layer, numpy_blocks(layer)), gone, mean
+            )
+        else:
+            weights[layer] = silence_dense(layer.get_weights(), gone, mean)
+    return weights
 
 
 def _embedded_gate(change: LayerChange, gate: str, fits: Fits) -> dict | None:
@@ -143,9 +172,10 @@ def _embedded_gate(change: LayerChange, gate: str, fits: Fits) -> dict | None:
         theta[:, -1] = fit.inverse(mean)
     else:
         theta = _tied_theta(change, gate, fits)
-    reached = theta is not None and np.isfinite(theta).all() and fit.block.use_bias
     only_bias = all(term.trained for term in fit.terms)  # an identity kernel cannot be zero
-    return fit.weights_of(theta, fit.block) if reached and only_bias else None
+    if theta is None or not np.isfinite(theta).all() or not (fit.block.use_bias and only_bias):
+        return None
+    return fit.weights_of(theta, fit.block)
 
 
 def _tied_theta(change: LayerChange, gate: str, fits: Fits) -> np.ndarray | None:
@@ -206,24 +236,29 @@ class _Reduction(Conversion):
         blocks = changed_blocks(change, self._fits)
         if change.stay is not None:
             recording = self._fits.recordings[layer]
-            blocks = without_units(layer, blocks, change.stay, recording)
-        gone, mean = self._inputs_gone(layer)
-        return without_inputs(layer, blocks, gone, mean) if len(gone) else blocks
+            blocks = silence_units(layer, blocks, change.gone, recording)
+            blocks = keep_units(blocks, change.stay)
+        gone, mean = inputs_gone(layer, self._changes.values(), self._fits)
+        if len(gone):
+            blocks = silence_inputs(layer, blocks, gone, mean)
+            blocks = delete_inputs(layer, blocks, gone)
+        return blocks
 
     def _dense_weights(self, layer: Any) -> list[np.ndarray]:
-        return without_dense_inputs(layer, *self._inputs_gone(layer))
+        gone, mean = inputs_gone(layer, self._changes.values(), self._fits)
+        kernel, *bias = silence_dense(layer.get_weights(), gone, mean)
+        return [np.delete(kernel, gone, axis=-2), *bias]
 
-    def _inputs_gone(self, layer: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs of a layer that are no longer there, and their means."""
-        gone, means = [], []
-        for source, change in self._changes.items():
-            for reader in change.readers if change.stay is not None else ():
-                if reader.layer is layer:
-                    units = np.setdiff1d(np.arange(source.units), change.stay)
-                    gone.append(reader.first + units)
-                    means.append(self._fits.recordings[source].output_mean[units])
-        joined = (np.concatenate(gone), np.concatenate(means)) if gone else (np.empty(0, int),) * 2
-        return joined
+
+def inputs_gone(layer: Any, changes: Iterable[LayerChange], fits: Fits) -> tuple:
+    """Returns the inputs of a layer that are units that go, and their means."""
+    gone, means = [np.empty(0, int)], [np.empty(0)]
+    for change in changes:
+        for reader in change.readers:
+            if reader.layer is layer:
+                gone.append(reader.first + change.gone)
+                means.append(fits.recordings[change.layer].output_mean[change.gone])
+    return np.concatenate(gone), np.concatenate(means)
 
 
 def build_reduced(model: Any, changes: dict[GatedRNN, LayerChange], fits: Fits) -> Any:

@@ -46,49 +46,55 @@ def importance(blocks: Blocks, readers: list[Reader], recording: Recording) -> n
 
 
 def input_kernels(layer: Any) -> list[np.ndarray]:
-    """Returns the kernels (inputs, ...) with which a layer reads its input, each on two axes."""
+    """Returns the matrices (inputs, ...) with which a layer reads its input."""
     if isinstance(layer, GatedRNN):
         blocks, window = layer.block_weights(), layer.cell.form.window
-        names = ["projection"] if "projection" in blocks else list(layer.cell.form.blocks)
-        found = [blocks[k]["kernel"] for k in names if "kernel" in blocks[k]]
-        kernels = [np.asarray(ops.convert_to_numpy(w), float) for w in found]
-        parts = [part for kernel in kernels for part in np.split(kernel, window)]
-        return [part for part in parts if part.ndim == 2]
+        kernels = [blocks[k]["kernel"] for k in blocks_of_input(layer, blocks)]
+        arrays = [np.asarray(ops.convert_to_numpy(w), float) for w in kernels]
+        return [part for array in arrays for part in np.split(array, window)]
     kernel = np.asarray(ops.convert_to_numpy(layer.kernel), float)
     return [kernel] if kernel.ndim == 2 else list(kernel)  # a Conv1D has one for each offset
 
 
-def without_units(
-    layer: GatedRNN, blocks: Blocks, stay: np.ndarray, recording: Recording
+def silence_units(
+    layer: GatedRNN, blocks: Blocks, gone: np.ndarray, recording: Recording
 ) -> Blocks:
-    """Returns the weights of a layer of which only the units `stay` (indices) are left."""
-    form, units = layer.cell.form, recording.memory_before.shape[-1]
-    gone = np.setdiff1d(np.arange(units), stay)
-    smaller: Blocks = {}
+    """Returns the weights of a layer that no longer sees its own units `gone` (indices)."""
+    reset, silenced = layer.cell.form.reset, {}
     for name, block in blocks.items():
-        new = {key: w[..., stay] for key, w in block.items()}
+        new = dict(block)
         if (kernel := block.get("recurrent_kernel")) is not None and kernel.ndim == 2:
-            new["recurrent_kernel"] = kernel[np.ix_(stay, stay)]
-            mean = _mean_seen(layer, name, recording)[gone] @ kernel[np.ix_(gone, stay)]
+            new["recurrent_kernel"] = _with_zeros(kernel, gone)
+            mean = _mean_seen(layer, name, recording)[gone] @ kernel[gone]
             # A reset after the product multiplies this mean, too.
-            inside = name == "candidate" and form.reset == "after" and "recurrent_bias" in new
-            key = "recurrent_bias" if inside else "bias"
-            if key in new:
-                new[key] = new[key] + mean
-        smaller[name] = new
-    return smaller
+            inside = name == "candidate" and reset == "after" and "recurrent_bias" in new
+            _add(new, "recurrent_bias" if inside else "bias", mean)
+        silenced[name] = new
+    return silenced
+
+
+def keep_units(blocks: Blocks, stay: np.ndarray) -> Blocks:
+    """Returns the weights of the units `stay` (indices), and of no others."""
+    return {
+        name: {
+            key: w[np.ix_(stay, stay)]
+            if key == "recurrent_kernel" and w.ndim == 2
+            else w[..., stay]
+            for key, w in block.items()
+        }
+        for name, block in blocks.items()
+    }
 
 
 def _mean_seen(layer: GatedRNN, name: str, recording: Recording) -> np.ndarray:
     """The mean (U,) of what the recurrent kernel of a block sees."""
     seen = recording.before["h"]
     if name == "candidate" and layer.cell.form.reset == "before":
-        seen = seen * recording.values["reset"] if "reset" in recording.values else seen
-    phi = layer.cell.formula.phi_h[name]
-    return np.asarray(ops.convert_to_numpy(phi(seen)), float).mean(axis=0)
+        seen = seen * recording.values.get("reset", 1.0)
+    return _apply(layer.cell.formula.phi_h[name], seen).mean(axis=0)
 
 
-def without_inputs(layer: GatedRNN, blocks: Blocks, gone: np.ndarray, mean: np.ndarray) -> Blocks:
+def silence_inputs(layer: GatedRNN, blocks: Blocks, gone: np.ndarray, mean: np.ndarray) -> Blocks:
     """Returns the weights of a gated layer that no longer sees the inputs `gone` (indices).
 
     Args:
@@ -97,26 +103,59 @@ def without_inputs(layer: GatedRNN, blocks: Blocks, gone: np.ndarray, mean: np.n
         gone: indices of inputs.
         mean: of these inputs.
     """
-    form = layer.cell.form
-    projected = "projection" in blocks
+    form, silenced = layer.cell.form, {name: dict(block) for name, block in blocks.items()}
+    for name in blocks_of_input(layer, blocks):
+        kernel = silenced[name]["kernel"]
+        places = in_window(gone, kernel, form.window)
+        seen = mean if form.projection else _apply(layer.cell.formula.phi_x[name], mean)
+        silenced[name]["kernel"] = _with_zeros(kernel, places)
+        _add(silenced[name], "bias", np.tile(seen, form.window) @ kernel[places])
+    return silenced
+
+
+def delete_inputs(layer: GatedRNN, blocks: Blocks, gone: np.ndarray) -> Blocks:
+    """Returns the weights without the rows of the inputs `gone` (indices)."""
     new = {name: dict(block) for name, block in blocks.items()}
-    for name in ["projection"] if projected else list(form.blocks):
-        if (kernel := new.get(name, {}).get("kernel")) is None:
-            continue
-        phi = (lambda x: x) if projected else layer.cell.formula.phi_x[name]
-        seen = np.asarray(ops.convert_to_numpy(phi(mean)), float)
-        inputs = len(kernel) // form.window
-        places = np.concatenate([gone + i * inputs for i in range(form.window)])
+    for name in blocks_of_input(layer, blocks):
+        kernel = new[name]["kernel"]
+        places = in_window(gone, kernel, layer.cell.form.window)
         new[name]["kernel"] = np.delete(kernel, places, axis=0)
-        if "bias" in new[name]:
-            new[name]["bias"] = new[name]["bias"] + np.tile(seen, form.window) @ kernel[places]
     return new
 
 
-def without_dense_inputs(layer: Any, gone: np.ndarray, mean: np.ndarray) -> list[np.ndarray]:
+def blocks_of_input(layer: GatedRNN, blocks: Blocks) -> list[str]:
+    """Returns the names of the blocks with a matrix that the input goes through."""
+    names = ["projection"] if "projection" in blocks else list(layer.cell.form.blocks)
+    return [k for k in names if np.ndim(blocks.get(k, {}).get("kernel", 0.0)) == 2]
+
+
+def in_window(gone: np.ndarray, kernel: np.ndarray, window: int) -> np.ndarray:
+    """Returns the rows of a kernel over `window` inputs that belong to features `gone`."""
+    inputs = len(kernel) // window
+    return np.concatenate([gone + i * inputs for i in range(window)])
+
+
+def silence_dense(weights: list[np.ndarray], gone: np.ndarray, mean: np.ndarray) -> list:
     """Returns the weights of a Dense or a Conv1D that no longer sees the inputs `gone`."""
-    kernel, *bias = [np.asarray(w, float) for w in layer.get_weights()]
-    rest = np.delete(kernel, gone, axis=-2)
-    folded = mean @ np.take(kernel, gone, axis=-2)  # of each offset of a Conv1D
+    kernel, *bias = weights
+    folded = mean @ np.take(kernel, gone, axis=-2)  # for each offset of a Conv1D
     folded = folded if folded.ndim == 1 else folded.sum(axis=0)
+    rest = kernel.copy()
+    rest[..., gone, :] = 0.0
     return [rest, *(b + folded for b in bias)]
+
+
+def _with_zeros(kernel: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    kernel = kernel.copy()
+    kernel[rows] = 0.0
+    return kernel
+
+
+def _add(block: dict, key: str, value: np.ndarray) -> None:
+    """Adds to a bias, where there is one."""
+    if key in block:
+        block[key] = block[key] + value
+
+
+def _apply(function, x: np.ndarray) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(function(ops.convert_to_tensor(x))), float)

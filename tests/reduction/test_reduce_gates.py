@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from keras_gated.reduction.model_graph import gated_layers, readers_of, twin_of
+from keras_gated.reduction.model_graph import find_gated_layers, readers_of, twin_of
 from keras_gated.reduction.steps import MEAN, steps_of
 
 LAYERS = keras.layers
@@ -82,7 +82,7 @@ def outputs(model):
 )
 def test_what_is_planted_goes_and_nothing_changes(kind):
     model = kg.from_keras(MODELS[kind]())
-    layer, first = gated_layers(model)[0], model.get_weights()
+    layer, first = find_gated_layers(model)[0], model.get_weights()
     steps = steps_of(layer.cell.spec)
     assert len(steps) > 5
     for step in steps:
@@ -97,7 +97,7 @@ def test_what_is_planted_goes_and_nothing_changes(kind):
             np.testing.assert_array_equal(old, now)
 
 
-def silence(model, layer, units):
+def set_reading_weights_to_zero(model, layer, units):
     """Sets all weights to 0 by which some units of a layer are read."""
     blocks = {k: {n: np.array(w) for n, w in b.items()} for k, b in layer.block_weights().items()}
     for block in blocks.values():
@@ -117,13 +117,13 @@ def silence(model, layer, units):
 def test_units_without_weights_behind_them_go(kind):
     """Units 1 and 3 are read by nothing, so that they go, whatever they do."""
     model = kg.from_keras(MODELS[kind]())
-    first = gated_layers(model)[0]
+    first = find_gated_layers(model)[0]
     layers = [first, twin] if (twin := twin_of(model, first)) else [first]
     for layer in layers:
-        silence(model, layer, np.array([1, 3]))
+        set_reading_weights_to_zero(model, layer, np.array([1, 3]))
     y = outputs(model)
     changes = {layer.name: {"units": U - 2} for layer in layers}
     smaller = kg.reduce_gates(model, changes, inputs())
     np.testing.assert_allclose(outputs(smaller), y, atol=1e-5)
-    assert gated_layers(smaller)[0].units == U - 2
+    assert find_gated_layers(smaller)[0].units == U - 2
     assert smaller.count_params() < model.count_params()

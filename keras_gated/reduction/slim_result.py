@@ -1,0 +1,125 @@
+"""What `slim` returns: the models on the path from the full one to the smallest that is as good."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model on the path.
+
+    Attributes:
+        title: the step that led to it, in words.
+        changes: that step, as `reduce_gates` takes it.
+        weights: number of weights of the model.
+        values: the monitored value, for each seed.
+        accepted: whether it is within the tolerance.
+        model: the model, trained with the first seed; None if it was not accepted.
+    """
+
+    title: str
+    changes: dict[str, dict[str, Any]]
+    weights: int
+    values: tuple[float, ...]
+    accepted: bool
+    model: Any = field(repr=False, compare=False)
+
+    @property
+    def value(self) -> float:
+        """The median of the values."""
+        return float(np.median(self.values))
+
+
+@dataclass(frozen=True)
+class SlimResult:
+    """The result of `slim`.
+
+    Attributes:
+        path: the models that were accepted, from the one given to the smallest.
+        tried: the steps that were rejected.
+        control: the model given, trained for as many epochs as all steps on the path.
+        monitor: name of the monitored value.
+        limit: the worst value that was accepted.
+    """
+
+    path: tuple[Point, ...]
+    tried: tuple[Point, ...]
+    control: Point
+    monitor: str
+    limit: float
+
+    @property
+    def model(self) -> Any:
+        """The smallest model: the last on the path."""
+        return self.path[-1].model
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The Pareto front: models on the path to which no smaller one is at least as good."""
+        better = self._sign
+        return tuple(
+            point
+            for i, point in enumerate(self.path)
+            if all(better * point.value < better * other.value for other in self.path[i + 1 :])
+        )
+
+    @property
+    def _sign(self) -> float:
+        return 1.0 if self.limit >= self.path[0].value else -1.0
+
+    def __str__(self) -> str:
+        first, last = self.path[0], self.path[-1]
+        gone = 1.0 - last.weights / first.weights
+        head = f"{first.weights:,} -> {last.weights:,} weights ({-gone:.0%}), {self.monitor} "
+        head += f"{first.value:.4f} -> {last.value:.4f}, at most {self.limit:.4f} was accepted"
+        if len(self.path) == 1:
+            head = f"Nothing smaller is as good: {self.monitor} {first.value:.4f} at most "
+            head = f"{head}{self.limit:.4f}, {len(self.tried)} steps tried"
+        rows = [*(("accepted", p) for p in self.path), *(("rejected", p) for p in self.tried)]
+        rows.append(("control", self.control))
+        width = max(len(point.title) for _, point in rows)
+        lines = [
+            f"{what:<9} {point.title:<{width}} {point.weights:>10,}  {_values(point)}"
+            for what, point in rows
+        ]
+        return "\n".join([head, *lines])
+
+    def plot(self) -> Any:
+        """Returns a figure of matplotlib: the monitored value against the weights of each model.
+
+        Raises:
+            ImportError: if matplotlib is missing.
+        """
+        from keras_gated.reduction.figures import plot_result
+
+        return plot_result(self)
+
+    def export(self, folder: str | os.PathLike) -> "dict[str, Any]":
+        """Writes the smallest model as ONNX files, each checked, and times them in onnxruntime.
+
+        Args:
+            folder: for `model.onnx` (float32), `model-int8.onnx`, and `stream.onnx`, which takes
+                one time step and keeps its states, where the model can be streamed.
+
+        Returns:
+            `{"float32": ..., "int8": ..., "stream": ...}`: for each file its path, its bytes and
+            the microseconds of a run with one time step, or the reason why there is none: see
+            `reduction.files.ExportedFile`.
+
+        Raises:
+            ExportError: if no file can be written.
+            ImportError: if a package of the extra "onnx" is missing.
+        """
+        from keras_gated.reduction.files import export_files
+
+        return export_files(self.model, Path(folder))
+
+
+def _values(point: Point) -> str:
+    if len(point.values) == 1:
+        return f"{point.value:.4f}"
+    return f"{point.value:.4f} ({min(point.values):.4f} to {max(point.values):.4f})"
