@@ -113,7 +113,7 @@ def test_several_seeds_datasets_and_files(trained, tmp_path):
     assert all(len(point.values) == 2 for point in found.path[1:])
     files = found.export(tmp_path)
     full = kg.export_onnx(trained, tmp_path / "full.onnx")
-    assert files["float32"].bytes < full.bytes
+    assert files["float32"].bytes < full.size
     assert files["stream"].microseconds > 0
 
 
