@@ -119,7 +119,7 @@ def carry_out(models: Models, folder: Path, done: dict) -> None:
         control = models.build(run.cell)
         control.set_weights(full.get_weights())
         record(CONTROL, models.train(control, models.more, rate / 2))
-    for step in steps(run.cell):
+    for step in steps(run.cell)[: 2 if run.small else None]:
         name = f"{step.gate}: {step.title}"
         if missing(name):
             model = models.smaller(full, step)
@@ -169,7 +169,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="of the first training")
     parser.add_argument("--more", type=int, default=20, help="epochs of the training that follows")
-    parser.add_argument("--out", type=Path, default=Path("gates_study"))
+    parser.add_argument("--out", type=Path, default=Path("results/gates_study"))
     parser.add_argument("--smoke", action="store_true", help="a short run")
     options = parser.parse_args()
     folder = options.out / "smoke" if options.smoke else options.out

@@ -10,7 +10,8 @@ ROOMS = """
     engine: formula call random_masks input_window backward loop_plan loop parallel_scan fused run
     : layer_arguments argument_checks call_arguments initializers cell_weights cell layers
     : padded_batches
-    convert: torch_modules layer_copies keras_layers comparison same_mask conversion keras_models
+    convert: torch_modules layer_copies keras_layers comparison same_mask conversion other_cells
+    convert: keras_models
     inspection: traces plots monitor
     reduction: steps data model_graph recording fit units reduced_model reduce_gates
     reduction: figures gate_report

@@ -76,7 +76,7 @@ def significance(groups: Groups, vanilla: str, labels: dict[str, str]) -> Sheet:
                 [name, labels.get(cell, cell), *differences, f"{p:.3f}", f"{corrected:.3f}"]
             )
     heads = ["set", "cell", "test, median", "interval", "p", "p, Holm"]
-    return Sheet(_test_title(groups, vanilla, labels), heads, rows, optional=("p",))
+    return Sheet(_test_title(groups, vanilla, labels), heads, rows, optional=("p", "interval"))
 
 
 def signed(value: float) -> str:

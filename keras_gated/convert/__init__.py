@@ -5,6 +5,7 @@
 3. `same_mask.py`: calls in a converted model, with the mask that the original used.
 4. `comparison.py`: a converted model compared with the original.
 5. `conversion.py`: a model rebuilt with other recurrent layers.
-6. `keras_models.py`: `from_keras` and `to_keras`, for layers, wrappers and models.
-7. `torch_modules.py`: `from_torch`.
+6. `other_cells.py`: other cells in the layers of a model.
+7. `keras_models.py`: `from_keras` and `to_keras`, for layers, wrappers and models.
+8. `torch_modules.py`: `from_torch`.
 """

@@ -145,6 +145,15 @@ class Conversion:
         ]
 
 
+def inner_layers(layer: Any) -> list:
+    """Returns the layers directly inside a model or a wrapper."""
+    if isinstance(layer, LAYERS.Bidirectional):
+        return [layer.forward_layer, layer.backward_layer]
+    if isinstance(layer, LAYERS.TimeDistributed):
+        return [layer.layer]
+    return list(layer.layers) if isinstance(layer, keras.Model) else []
+
+
 def _carry_trainable(old: list, new: list) -> None:
     """Freezes and unfreezes weights as others are."""
     for source, target in zip(old, new, strict=True):

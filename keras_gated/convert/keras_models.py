@@ -5,7 +5,7 @@ walks through wrappers and models, and copies the weights. These keep their orde
 copied as one list.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -13,9 +13,11 @@ import keras
 from keras_gated.convert.comparison import check_same_numbers
 from keras_gated.convert.conversion import Conversion
 from keras_gated.convert.keras_layers import name_of, to_gated_layer, to_keras_layer
+from keras_gated.convert.other_cells import swap_cells
+from keras_gated.spec.cell_spec import CellSpec
 
 
-def from_keras(layer: Any) -> Any:
+def from_keras(layer: Any, cells: Mapping[str, str | CellSpec] | None = None) -> Any:
     """Returns the gated layer that computes what a recurrent layer of Keras computes.
 
     It has the same settings, name and dtype policy and, if the layer is built, the same weights.
@@ -28,6 +30,9 @@ def from_keras(layer: Any) -> Any:
             `SimpleRNNCell` or `GatedCell`, or over several of them; a `Bidirectional` or
             `TimeDistributed` around one; or a Sequential or functional model, whose other layers
             are copied with their state. It is not changed.
+        cells: `{name of a recurrent layer: preset or CellSpec}` of layers that get another cell,
+            with as many units. Weights that both cells have are taken over; the others are new.
+            The numbers of such a model are others, and its optimizer starts anew.
 
     Returns:
         A `GatedLSTM`, `GatedGRU` or `GatedRNN`. For several cells: a `keras.layers.RNN` over
@@ -39,7 +44,7 @@ def from_keras(layer: Any) -> Any:
         TypeError: if `layer` is not a layer of Keras.
         ValueError: if there is no gated layer for it (a subclass, another cell, activations with
             weights), or a model is a subclassed one or not yet built; if a layer of a model cannot
-            be copied, or its copy gives other numbers.
+            be copied, or its copy gives other numbers; if `cells` names a layer that is not there.
 
     Example:
         >>> x = np.ones((2, 5, 3), "float32")
@@ -51,7 +56,8 @@ def from_keras(layer: Any) -> Any:
         >>> np.allclose(keras.ops.convert_to_numpy(gated(x)), y, atol=1e-5)
         True
     """
-    return _convert(layer, to_gated_layer)
+    converted = _convert(layer, to_gated_layer)
+    return swap_cells(converted, cells) if cells else converted
 
 
 def to_keras(layer: Any) -> Any:

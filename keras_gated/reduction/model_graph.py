@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_gated.convert.conversion import inner_layers
 from keras_gated.layers import GatedRNN
 
 LAYERS = keras.layers
@@ -43,15 +44,6 @@ def find_gated_layers(model: Any) -> list[GatedRNN]:
         new = [layer] if isinstance(layer, GatedRNN) else find_gated_layers(layer)
         found += [one for one in new if one not in found]
     return found
-
-
-def inner_layers(layer: Any) -> list:
-    """Returns the layers directly inside a model or a wrapper."""
-    if isinstance(layer, LAYERS.Bidirectional):
-        return [layer.forward_layer, layer.backward_layer]
-    if isinstance(layer, LAYERS.TimeDistributed):
-        return [layer.layer]
-    return list(layer.layers) if isinstance(layer, keras.Model) else []
 
 
 def twin_of(model: Any, layer: GatedRNN) -> GatedRNN | None:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_gated.convert.conversion import Conversion
+from keras_gated.convert.conversion import Conversion, inner_layers
 from keras_gated.convert.keras_layers import gated_copy, to_gated_layer
 from keras_gated.layers import GatedRNN
 from keras_gated.reduction.fit import GateFit
-from keras_gated.reduction.model_graph import Reader, inner_layers
+from keras_gated.reduction.model_graph import Reader
 from keras_gated.reduction.recording import Recording
 from keras_gated.reduction.steps import MEAN, after
 from keras_gated.reduction.units import (

@@ -61,8 +61,8 @@ def test_every_setting_that_changes_numbers_makes_another_run(mine, monkeypatch,
         assert file.missing([changed]) == [changed], field
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    (elsewhere,) = plan_of().runs(1)
-    assert elsewhere.threads != run.threads and elsewhere.device != run.device
+    (other,) = plan_of().runs(1)
+    assert other.threads != run.threads and other.device != run.device
 
 
 def test_other_numbers_or_another_score_are_other_data():
