@@ -27,7 +27,7 @@ from study.protocol import RATE, settings
 from study.training import Run, compiled, finite, rate_of, scored, training_batches
 
 import keras_gated as kg
-from keras_gated.reduction.steps import Step, after, steps_of
+from keras_gated.reduction.steps import after, steps_of
 
 TITLES = ("does not see h", "does not see x", "a constant a unit", "absent")
 FULL, CONTROL = "full", "full, trained on"
@@ -47,10 +47,15 @@ class Models:
         self.task = tasks.load(run.task, None, run.small)
         self.valid = scored(self.task.valid, self.task, run)
 
-    def build(self, spec) -> keras.Model:
-        """A model with new weights of this seed."""
+    def build(self, changes: dict | None = None) -> keras.Model:
+        """A model with new weights of this seed; `changes` are arguments of its cell."""
         keras.utils.set_random_seed(self.run.seed)
-        return compiled(self.task, Run(**vars(self.run) | {"cell": spec}))
+        values = dict(changes or {})
+        units = values.pop("units", self.run.units)
+        spec = after(
+            kg.preset(self.run.cell), {k.removesuffix("_gate"): v for k, v in values.items()}
+        )
+        return compiled(self.task, Run(**vars(self.run) | {"cell": spec, "units": units}))
 
     def train(self, model: keras.Model, epochs: int, rate: float) -> keras.Model:
         """Trains a model; the weights of the epoch with the best validation score stay."""
@@ -80,15 +85,19 @@ class Models:
             for name, part in parts.items()
         }
 
-    def smaller(self, full: keras.Model, step: Step) -> keras.Model:
-        """The full model with one gate made smaller, with the weights that fit it."""
-        x = training_batches(self.task, self.run)
-        return kg.reduce_gates(full, {"cell": {f"{step.gate}_gate": step.becomes}}, x)
+    def smaller(self, full: keras.Model, changes: dict) -> keras.Model:
+        """The full model with a smaller cell, with the weights that fit it."""
+        return kg.reduce_gates(full, {"cell": changes}, training_batches(self.task, self.run))
 
 
-def steps(cell: str) -> list[Step]:
-    """The steps that are compared."""
-    return [step for step in steps_of(kg.preset(cell)) if step.title in TITLES]
+def ways(cell: str, units: int) -> dict[str, dict]:
+    """What is compared: by name, the arguments of the cell with their new values."""
+    steps = [step for step in steps_of(kg.preset(cell)) if step.title in TITLES]
+    found: dict[str, dict] = {f"{s.gate}: {s.title}": {f"{s.gate}_gate": s.becomes} for s in steps}
+    blind = [step for step in steps if step.title == "does not see h"]
+    found["no gate sees h"] = {f"{step.gate}_gate": step.becomes for step in blind}
+    found["half of the units"] = {"units": units // 2}
+    return found
 
 
 def carry_out(models: Models, folder: Path, done: dict) -> None:
@@ -109,26 +118,25 @@ def carry_out(models: Models, folder: Path, done: dict) -> None:
         return (run.task, run.cell, run.seed, name) not in done
 
     if missing(FULL) or not file.exists():
-        full = models.train(models.build(run.cell), run.epochs, rate)
+        full = models.train(models.build(), run.epochs, rate)
         full.save_weights(file.with_suffix(".weights.h5"))
         file.touch()
         record(FULL, full)
-    full = models.build(run.cell)
+    full = models.build()
     full.load_weights(file.with_suffix(".weights.h5"))
     if missing(CONTROL):
-        control = models.build(run.cell)
+        control = models.build()
         control.set_weights(full.get_weights())
         record(CONTROL, models.train(control, models.more, rate / 2))
-    for step in steps(run.cell)[: 2 if run.small else None]:
-        name = f"{step.gate}: {step.title}"
+    for name, changes in list(ways(run.cell, run.units).items())[: 2 if run.small else None]:
         if missing(name):
-            model = models.smaller(full, step)
+            model = models.smaller(full, changes)
             before = models.scores(model)
             record(name, models.train(model, models.more, rate / 2), before)
-        if missing(f"{name}, from the start") and step.title == "a constant a unit":
-            spec = after(kg.preset(run.cell), {step.gate: step.becomes})
-            scratch = models.train(models.build(spec), run.epochs, rate)
-            record(f"{name}, from the start", models.train(scratch, models.more, rate / 2))
+        scratch = f"{name}, from the start"
+        if missing(scratch) and ("constant" in name or ":" not in name):
+            model = models.train(models.build(changes), run.epochs, rate)
+            record(scratch, models.train(model, models.more, rate / 2))
 
 
 def key(line: dict) -> tuple:
