@@ -23,6 +23,7 @@ import extras  # noqa: F401 - names what to install if a package is missing
 import keras
 from rich.progress import track
 from study import tasks
+from study.identity import spec_text
 from study.protocol import RATE, settings
 from study.training import Run, compiled, finite, rate_of, scored, training_batches
 
@@ -55,7 +56,10 @@ class Models:
         spec = after(
             kg.preset(self.run.cell), {k.removesuffix("_gate"): v for k, v in values.items()}
         )
-        return compiled(self.task, Run(**vars(self.run) | {"cell": spec, "units": units}))
+        return compiled(
+            self.task,
+            Run(**vars(self.run) | {"spec": json.dumps(spec.to_config()), "units": units}),
+        )
 
     def train(self, model: keras.Model, epochs: int, rate: float) -> keras.Model:
         """Trains a model; the weights of the epoch with the best validation score stay."""
@@ -209,7 +213,8 @@ def run_of(task: str, cell: str, seed: int, options) -> Run:
     if options.smoke:
         values |= {"epochs": 1, "small": 4}
     units = 6 if options.smoke else options.units
-    return Run(task=task, cell=cell, units=units, seed=seed, learning_rate=RATE, **values)
+    values |= {"spec": spec_text(cell), "learning_rate": RATE}
+    return Run(task=task, cell=cell, units=units, seed=seed, **values)
 
 
 if __name__ == "__main__":
