@@ -11,6 +11,7 @@
     pip install ".[examples]"
     python examples/long_memory.py                                    # adding_100, digits
     python examples/long_memory.py --tasks copying_100 copying_400 --cells lstm min_gru
+    python examples/long_memory.py --plugin examples/study_plugin.py --tasks order    # your own
     python examples/long_memory.py --search                           # a learning rate for each
     python examples/long_memory.py --smoke                            # a short run
 

@@ -30,7 +30,7 @@ import extras  # noqa: F401 - names what to install if a package is missing
 from study.carry_out import add_options
 from study.comparison import Comparison, chosen_rates, search_or_compare
 from study.music import FILES
-from study.report import Sheet
+from study.sheet import Sheet
 
 CELLS = {"elman": "tanh", "gru_chung": "GRU", "lstm_peephole": "LSTM"}
 UNITS = {"elman": 100, "gru_chung": 46, "lstm_peephole": 36}
@@ -72,7 +72,7 @@ def paper(sets) -> list[Sheet]:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_options(parser, seeds=5)
+    add_options(parser)
     parser.add_argument("--data", type=Path, help="folder of the four sets; default: chorales")
     parser.add_argument("--sets", nargs="+", choices=SETTINGS, help="some of them")
     options = parser.parse_args()

@@ -5,14 +5,17 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 from rich.console import Console
 
 import keras_gated as kg
 from study import figures, protocol, report, tasks
 from study.carry_out import carry_out
+from study.identity import data_text, spec_text, surroundings
+from study.plugin import add_plugin_option, load_plugin_option
+from study.ranks import enough_seeds
 from study.results import Results
+from study.sheet import Sheet
 from study.task import Task
 from study.training import Run, draw_rates
 
@@ -72,12 +75,18 @@ class Comparison:
 
     def run(self, task: str, cell: str, seed: int, **changed) -> Run:
         given = {"learning_rate": self.rates.get((task, cell)), **self.settings[task], **changed}
-        given |= {"source": tasks.source(task, self.data), "backend": keras.backend.backend()}
+        loaded = tasks.load(task, self.data, given.get("small"))
+        given |= {"spec": spec_text(cell), "source": tasks.source(task, self.data)}
+        given |= {"data": data_text(loaded), **surroundings()}
         return Run(task, cell, self.units[task, cell], seed, **given)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
         return [(task, cell) for task in self.settings for cell in self.cells]
+
+    def enough_seeds(self) -> int:
+        """Returns the least number of seeds with which the rank tests can show a difference."""
+        return enough_seeds(len(self.cells) - 1)
 
     def runs(self, seeds: int) -> list[Run]:
         """Returns all runs. The seeds of a cell follow one another: they share a compiled model."""
@@ -98,7 +107,12 @@ class Comparison:
 
 
 def add_cell_options(parser: argparse.ArgumentParser, cells, vanilla: str, names) -> None:
-    """Adds options that choose cells, tasks and sizes; `of_equal_size` reads them."""
+    """Adds options that choose cells, tasks and sizes; `of_equal_size` reads them.
+
+    The file that --plugin names is loaded here, so that its cells and tasks can be chosen.
+    """
+    add_plugin_option(parser)
+    load_plugin_option()
     presets = {"choices": kg.presets, "metavar": "PRESET"}
     parser.add_argument("--cells", nargs="+", default=cells, **presets)
     parser.add_argument("--vanilla", default=vanilla, **presets)
@@ -133,7 +147,8 @@ def search(plan: Comparison, options, count: int, epochs: int | None = None) -> 
         ]
         rows.append([task, plan.cells[cell], f"{rate:g}", report.number(best["valid"]), *second])
     heads = ["set", "cell", "rate", "valid", "second best"]
-    Console().print(report.Sheet(f"best of {count} rates", heads, rows).rich())
+    console = Console()
+    console.print(Sheet(f"best of {count} rates", heads, rows).rich(console.width))
     report.write(folder / "rates.json", json.dumps(rates, indent=1) + "\n")
     print(f"Rates for the same command without --search: {folder / 'rates.json'}")
 
@@ -146,7 +161,7 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
         options: as `carry_out.add_options` has them.
         more: further sheets for the page.
     """
-    seeds, folder = options.seeds, options.out
+    seeds, folder = options.seeds or plan.enough_seeds(), options.out
     if options.smoke:
         plan, seeds, folder = plan.small(), 1, folder / "smoke"
     results = Results(folder / "results.jsonl")
@@ -154,22 +169,26 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
     carry_out(runs, results, options, plan.data)
     found, loaded = results.of(runs), plan.tasks()
     groups = report.grouped(found)
+    sheets = [*tables(plan, groups, loaded, seeds), *more]
+    console = Console()
+    for sheet in sheets:
+        console.print(sheet.rich(console.width))
+    units = {name: task.unit for name, task in loaded.items()}
+    pictures = figures.draw_all(groups, plan.vanilla, plan.cells, units, folder)
+    about = report.about(sum(result["seconds"] for result in found), seeds, found)
+    report.write_page(folder / "page.md", plan.title, about, sheets, pictures)
+    print(f"Tables and figures: {folder / 'page.md'}")
+
+
+def tables(plan: Comparison, groups: report.Groups, loaded: dict[str, Task], seeds: int) -> list:
+    """Returns the tables of a comparison: scores, differences from the vanilla cell, sizes."""
     units = ", ".join(dict.fromkeys(task.unit for task in loaded.values()))
     title = f"{units}; median and range of {seeds} seeds, less is better"
-    sheets = [
+    return [
         report.scores(title, groups, loaded, plan.cells),
         report.significance(groups, plan.vanilla, plan.cells),
         report.sizes(groups, {n: task.input_dim for n, task in loaded.items()}, plan.cells),
-        *more,
     ]
-    for sheet in sheets:
-        Console().print(sheet.rich())
-    figures.learning_curves(groups, plan.cells, loaded, folder / "curves.png")
-    figures.rank_plot(groups, plan.cells, folder / "ranks.png")
-    pictures = ["![Learning curves](curves.png)", "![Ranks](ranks.png)"]
-    about = report.about(sum(result["seconds"] for result in found), seeds)
-    report.write_page(folder / "page.md", plan.title, about, sheets, pictures)
-    print(f"Tables and figures: {folder / 'page.md'}")
 
 
 def chosen_rates(folder: Path, found: dict[str, dict[str, float]]) -> dict:

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from study import SETTINGS
+from study.plugin import train_with
 from study.training import Run, train
 
 MOST = 61  # processes, on Windows
@@ -27,12 +28,18 @@ def one_by_one(runs: Iterable[Run], data: Path | None, **_) -> Ended:
             yield run, error
 
 
-def on_cores(runs: Iterable[Run], data: Path | None, workers: int | None = None, **_) -> Ended:
+def on_cores(
+    runs: Iterable[Run],
+    data: Path | None,
+    workers: int | None = None,
+    plugin: Path | None = None,
+    **_,
+) -> Ended:
     """Runs in separate processes. They are spawned, because a forked TensorFlow hangs."""
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers or os.cpu_count(), MOST), spawn, end_with_parent)
     try:
-        started = {pool.submit(train, run, data): run for run in runs}
+        started = {pool.submit(train_with, plugin, run, data): run for run in runs}
         for future in as_completed(started):
             yield started[future], future.exception() or future.result()
     finally:
@@ -46,11 +53,16 @@ def end_with_parent() -> None:
 
 
 def on_ray(
-    runs: Iterable[Run], data: Path | None, address: str | None = None, **_
+    runs: Iterable[Run],
+    data: Path | None,
+    address: str | None = None,
+    plugin: Path | None = None,
+    **_,
 ) -> Ended:  # pragma: no cover - in processes of Ray's
     """Runs on a Ray cluster, one core for each run; starts a local one if `address` is None.
 
-    Every node needs the package installed, and `data` at the same path. Ray sends it these modules.
+    Every node needs the package installed, and `data` and `plugin` at the same path. Ray sends it
+    these modules.
     """
     try:
         import ray
@@ -62,8 +74,8 @@ def on_ray(
     if not ray.is_initialized():
         sent = {"working_dir": str(Path(__file__).parents[1]), "env_vars": SETTINGS}
         ray.init(address or "local", runtime_env=sent, log_to_driver=False)
-    remote = ray.remote(num_cpus=1, max_retries=2)(train)
-    started = {remote.remote(run, data): run for run in runs}
+    remote = ray.remote(num_cpus=1, max_retries=2)(train_with)
+    started = {remote.remote(plugin, run, data): run for run in runs}
     while started:
         (ended,), _ = ray.wait(list(started))
         run = started.pop(ended)

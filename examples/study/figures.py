@@ -1,83 +1,89 @@
-"""Figures of a study: learning curves, and ranks of the cells."""
+"""Figures of a study, for the screen and for print: each as PNG, SVG and PDF."""
 
-from itertools import zip_longest
+import textwrap
 from pathlib import Path
 
-import numpy as np
+import matplotlib
 from matplotlib.figure import Figure
 
-from study.ranks import ranks_of
+import keras_gated as kg
 from study.report import Groups, values
-from study.task import Task
+
+WIDTH = 7.0  # inches: a page of a paper; figures need not be made smaller, so letters stay legible
+COLOR, BASE, GREY = "#0072b2", "#d55e00", "0.45"  # also different for the colour-blind
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",  # text stays text
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "study",  # the same results give the same file
+}
+TEXTS = {
+    "differences": "Differences on the test set: a dot is a seed, the bar the difference of "
+    "medians, the line the interval that the Mann-Whitney test gives",
+    "curves": "Validation score by updates: thin lines are seeds, the area is their range",
+    "time": "Validation score by seconds: thin lines are seeds, the area is their range",
+    "ranks": "Ranks: a dot is a seed on a task, the bar the mean, the line the middle half",
+}
+ENDINGS = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def learning_curves(
-    groups: Groups, labels: dict[str, str], tasks: dict[str, Task], path: Path
-) -> None:
-    """Draws the validation scores by updates and by seconds, medians of the seeds, a row a task.
+def draw_all(
+    groups: Groups, vanilla: str, labels: dict[str, str], units: dict[str, str], folder: Path
+) -> list[str]:
+    """Draws all figures of a comparison into a folder; returns them as Markdown.
 
-    A curve ends where the first of its seeds stopped.
+    Args:
+        groups: (task, cell) -> its runs.
+        vanilla: the cell with which the others are compared.
+        labels: cell -> its label, as in the tables.
+        units: task -> unit of its score.
     """
-    figure = Figure(figsize=(10, 2.6 * len(tasks) + 0.4), layout="constrained")
-    panels = figure.subplots(len(tasks), 2, sharey="row", squeeze=False)
-    for (by_updates, by_seconds), task in zip(panels, tasks, strict=True):
-        by_updates.set(title=task, ylabel=f"valid, {tasks[task].unit}")
-        for number, (cell, group) in enumerate(cells_of(groups, task).items()):
-            curve, updates, seconds = middle_curve(group)
-            style = {"color": f"C{number % 10}", "label": labels.get(cell, cell)}
-            style["linestyle"] = ["-", "--", ":"][number // 10 % 3]
-            by_updates.plot(updates, curve, **style)
-            by_seconds.plot(seconds, curve, **style)
-        for axes in (by_updates, by_seconds):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.set_ylim(*_limits(groups, task))
-        by_seconds.legend(fontsize="small", frameon=False, loc="best", ncols=2)
-    panels[-1, 0].set_xlabel("updates")
-    panels[-1, 1].set_xlabel("seconds of one processor, validation not counted")
-    figure.savefig(path, dpi=120)
+    from study import curves, dots
+
+    names = {cell: title_of(cell, label) for cell, label in labels.items()}
+    with matplotlib.rc_context(STYLE):
+        figures = {
+            "differences": dots.differences(groups, vanilla, names, units),
+            "curves": curves.learning_curves(groups, vanilla, names, units),
+            "time": curves.learning_curves(groups, vanilla, names, units, by_time=True),
+            "ranks": dots.rank_plot(groups, names),
+        }
+        for name, figure in figures.items():
+            save(figure, folder / name)
+    return [picture(name) for name in figures]
+
+
+def picture(name: str) -> str:
+    """Returns a figure for the page, with links to the files for print."""
+    text = TEXTS[name]
+    return f"![{text}]({name}.png)\n\n{text}. For print: [SVG]({name}.svg), [PDF]({name}.pdf)."
+
+
+def title_of(cell: str, label: str) -> str:
+    """Returns what a cell is called in a figure: its title and its name, in short lines.
+
+    A label that is not the name is taken as it is.
+    """
+    if label != cell or cell not in kg.presets:
+        return label
+    return "\n".join([*textwrap.wrap(kg.presets[cell].title, 30), f"({cell})"])
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, SVG and PDF."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for ending, metadata in ENDINGS.items():
+        figure.savefig(path.with_suffix(f".{ending}"), dpi=150, metadata=metadata)
 
 
 def cells_of(groups: Groups, task: str) -> dict[str, list[dict]]:
     return {cell: group for (of, cell), group in groups.items() if of == task}
 
 
-def middle_curve(group: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the median validation score after each epoch, the updates and the seconds."""
-    rows = zip_longest(*values(group, "valid_curve"), fillvalue=np.nan)
-    curve = np.median(np.array(list(rows), float), axis=1)
-    epochs = np.arange(1, len(curve) + 1)
-    seconds = np.median(values(group, "seconds_per_epoch"))
-    return curve, epochs * group[0]["updates_per_epoch"], epochs * seconds
-
-
-def _limits(groups: Groups, task: str) -> tuple[float, float]:
-    """Returns limits from the best score to a bit above the first scores, with all curves' ends."""
-    curves = [middle_curve(group)[0] for group in cells_of(groups, task).values()]
-    best = min(np.nanmin(curve) for curve in curves)
-    first = np.nanmedian([curve[0] for curve in curves])
-    last = max(np.nanmin(curve) for curve in curves)
-    top = max(last + 0.3 * (last - best), best + 0.6 * (first - best))
-    return best - 0.05 * (first - best), top
-
-
-def rank_plot(groups: Groups, labels: dict[str, str], path: Path) -> None:
-    """Draws the rank of each cell, 1 is best: a dot for each task and seed, a bar for the mean."""
-    cells = list(dict.fromkeys(cell for _, cell in groups))
-    tasks = list(dict.fromkeys(task for task, _ in groups))
-    columns = {c: [v for t in tasks for v in values(groups[t, c], "test")] for c in cells}
-    task_of = [n for n, t in enumerate(tasks) for _ in groups[t, cells[0]]]
-    ranks = ranks_of(columns)
-    order = sorted(cells, key=lambda cell: -np.mean(ranks[cell]))
-    figure = Figure(figsize=(8, 0.32 * len(cells) + 1.4), layout="constrained")
-    axes = figure.subplots()
-    for row, cell in enumerate(order):
-        heights = row + np.linspace(-0.25, 0.25, len(task_of))
-        axes.scatter(ranks[cell], heights, 14, c=[f"C{n}" for n in task_of])
-        axes.plot([np.mean(ranks[cell])] * 2, [row - 0.35, row + 0.35], color="0.2", linewidth=2)
-    for number, task in enumerate(tasks):
-        axes.scatter([], [], 14, color=f"C{number}", label=task)
-    axes.set_yticks(range(len(order)), [labels.get(cell, cell) for cell in order])
-    axes.set(xlabel="rank by test score, 1 is best", xlim=(0.5, len(cells) + 0.5))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False)
-    figure.savefig(path, dpi=120)
+def tests_of(groups: Groups, task: str) -> dict[str, list[float]]:
+    """Returns cell -> test scores of its seeds."""
+    return {cell: values(group, "test") for cell, group in cells_of(groups, task).items()}

@@ -67,4 +67,5 @@ FOUND = {
 
 def settings(task: str) -> dict:
     """Returns the settings of a task's runs: arguments of `Run`."""
-    return COMMON | (SYNTHETIC if task in tasks.SYNTHETIC else REAL)
+    usual = SYNTHETIC if task in tasks.SYNTHETIC else REAL
+    return COMMON | usual | tasks.SETTINGS.get(task, {})

@@ -1,47 +1,20 @@
 """The results of the runs as tables, on the screen and on a page."""
 
-import importlib.metadata
 import os
 import platform
-import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import keras
-from rich.table import Table
-
 import keras_gated as kg
-from study.ranks import holm, least_p, rank_test
+from study.command import command_line
+from study.ranks import LEVEL, enough_seeds, holm, least_p, rank_test, shift_interval
+from study.sheet import Sheet
 from study.task import Task
+from study.versions import versions, versions_text
 
-PACKAGES = "keras-gated", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"
-PACKAGES += "scipy", "scikit-learn", "music21", "sktime"
 Groups = dict[tuple[str, str], list[dict]]
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table for the terminal and for a page."""
-
-    title: str
-    heads: list[str]
-    rows: list[list[str]]
-
-    def rich(self) -> Table:
-        table = Table(*self.heads[:2], title=self.title)
-        for head in self.heads[2:]:
-            table.add_column(head, justify="right")
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def markdown(self) -> str:
-        marks = ["---", "---", *["---:"] * (len(self.heads) - 2)]
-        lines = (f"| {' | '.join(line)} |" for line in [self.heads, marks, *self.rows])
-        return "\n".join([f"**{self.title}**", "", *lines])
 
 
 def grouped(results: list[dict]) -> Groups:
@@ -73,7 +46,7 @@ def scores(title: str, groups: Groups, tasks: dict[str, Task], labels: dict[str,
             cells = number(value), "", right.get(floor, ""), ""
             rows.append([name, f"no cell: {floor}", "", "", "", *cells])
     heads = ["set", "cell", "units", "train", "valid", "test", "range", "right", "updates"]
-    return Sheet(title, heads, rows)
+    return Sheet(title, heads, rows, optional=("updates", "train", "right", "units", "valid"))
 
 
 def _row(group: list[dict]) -> list[str]:
@@ -89,7 +62,7 @@ def _row(group: list[dict]) -> list[str]:
 
 
 def significance(groups: Groups, vanilla: str, labels: dict[str, str]) -> Sheet:
-    """Returns a table of each cell against the vanilla one: difference of medians, rank test."""
+    """Returns a table of each cell against the vanilla one: differences and a rank test."""
     rows = []
     for name in dict.fromkeys(task for task, _ in groups):
         base = values(groups[name, vanilla], "test")
@@ -97,12 +70,30 @@ def significance(groups: Groups, vanilla: str, labels: dict[str, str]) -> Sheet:
         tests = {cell: values(groups[name, cell], "test") for cell in others}
         ps = [rank_test(test, base) for test in tests.values()]
         for (cell, test), p, corrected in zip(tests.items(), ps, holm(ps), strict=True):
-            difference = f"{median(test) - median(base):+#.2g}"
-            rows.append([name, labels.get(cell, cell), difference, f"{p:.3f}", f"{corrected:.3f}"])
-    heads = ["set", "cell", "test, median", "p", "p, Holm"]
+            low, high, _ = shift_interval(test, base)
+            differences = signed(median(test) - median(base)), f"{signed(low)} to {signed(high)}"
+            rows.append(
+                [name, labels.get(cell, cell), *differences, f"{p:.3f}", f"{corrected:.3f}"]
+            )
+    heads = ["set", "cell", "test, median", "interval", "p", "p, Holm"]
+    return Sheet(_test_title(groups, vanilla, labels), heads, rows, optional=("p",))
+
+
+def signed(value: float) -> str:
+    """Returns a difference with its sign and two digits."""
+    return f"{value:+#.2g}"
+
+
+def _test_title(groups: Groups, vanilla: str, labels: dict[str, str]) -> str:
+    """Returns what is compared, how sure the interval is, and what the seeds allow."""
     seeds, cells = len(next(iter(groups.values()))), len({cell for _, cell in groups})
-    least = f"the least p that {seeds} seeds allow is {least_p(seeds, cells - 1):.2g}"
-    return Sheet(f"against {labels.get(vanilla, vanilla)}; {least}", heads, rows)
+    least, needed = least_p(seeds, cells - 1), enough_seeds(cells - 1)
+    _, _, confidence = shift_interval(list(range(seeds)), list(range(seeds)))
+    title = f"against {labels.get(vanilla, vanilla)}"
+    if seeds > 1:
+        title += f"; intervals of {confidence:.0%}"
+    title += f"; the least p that {seeds} seeds allow is {least:.2g}"
+    return title if least < LEVEL else f"{title}: take --seeds {needed} to see a difference"
 
 
 def sizes(groups: Groups, input_dims: dict[str, int], labels: dict[str, str]) -> Sheet:
@@ -116,32 +107,26 @@ def sizes(groups: Groups, input_dims: dict[str, int], labels: dict[str, str]) ->
         counts = [facts[key] for key in ("Parameters", "FLOPs", "ONNX")]
         rows.append([task, labels.get(cell, cell), str(units), *counts, f"{median(times):.1f}"])
     heads = ["set", "cell", "units", "weights", "FLOPs", "ONNX", "ms"]
-    return Sheet("weights, FLOPs of a time step, ONNX operator, time of an update", heads, rows)
+    title = "weights, FLOPs of a time step, ONNX operator, time of an update"
+    return Sheet(title, heads, rows, optional=("units",))
 
 
-def about(seconds: float, seeds: int) -> str:
-    """Returns a paragraph for the page: the command, the date, the machine and the versions."""
-    found = {name: _version(name) for name in PACKAGES}
-    versions = ", ".join(f"{name} {version}" for name, version in found.items() if version)
-    words = (word.rpartition("=") for word in sys.argv[1:])
-    words = (k + e + (Path(v).name if os.path.isabs(v) else v) for k, e, v in words)
-    backend = keras.backend.backend()
-    script = f"examples/{Path(sys.argv[0]).name}"
-    command = " ".join([f"KERAS_BACKEND={backend} python", script, *words])
+def about(seconds: float, seeds: int, results: list[dict] = ()) -> str:
+    """Returns a paragraph for the page: the command, the date, the machine and the versions.
+
+    Args:
+        seconds: that all runs took.
+        seeds: number of seeds.
+        results: the runs, each of which names its versions; else the versions are those installed.
+    """
+    found = versions_text(results) or versions_text([{"versions": versions()}])
     where = f"{os.cpu_count()} processors, {platform.machine()}, python {platform.python_version()}"
     return (
-        f"`{command}`, {time.strftime('%Y-%m-%d')}; seeds 0 to {seeds - 1}; {where}, "
-        f"{versions}. "
+        f"`{command_line()}`, {time.strftime('%Y-%m-%d')}; seeds 0 to {seeds - 1}; {where}, "
+        f"{found}. "
         f"Training and validation took {seconds / 60:.0f} minutes of one processor. "
-        "Each run: [results.jsonl](results.jsonl)."
+        "Each run, with the specification of its cell: [results.jsonl](results.jsonl)."
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def write_page(path: Path, title: str, about: str, sheets: list[Sheet], pictures: list[str]):

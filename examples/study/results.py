@@ -1,4 +1,10 @@
-"""The file of results has a line for each finished run: a kill loses only unfinished runs."""
+"""The file of results has a line for each finished run: a kill loses only unfinished runs.
+
+A line counts as a run's result only if all of the run's settings are in it and are the same: the
+specification of the cell, the data, and so on (`training.Run`). Lines of another specification, or
+from before lines had one, stay in the file as they are and count for nothing; the runs are done
+again. To draw what such a file holds: `python -m study.redraw`.
+"""
 
 import json
 import os
@@ -17,12 +23,15 @@ class Results:
     Args:
         path: of the file; it need not exist.
 
-    A line that a kill cut off is ignored, and its run is run again.
+    A line that a kill cut off is ignored, and its run is run again. `unknown` is the number of
+    lines that do not say which specification they are of; they never count as a run's result.
     """
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        self.found = {name_of(line["run"]): line for line in self._lines()}
+        lines = list(self._lines())
+        self.unknown = sum("spec" not in line["run"] for line in lines)
+        self.found = {name_of(line["run"]): line for line in lines if "spec" in line["run"]}
 
     def _lines(self) -> Iterable[dict]:
         for text in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():

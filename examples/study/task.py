@@ -116,3 +116,12 @@ class PooledScore(keras.metrics.Metric):
 
     def result(self):
         return self.total / self.count
+
+    # A copy of a compiled model makes its metrics anew.
+
+    def get_config(self):
+        return {"score": keras.saving.serialize_keras_object(self.score)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["score"]))

@@ -21,6 +21,7 @@ TASKS = {
     "digits": memory.digits,
     "vowels": memory.vowels,
 }
+SETTINGS: dict[str, dict] = {}  # of the runs of tasks that a plugin registers
 FROM_FILES = {*music.FILES, *speech.SETS}
 
 

@@ -13,7 +13,9 @@ from keras import callbacks
 
 import keras_gated as kg
 from study import tasks
+from study.identity import spec_from
 from study.task import Part, PooledScore, Score, Task
+from study.versions import versions
 
 DIVERGED = 1e9  # the score of a run whose loss became infinite
 SCORED_AT_ONCE = 32  # sequences; does not change the score
@@ -29,6 +31,8 @@ class Run:
         units: of the one recurrent layer.
         seed: of weights, order, noise.
         learning_rate: of RMSProp with momentum 0.9 (`optimizer="rmsprop"`) or Adam ("adam").
+        spec: the cell's specification, as `identity.spec_text` returns it. The cell is built from
+            it, so that a run is that of this specification, whatever has the name later.
         last_rate: the learning rate of the last epoch, as a share of the first; it falls linearly.
         weight_noise: standard deviation of the noise on the kernels in training.
         epochs: at most; `patience`: epochs without a better validation score before it stops.
@@ -36,9 +40,10 @@ class Run:
         excerpt: greatest number of time steps of a sequence in training; longer ones are cut, and
             each piece begins with zero states. Scores are those of whole sequences.
         source: what `tasks.source` returns for the files that the task reads.
+        data: what `identity.data_text` returns for the task.
         small: number of sequences of each part, None for all.
         compiled: whether XLA compiles the training step.
-        backend: of Keras.
+        backend, dtype: of Keras; `device`, `threads`: what `identity.surroundings` returns.
     """
 
     task: str
@@ -46,6 +51,7 @@ class Run:
     units: int
     seed: int
     learning_rate: float
+    spec: str
     optimizer: str = "rmsprop"
     last_rate: float = 1.0
     weight_noise: float = 0.0
@@ -55,9 +61,13 @@ class Run:
     buckets: int = 4
     excerpt: int | None = None
     source: str = ""
+    data: str = ""
     small: int | None = None
     compiled: bool = True
     backend: str = "tensorflow"
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: str = "1"
 
 
 def draw_rates(count: int, low: float = -12.0, high: float = -6.0) -> list[float]:
@@ -71,7 +81,7 @@ def build(task: Task, run: Run) -> keras.Model:
     inputs, lengths = keras.Input((None, task.input_dim)), keras.Input((), dtype="int32")
     layer = kg.GatedRNN(
         run.units,
-        run.cell,
+        spec_from(run.spec),
         return_sequences=task.each_step,
         weight_noise=run.weight_noise,
         name="cell",
@@ -147,6 +157,7 @@ def train(run: Run, data: Path | None = None) -> dict:
         "best_epoch": stop.best_epoch + 1,
         "parameters": model.get_layer("cell").count_params(),
         "seconds": round(time.perf_counter() - started, 1),
+        "versions": versions(),
     }
 
 

@@ -4,6 +4,7 @@ Conversion keeps numbers. If a layer holds a state that was not carried, this fi
 which layer it is.
 """
 
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -90,7 +91,8 @@ def _draw(rng: np.random.Generator, size: int, largest: int, spec: Any) -> np.nd
 
 def _run(model: Any, inputs: Any) -> list[np.ndarray]:
     """The outputs at inference. States and seeds of the model stay as they are."""
-    with keras.StatelessScope():
+    with keras.StatelessScope(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of inputs that were drawn, which a user cannot change
         outputs = keras.tree.flatten(model(inputs, training=False))
     return [np.asarray(keras.ops.convert_to_numpy(y), "float64") for y in outputs]
 

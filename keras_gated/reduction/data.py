@@ -58,6 +58,11 @@ class Data:
     fit: dict[str, Any]
     given: Any
 
+    @property
+    def shuffled_by_keras(self) -> bool:
+        """Whether Keras can shuffle the data. Others, such as a `tf.data.Dataset`, do it alone."""
+        return "y" in self.fit or _has_items(self.given)
+
     @classmethod
     def of(cls, data: Any, argument: str) -> "Data":
         """Returns what a user's data are.

@@ -34,7 +34,7 @@ def plot_result(result: Any) -> Any:
     ax = figure.subplots()
     for points, style in (
         (result.path, {"marker": "o", "linestyle": "-", "label": "accepted"}),
-        (result.tried, {"marker": "x", "linestyle": "", "color": "grey", "label": "rejected"}),
+        (result.rejected, {"marker": "x", "linestyle": "", "color": "grey", "label": "rejected"}),
         ((result.control,), {"marker": "s", "linestyle": "", "label": result.control.title}),
     ):
         if points:

@@ -126,4 +126,4 @@ class _Sample:
         before = {k.removeprefix(prefix): a for k, a in self.arrays.items() if prefix in k}
         rest = {k: a for k, a in self.arrays.items() if prefix not in k and k != "x"}
         outputs = np.concatenate(self.last_outputs) if self.last_outputs else rest["h"]
-        return Recording(self.arrays["x"], before, rest, outputs.mean(axis=0))
+        return Recording(self.arrays["x"], before, rest, outputs.sum(axis=0) / max(1, len(outputs)))

@@ -174,7 +174,8 @@ class Search:
         first = value_of(model, self.goal.monitor, self.validation)
         best = _KeepBest(self.goal, first, model.get_weights())
         data = self.train.fit | {"validation_data": self.validation.given}
-        model.fit(**data, epochs=epochs, callbacks=[best], verbose=0)
+        shuffle = self.train.shuffled_by_keras
+        model.fit(**data, epochs=epochs, callbacks=[best], shuffle=shuffle, verbose=0)
         model.set_weights(best.weights)
         return best.value
 

@@ -40,14 +40,14 @@ class SlimResult:
 
     Attributes:
         path: the models that were accepted, from the one given to the smallest.
-        tried: the steps that were rejected.
+        rejected: the steps that were tried and not accepted.
         control: the model given, trained for as many epochs as all steps on the path.
         monitor: name of the monitored value.
         limit: the worst value that was accepted.
     """
 
     path: tuple[Point, ...]
-    tried: tuple[Point, ...]
+    rejected: tuple[Point, ...]
     control: Point
     monitor: str
     limit: float
@@ -78,8 +78,8 @@ class SlimResult:
         head += f"{first.value:.4f} -> {last.value:.4f}, at most {self.limit:.4f} was accepted"
         if len(self.path) == 1:
             head = f"Nothing smaller is as good: {self.monitor} {first.value:.4f} at most "
-            head = f"{head}{self.limit:.4f}, {len(self.tried)} steps tried"
-        rows = [*(("accepted", p) for p in self.path), *(("rejected", p) for p in self.tried)]
+            head = f"{head}{self.limit:.4f}, {len(self.rejected)} steps tried"
+        rows = [*(("accepted", p) for p in self.path), *(("rejected", p) for p in self.rejected)]
         rows.append(("control", self.control))
         width = max(len(point.title) for _, point in rows)
         lines = [

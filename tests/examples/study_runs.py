@@ -5,11 +5,22 @@ from argparse import Namespace
 import keras
 import numpy as np
 from study import music
+from study.identity import spec_text
 from study.task import Task
 from study.training import Run
 
 COMPILED = keras.backend.backend() == "jax"  # on which a run without XLA takes minutes
-RUN = Run("tones", "gru", 5, seed=3, learning_rate=5e-3, epochs=3, buckets=2, compiled=COMPILED)
+RUN = Run(
+    "tones",
+    "gru",
+    5,
+    seed=3,
+    learning_rate=5e-3,
+    spec=spec_text("gru"),
+    epochs=3,
+    buckets=2,
+    compiled=COMPILED,
+)
 
 
 def tones(folder=None) -> Task:

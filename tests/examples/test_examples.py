@@ -36,7 +36,8 @@ def need_data(script: str):
 
 
 def assert_written(out: Path):
-    for name in ("page.md", "curves.png", "ranks.png", "results.jsonl"):
+    figures = ("differences.png", "curves.svg", "time.pdf", "ranks.png")
+    for name in ("page.md", "results.jsonl", *figures):
         assert (out / name).stat().st_size > 500
 
 

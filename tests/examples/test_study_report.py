@@ -8,7 +8,8 @@ from statistics import median
 import keras
 import numpy as np
 import pytest
-from study import comparison, engines, music, protocol, ranks, report, training
+from study import command, comparison, engines, music, protocol, ranks, report, training
+from study.sheet import Sheet
 
 from tests.examples.study_runs import RUN, options, tones
 
@@ -22,6 +23,16 @@ def test_rank_test_and_correction_against_numbers_by_hand():
     assert ranks.holm([0.6, 0.9]) == [1.0, 1.0]
     apart = ranks.rank_test([1, 2, 3], [4, 5, 6])
     assert ranks.least_p(3, 1) == pytest.approx(apart) and ranks.least_p(5, 12) == 24 / 252
+    assert [ranks.enough_seeds(tests) for tests in (0, 1, 2, 6, 7, 12, 23, 24)] == [
+        4,
+        4,
+        5,
+        5,
+        6,
+        6,
+        6,
+        7,
+    ]
     assert ranks.ranks_of({"a": [1.0, 5.0], "b": [2.0, 4.0]}) == {"a": [1, 2], "b": [2, 1]}
 
 
@@ -40,8 +51,10 @@ def test_a_comparison_from_runs_to_page(tmp_path, monkeypatch, capsys):
     assert len(found) == 6 and row in page and "| tones | no cell: chance |" in page
     assert "seeds 0 to 2" in page and f"keras {keras.__version__}" in page
     assert str(tmp_path) not in page
-    for figure in ("curves.png", "ranks.png"):
-        assert (tmp_path / figure).stat().st_size > 5000 and figure in page
+    for figure in ("differences", "curves", "time", "ranks"):
+        for ending in ("png", "svg", "pdf"):
+            file = tmp_path / f"{figure}.{ending}"
+            assert file.stat().st_size > 5000 and file.name in page
     assert "GRU" in capsys.readouterr().out
     monkeypatch.setattr(engines, "train", lambda *_: pytest.fail("run twice"))
     comparison.compare(plan, options(out=tmp_path, seeds=3, smoke=False))
@@ -93,13 +106,29 @@ def test_cells_of_equal_size_have_the_rates_that_were_found_for_them(tmp_path, m
 def test_versions_and_command_stand_on_every_page(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/home/a/b/run.py", "--data", "/home/me/music"])
     reported = report.about(120.0, seeds=3)
-    command = f"`KERAS_BACKEND={keras.backend.backend()} python examples/run.py --data music`"
+    command = f"`KERAS_BACKEND={keras.backend.backend()} python .../run.py --data .../music`"
     assert command in reported and "/home" not in reported
     assert "2 minutes of one processor" in reported
 
 
+def test_the_command_on_a_page_is_the_one_that_was_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    backend = f"KERAS_BACKEND={keras.backend.backend()}"
+    given = [str(tmp_path / "mine" / "study.py"), f"--plugin={tmp_path}/my file.py", "--tasks", "a"]
+    monkeypatch.setattr("sys.argv", given)
+    expected = f"{backend} python mine/study.py '--plugin=my file.py' --tasks a"
+    assert command.command_line() == expected
+    monkeypatch.setattr(
+        "sys.orig_argv", ["/usr/bin/python3", "-X", "dev", "-m", "mine.study", "-q"]
+    )
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "mine" / "study.py"), "-q"])
+    assert command.command_line() == f"{backend} python -m mine.study -q"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert command.command_line() == f"{backend} OMP_NUM_THREADS=3 python -m mine.study -q"
+
+
 def test_what_somebody_wrote_beside_a_page_opens_it(tmp_path):
-    sheet = report.Sheet("found", ["set", "cell"], [["jsb", "gru"]])
+    sheet = Sheet("found", ["set", "cell"], [["jsb", "gru"]])
     page = tmp_path / "page.md"
     report.write_page(page, "Music", "`command`", [sheet], [])
     plain = page.read_text()

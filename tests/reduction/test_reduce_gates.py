@@ -6,7 +6,9 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.reduction.model_graph import find_gated_layers, readers_of, twin_of
-from keras_gated.reduction.steps import MEAN, steps_of
+from keras_gated.reduction.reduce_gates import Reducer
+from keras_gated.reduction.steps import MEAN, after, steps_of
+from keras_gated.spec.normal_form import resolve
 
 LAYERS = keras.layers
 B, T, F, U = 6, 9, 3, 5
@@ -24,7 +26,9 @@ def model_of(layer, wrapper=None, **arguments):
 
 def with_random_weights(model, seed=0):
     rng = np.random.default_rng(seed)
-    model.set_weights([0.7 * rng.standard_normal(w.shape) for w in model.get_weights()])
+    weights = [0.7 * rng.standard_normal(w.shape) for w in model.get_weights()]
+    named = zip(model.weights, weights, strict=True)
+    model.set_weights([np.abs(a) if "variance" in w.path else a for w, a in named])
     return model
 
 
@@ -109,8 +113,14 @@ def set_reading_weights_to_zero(model, layer, units):
             reader.layer.kernel if hasattr(reader.layer, "kernel") else reader.layer.cell.kernel
         )
         rows = np.array(kernel)
-        rows[reader.first + units] = 0.0
+        windows = rows.shape[-2] // reader_inputs(reader)
+        for i in range(windows):
+            rows[..., i * reader_inputs(reader) + reader.first + units, :] = 0.0
         kernel.assign(rows)
+
+
+def reader_inputs(reader):
+    return reader.layer.input_spec.axes[-1]
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -127,3 +137,119 @@ def test_units_without_weights_behind_them_go(kind):
     np.testing.assert_allclose(outputs(smaller), y, atol=1e-5)
     assert find_gated_layers(smaller)[0].units == U - 2
     assert smaller.count_params() < model.count_params()
+
+
+def test_fitted_is_nearer_than_copied():
+    """What is dropped depends on what stays: the fit finds it, a copy does not."""
+    x = np.random.default_rng(4).standard_normal((200, 1, F)).astype("float32")
+    x = np.repeat(x, 12, axis=1)  # h is nearly a function of x
+    model = kg.from_keras(model_of(LAYERS.LSTM, units=U, name="layer"))
+    reducer = Reducer(model, x)
+    fit = reducer.fits.of(reducer.layers["layer"], "forget")
+    smaller = resolve(after(kg.preset("lstm"), {"forget": kg.Gate(recurrent_kernel=None)}))
+    errors = [
+        np.square(fit.activation(fit.pre_activation(theta)) - fit.value).mean()
+        for theta in (fit.fitted(smaller.blocks["forget"]), fit.copied(smaller.blocks["forget"]))
+    ]
+    assert errors[0] < errors[1]
+    fitted = fit.activation(fit.pre_activation(fit.fitted(smaller.blocks["forget"])))
+    np.testing.assert_allclose(fitted.mean(axis=0), fit.value.mean(axis=0), atol=1e-6)
+
+
+def test_the_optimizer_is_fresh_and_the_rest_is_as_compiled():
+    model = keras.Sequential(
+        [keras.Input((None, F)), LAYERS.LSTM(U, name="layer"), LAYERS.Dense(2)]
+    )
+    model.compile(keras.optimizers.Adam(0.007), "mae", metrics=["mse"])
+    model.fit(inputs(), np.ones((B, 2)), verbose=0)
+    smaller = kg.reduce_gates(model, {0: {"units": 3, "forget_gate": False}}, inputs())
+    assert float(smaller.optimizer.learning_rate.numpy()) == pytest.approx(0.007)
+    assert int(smaller.optimizer.iterations.numpy()) == 0 and smaller.loss == "mae"
+    assert smaller.evaluate(inputs(), np.ones((B, 2)), verbose=0, return_dict=True).keys() >= {
+        "mse"
+    }
+    smaller.fit(inputs(), np.ones((B, 2)), verbose=0)
+
+
+def test_frozen_layers_stay_frozen_and_nested_models_are_reduced():
+    inner = keras.Sequential([keras.Input((None, F)), LAYERS.GRU(U, name="inner")], name="nested")
+    model = keras.Sequential([keras.Input((None, F)), inner, LAYERS.Dense(2, trainable=False)])
+    reset = {"inner": {"reset_gate": False}}
+    smaller = kg.reduce_gates(model, reset, inputs())
+    assert not smaller.layers[-1].trainable and smaller.count_params() < model.count_params()
+    with pytest.raises(ValueError, match="`units` for layer 'inner': 'inner' lies in a nested"):
+        kg.reduce_gates(model, {"inner": {"units": 2}}, inputs())
+
+
+def readers(*behind):
+    x = keras.Input((6, F), name="x")
+    y = h = LAYERS.LSTM(U, return_sequences=True, name="layer")(x)
+    for layer in behind:
+        y = layer([y, h]) if isinstance(layer, LAYERS.Add) else layer(y)
+    return with_random_weights(keras.Model(x, y))
+
+
+@pytest.mark.parametrize(
+    ("behind", "reason"),
+    [
+        ([LAYERS.LayerNormalization(name="norm")], "read by LayerNormalization 'norm'"),
+        ([LAYERS.Dense(U, name="d"), LAYERS.Add(name="sum")], "read by Add 'sum'"),
+        ([], "are an output of the model"),
+        ([kg.GatedRNN(U, "ind_rnn", name="r")], "fine"),
+        ([kg.GatedRNN(U, "gru", layer_norm=True, name="n")], "normalises the product"),
+        ([kg.GatedRNN(U, "li_gru", batch_norm=True, name="n")], "normalises the product"),
+        ([kg.GatedRNN(U, "qrnn_f", name="q")], "fine"),
+        ([kg.GatedRNN(U, "ran_linear", name="i")], "fine"),
+        ([LAYERS.Conv1D(4, 3, padding="causal", name="c")], "fine"),
+        ([LAYERS.TimeDistributed(LAYERS.Dense(2))], "fine"),
+    ],
+)
+def test_who_reads_units(behind, reason):
+    model = readers(*behind)
+    changes = {"layer": {"units": 3}}
+    if reason != "fine":
+        with pytest.raises(ValueError, match=f"must not have `units`.*{reason}.*Leave `units` out"):
+            kg.reduce_gates(model, changes, inputs()[:, :6])
+        return
+    gated = kg.from_keras(model)
+    layer = find_gated_layers(gated)[0]
+    set_reading_weights_to_zero(gated, layer, np.array([0, 4]))
+    y = keras.ops.convert_to_numpy(gated(inputs()[:, :6]))
+    smaller = kg.reduce_gates(gated, changes, inputs()[:, :6])
+    np.testing.assert_allclose(smaller(inputs()[:, :6]), y, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "`changes` must be a dictionary .*Received: {}"),
+        ({"other": {"units": 2}}, "must name recurrent layers of the model: 'layer'.*'other'"),
+        ({"layer": {"gate": True}}, "with some of input_gate, .*units. Received"),
+        ({"layer": {"units": U}}, f"between 1 and {U - 1} of its {U} units. Received: units={U}"),
+        ({"layer": {"reset_gate": 1.0}}, "name gates that have weights. Received: reset_gate"),
+        ({"layer": {"forget_gate": kg.Gate(peephole=True)}}, "forget_gate .*a part of what it is"),
+        ({0: {"forget_gate": kg.Gate(activation="tanh")}}, "forget_gate .*a part of what it is"),
+        ({"layer": {"forget_gate": kg.Tied("forget")}}, "a cell that has a meaning"),
+    ],
+)
+def test_bad_changes(changes, message):
+    with pytest.raises(ValueError, match=message):
+        kg.reduce_gates(model_of(LAYERS.LSTM, units=U, name="layer"), changes, inputs())
+
+
+def test_a_model_without_a_recurrent_layer():
+    model = keras.Sequential([keras.Input((None, F)), LAYERS.Dense(2)])
+    with pytest.raises(ValueError, match="`model` must have a recurrent layer.*Received: <Seq"):
+        kg.reduce_gates(model, {0: {"units": 2}}, inputs())
+
+
+def test_data_that_are_all_masked():
+    model = model_of(LAYERS.LSTM, units=U, name="layer")
+    with pytest.raises(ValueError, match="`x` must be data on which all layers run.*no time step"):
+        kg.reduce_gates(model, {0: {"units": 2}}, np.full((2, 3, F), 0.5, "float32"))
+
+
+def test_gates_that_are_computed_together():
+    model = model_of(kg.GatedRNN, units=U, spec="lstm", layer_norm=True, name="layer")
+    with pytest.raises(ValueError, match="gates of a layer with layer_norm.*forget_gate of layer"):
+        kg.reduce_gates(model, {0: {"forget_gate": 1.0}}, inputs())
