@@ -187,7 +187,7 @@ def _result_as_json(result: Any) -> dict[str, Any]:
         "monitor": result.monitor,
         "limit": result.limit,
         "path": list(map(_point, result.path)),
-        "tried": list(map(_point, result.tried)),
+        "rejected": list(map(_point, result.rejected)),
         "control": _point(result.control),
     }
 
