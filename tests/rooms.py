@@ -28,7 +28,8 @@ ROOMS = """
     conformance: report run_cell compare cell_copies over_time training serialization check
     speed: timing adapters onnx_runs
     reduction: files slim_result search_log search slim
-    cli: command arguments import_keras cells doctor models layer_times bench main
+    cli: command arguments import_keras data_files cells doctor models gates layer_times bench
+    cli: main
 """
 
 

@@ -19,16 +19,24 @@ class Result:
         report: printed as text, or with --json its fields as one JSON object.
         passed: bool. False makes the exit status 1.
         hint: lines after the text, e.g. a command that may help more. Not part of the JSON.
+        data: printed with --json in place of the report, where the report has more than JSON can
+            hold.
     """
 
     report: Any
     passed: bool = True
     hint: str = ""
+    data: Any = None
 
     @property
     def text(self) -> str:
         """The report as text, with the hint."""
         return f"{self.report}\n\n{self.hint}" if self.hint else str(self.report)
+
+    @property
+    def json_value(self) -> Any:
+        """What --json prints."""
+        return self.report if self.data is None else self.data
 
 
 def add_command(

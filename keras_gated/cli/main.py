@@ -11,6 +11,7 @@ from importlib.metadata import version
 from keras_gated.cli.bench import add_bench
 from keras_gated.cli.cells import add_cell_commands
 from keras_gated.cli.doctor import add_doctor
+from keras_gated.cli.gates import add_gate_commands
 from keras_gated.cli.models import add_model_commands
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.report import as_json
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json:
             print(json.dumps({"error": _message(error)}))
         return FAILED
-    _print(json.dumps(as_json(result.report)) if options.json else result.text)
+    _print(json.dumps(as_json(result.json_value)) if options.json else result.text)
     return PASSED if result.passed else FAILED
 
 
@@ -58,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="keras-gated", description=text)
     parser.add_argument("--version", action="version", version=version("keras-gated"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_cell_commands, add_doctor, add_model_commands, add_bench):
+    for add in (add_cell_commands, add_doctor, add_model_commands, add_gate_commands, add_bench):
         add(commands)
     return parser
 

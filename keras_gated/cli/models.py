@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_gated.cli.arguments import input_signature, lowering, model_input
 from keras_gated.cli.command import Result, add_command, add_number_option
+from keras_gated.cli.data_files import read_arrays
 from keras_gated.cli.import_keras import import_keras_for_export
 from keras_gated.onnx.errors import ExportError
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
@@ -23,13 +24,9 @@ def add_model_commands(commands) -> None:
     _add_check(commands)
 
 
-def _add_model_command(
-    commands, name: str, run: Callable[[argparse.Namespace], Result], text: str, more: str = ""
-) -> argparse.ArgumentParser:
-    """Adds a command that takes a saved model and an ONNX file; returns its parser."""
-    parser = add_command(commands, name, run, text, more)
+def add_model_file(parser: argparse.ArgumentParser) -> None:
+    """Adds the file of a saved model, and the modules that its layers need."""
     parser.add_argument("model", type=Path, metavar="MODEL.keras")
-    parser.add_argument("path", type=Path, metavar="OUT.onnx")
     parser.add_argument(
         "--module",
         action="append",
@@ -39,6 +36,15 @@ def _add_model_command(
         help="a module that registers custom layers, from the current folder or installed; may be "
         "repeated",
     )
+
+
+def _add_model_command(
+    commands, name: str, run: Callable[[argparse.Namespace], Result], text: str, more: str = ""
+) -> argparse.ArgumentParser:
+    """Adds a command that takes a saved model and an ONNX file; returns its parser."""
+    parser = add_command(commands, name, run, text, more)
+    add_model_file(parser)
+    parser.add_argument("path", type=Path, metavar="OUT.onnx")
     parser.add_argument(
         "--input",
         type=model_input,
@@ -55,26 +61,37 @@ def _add_model_command(
 
 def _load(options: argparse.Namespace) -> tuple[Any, Any]:
     """Returns the model, and the signature of its inputs from --input."""
-    if not options.model.is_file():
-        raise ExportError(
-            f"There is no file {os.fspath(options.model)!r}. Write it with model.save(...)."
-        )
+    check_model_file(options)
     import_keras_for_export()
     try:
         signature = input_signature(options.inputs)
     except argparse.ArgumentTypeError as error:
         options.usage_error(f"argument --input: {error}")
-    return _load_model(options), signature
+    return load_model_file(options), signature
 
 
-def _load_model(options: argparse.Namespace) -> Any:
+def check_model_file(options: argparse.Namespace) -> None:
+    """Raises an ExportError if there is no file, before Keras is imported."""
+    if not options.model.is_file():
+        raise ExportError(
+            f"There is no file {os.fspath(options.model)!r}. Write it with model.save(...)."
+        )
+
+
+def load_model_file(options: argparse.Namespace, compiled: bool = False) -> Any:
+    """Returns the saved model, when Keras is imported.
+
+    Args:
+        options: of the command line.
+        compiled: bool. Whether to compile it as it was when it was saved.
+    """
     from keras_gated.onnx.subprocess_export import import_modules, load_model
 
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     import_modules(options.modules)
     try:
-        return load_model(options.model)
+        return load_model(options.model, compiled=compiled)
     except ExportError as error:
         if "safe_mode" in str(error):  # Keras's advice is an argument, which the shell has not
             raise ExportError(_holds_code(options.model)) from error
@@ -176,7 +193,7 @@ def _add_check(commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> Result:
-    inputs = None if options.data is None else _read_data(options.data)
+    inputs = None if options.data is None else read_arrays(options.data, "--data")
     model, signature = _load(options)
     from keras_gated.onnx.verify.check import check_onnx
 
@@ -189,20 +206,3 @@ def _check(options: argparse.Namespace) -> Result:
         seed=options.seed,
     )
     return Result(report, report.passed)
-
-
-def _read_data(file: Path) -> Any:
-    """Returns the array of an .npy file, or those of an .npz file by name."""
-    import numpy as np
-
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            return dict(data)
-    except TypeError:  # an .npy file: an array is no context
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ExportError(
-            f"Argument --data must be an .npy or .npz file of numbers, as numpy.save or "
-            f"numpy.savez(FILE, x=x) writes it. Received: {os.fspath(file)!r}: {reason}"
-        ) from error

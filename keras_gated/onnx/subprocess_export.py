@@ -229,13 +229,16 @@ def import_modules(names: Sequence[str]) -> None:
             ) from error
 
 
-def load_model(file: Path, classes: dict | None = None, safe_mode: bool = True) -> keras.Model:
+def load_model(
+    file: Path, classes: dict | None = None, safe_mode: bool = True, compiled: bool = False
+) -> keras.Model:
     """Loads a `.keras` file.
 
     Args:
         file: its path.
         classes: {name: class}, custom classes in addition to the registered ones.
         safe_mode: bool. Whether to refuse a file that holds Python code.
+        compiled: bool. Whether to compile the model as it was when it was saved.
 
     Raises:
         ExportError: if it cannot be loaded.
@@ -243,7 +246,7 @@ def load_model(file: Path, classes: dict | None = None, safe_mode: bool = True) 
     if not Path(file).is_file():
         raise ExportError(f"There is no file {os.fspath(file)!r}. Write it with model.save(...).")
     try:
-        model: Any = keras.models.load_model(file, classes, compile=False, safe_mode=safe_mode)
+        model: Any = keras.models.load_model(file, classes, compiled, safe_mode)
         return model
     except Exception as error:
         raise ExportError(

@@ -30,7 +30,8 @@ def input_batches(x: Any, seed: int = 0) -> Iterator[Any]:
     else:
         batches = map(x.__getitem__, range(len(x))) if _has_items(x) else iter(x)
         for batch in islice(batches, BATCHES):
-            yield batch[0] if isinstance(batch, tuple) else batch
+            # A list is (x, y, ...) too, as for `model.fit`: a DataLoader of torch makes lists.
+            yield batch[0] if isinstance(batch, tuple | list) else batch
 
 
 def is_arrays(x: Any) -> bool:

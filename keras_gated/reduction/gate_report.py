@@ -148,7 +148,13 @@ def gate_report(
         >>> report = kg.gate_report(model, x, y, verbose=0)
         >>> smaller = kg.reduce_gates(model, report.best.changes, x)
     """
-    return Surveyor(model, x, y, sample_weight, seed).report(verbose)
+    report = Surveyor(model, x, y, sample_weight, seed).report(verbose)
+    if not report.rows:
+        raise ValueError(
+            "Argument `model` must have a gate with weights, or units that can go. "
+            f"Received: {model!r}, with neither."
+        )
+    return report
 
 
 class Surveyor:
@@ -175,13 +181,8 @@ class Surveyor:
         check_finite(self.loss)
 
     def report(self, verbose: int = 0) -> GateReport:
-        """Returns the report."""
+        """Returns the report. It has no rows if nothing can become smaller."""
         ways = list(self._ways())
-        if not ways:
-            raise ValueError(
-                "Argument `model` must have a gate with weights, or units that can go. "
-                f"Received: {self.reducer.model!r}, with neither."
-            )
         bar = keras.utils.Progbar(len(ways), verbose=verbose, unit_name="way")
         rows = []
         for way in ways:
@@ -214,7 +215,7 @@ class Surveyor:
             for units in sorted({int(share * layer.units) for share in SHARES}, reverse=True):
                 changes = self.reducer.units_changes(name, units)
                 if changes is not None:
-                    yield name, "units", f"{units} units", changes
+                    yield name, "units", f"{units} unit{'s' * (units > 1)}", changes
 
     def _steps(self, layer: GatedRNN) -> list[Step]:
         cell = layer.cell

@@ -90,9 +90,11 @@ class SearchLog:
             draft.write_text(text, encoding="utf-8")
 
 
-def fingerprint(model: Any) -> str:
-    """Returns a digest of the weights of a model."""
+def fingerprint(arrays: Any) -> str:
+    """Returns a digest of arrays in a nested structure."""
     digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
+    for array in (a for a in keras.tree.flatten(arrays) if a is not None):
+        values = np.ascontiguousarray(keras.ops.convert_to_numpy(array))
+        digest.update(f"{values.dtype}{values.shape}".encode())
+        digest.update(values.tobytes())
     return digest.hexdigest()

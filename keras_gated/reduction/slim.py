@@ -88,7 +88,7 @@ def slim(
     check_finite(value)
     goal = Goal(monitor, _sign(monitor, mode), float(tolerance), value)
     settings = {"monitor": monitor, "mode": mode, "tolerance": tolerance, "target": target}
-    log = SearchLog(folder, settings | counts | {"model": fingerprint(start)})
+    log = SearchLog(folder, settings | counts | _fingerprints(start, train, validation))
     search = Search(goal, learned, judged, **counts, native=target == "bytes", log=log)
     first = Point("the model given", {}, start.count_params(), (value,), True, start)
     return _run(search, first, verbose)
@@ -113,6 +113,13 @@ def _run(search: Search, first: Point, verbose: int) -> SlimResult:
     return SlimResult(
         tuple(accepted), tuple(rejected), control, search.goal.monitor, search.goal.limit
     )
+
+
+def _fingerprints(model: Any, train: Any, validation: Any) -> dict[str, str | None]:
+    """Digests of the model and the data. Of datasets there is none: they may be large."""
+    data = {"train": train, "validation": validation}
+    found = {k: fingerprint(v) if isinstance(v, tuple) else None for k, v in data.items()}
+    return {"model": fingerprint(model.get_weights()), **found}
 
 
 def _sign(monitor: str, mode: str) -> float:

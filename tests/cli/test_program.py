@@ -26,7 +26,7 @@ for arguments in {{commands!r}}:
         assert keras_gated_cli.main() == 0, arguments
 print(*sorted(set({HEAVY!r}) & set(sys.modules)))
 """
-COMMANDS = ("list", "show", "diff", "budget", "doctor", "export", "check", "bench")
+COMMANDS = ("list", "show", "diff", "budget", "doctor", "export", "check", "gates", "slim", "bench")
 LIGHT = ("list", "list --family slim --json", "diff lstm cifg", "budget gru 88 18000", "doctor")
 
 

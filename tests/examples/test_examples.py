@@ -117,9 +117,9 @@ def test_git_ignores_what_a_script_writes_by_default(file):
         assert_ignored([(Path(folder) / name).as_posix() for name in names or ["a file"]])
 
 
-def ran(script: str, folder: Path) -> str:
+def ran(script: str, folder: Path, *options: str) -> str:
     """What a script prints in its short form."""
-    command = [sys.executable, EXAMPLES / script, "--smoke", "--out", folder]
+    command = [sys.executable, EXAMPLES / script, "--smoke", "--out", folder, *options]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
@@ -153,3 +153,16 @@ def test_keras_lstm_is_replaced(tmp_path):
     )
     for name in ("keras.keras", "gated.keras", "loop.onnx", "native.onnx"):
         assert (tmp_path / name).stat().st_size > 5000
+
+
+@long
+@pytest.mark.parametrize("task", ["chorales", "tank"])
+def test_a_model_is_made_smaller(task, tmp_path):
+    if task == "chorales":
+        pytest.importorskip("music21", reason="the chorales come with music21")
+    printed = ran("slim_model.py", tmp_path, "--task", task)
+    assert re.search(r"^loss .*\n^layer +part +becomes", printed, re.MULTILINE)
+    assert "the model given" in printed and re.search(r"│ smaller +│", printed)
+    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir() if file.is_file()}
+    assert sizes["model.onnx"] < sizes["given.onnx"] and sizes["slim.keras"] > 5000
+    assert min(sizes["report.png"], sizes["path.png"], sizes["stream.onnx"]) > 3000
