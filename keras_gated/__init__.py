@@ -41,7 +41,7 @@ _LATER = {
     "ExportError": "keras_gated.onnx.errors",
     "ExportReport": "keras_gated.onnx.export",
     "GateMonitor": "keras_gated.inspection.monitor",
-    "GateReport": "keras_gated.reduction.gate_report",
+    "GateReport": "keras_gated.reduction.gate_rows",
     "ParityReport": "keras_gated.onnx.verify.differences",
     "QuantizationReport": "keras_gated.onnx.quantize",
     "SlimResult": "keras_gated.reduction.slim_result",

@@ -14,7 +14,7 @@ ROOMS = """
     convert: keras_models
     inspection: traces plots monitor
     reduction: steps data model_graph recording fit units reduced_model reduce_gates
-    reduction: figures gate_report
+    reduction: figures gate_rows survey gate_report
     onnx: errors report atomic_file model_file streaming_session
     onnx.tracing: layer_places model_io native_or_scan operator_inputs
     onnx.graph: tf2onnx writer large_weights stored_once empty_input_guards cleanup masks recurrent

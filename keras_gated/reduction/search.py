@@ -14,10 +14,11 @@ import numpy as np
 from keras_gated.convert.keras_models import from_keras
 from keras_gated.convert.layer_copies import compile_afresh
 from keras_gated.reduction.data import Data
-from keras_gated.reduction.gate_report import GateRow, Surveyor
+from keras_gated.reduction.gate_rows import GateRow
 from keras_gated.reduction.search_log import SearchLog
 from keras_gated.reduction.slim_result import Point
 from keras_gated.reduction.steps import is_part_of
+from keras_gated.reduction.survey import Surveyor
 from keras_gated.spec.parts import Gate
 
 HOPELESS = 0.25  # a step that costs more than this share of the loss before training is not tried

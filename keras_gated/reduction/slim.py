@@ -9,10 +9,10 @@ from rich.console import Console
 
 from keras_gated.convert.keras_models import from_keras
 from keras_gated.reduction.data import Data
-from keras_gated.reduction.gate_report import check_compiled, check_finite
 from keras_gated.reduction.search import Goal, Search, value_of
 from keras_gated.reduction.search_log import SearchLog, fingerprint
 from keras_gated.reduction.slim_result import Point, SlimResult
+from keras_gated.reduction.survey import check_compiled, check_finite
 from keras_gated.spec.parts import check_positive
 
 GREATER = ("acc", "auc", "precision", "recall", "f1", "iou", "r2", "top_k")  # more is better

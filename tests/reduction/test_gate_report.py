@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
-from keras_gated.reduction.gate_report import Surveyor
+from keras_gated.reduction.survey import Surveyor
 
 LAYERS = keras.layers
 RNG = np.random.default_rng(3)
