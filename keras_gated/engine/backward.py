@@ -20,7 +20,8 @@ first; each passes on what it received, times its slopes:
     product   dh_{t-1} = [da_i da_f da_c da_o] Uᵀ
 
 The loop over time then goes on with dh_{t-1} and dc_{t-1}. Outside the loop, for all time steps at
-once, dU = Σ_t h_{t-1}ᵀ [da_i da_f da_c da_o]: so no matrix is accumulated step by step.
+once, dU = Σ_t h_{t-1}ᵀ [da_i da_f da_c da_o]; or each step adds its summand (`loop_plan` has the
+two ways).
 
 `Cut` does this for every cell, and knows no gate by name. It runs the step with hooks that replace
 each product, node and memory by its known value. What the step computes between two such points
@@ -65,15 +66,21 @@ class Piece(NamedTuple):
 
 
 class _ReplayHooks(Hooks):
-    """Gives a step its known values, and collects its pieces."""
+    """Gives a step its known values, and collects its pieces.
 
-    def __init__(self, formula: Formula, known: list):
+    Products are zeros, unless `products` says that they are to be computed.
+    """
+
+    def __init__(self, formula: Formula, known: list, products: bool):
+        self._products = products
         self._by_value, self._known, self._zeros = formula.slope, known, ops.zeros_like(known[-1])
         self._known_places, self._behind = count(), count(len(known))
         self.pieces: list[Piece] = []
 
     def product(self, kernel, names, v, w):
         self.pieces.append(Piece("product", names, v, -1, kernel, w))
+        if self._products:
+            return super().product(kernel, names, v, w)
         return {name: self._zeros for name in names}
 
     def node(self, name, a):
@@ -123,12 +130,15 @@ class Cut:
             p.kernel.transposed(ops, p.weight) if p.kernel else None for p in self.pieces
         ]
 
-    def _replay(self, weights: Tensors, known: list) -> list[Piece]:
-        """Runs the step at known values and returns its pieces."""
-        hooks = _ReplayHooks(self.formula, known)
-        # The terms and the products only add to nodes, and each node is replaced by its known
-        # value: so zeros do for them here.
+    def _replay(self, weights: Tensors, known: list, x=None) -> list[Piece]:
+        """Runs the step at known values and returns its pieces.
+
+        The terms and the products only add to nodes, and each node is replaced by its known value:
+        so zeros do for them, unless x is given.
+        """
+        hooks = _ReplayHooks(self.formula, known, products=x is not None)
         terms = {k: ops.zeros_like(known[-1]) for k in self.input_blocks}
+        terms = terms if x is None else self.formula.input_terms(weights, x)
         before = known[-1 - len(self.formula.states) : -1]
         h, _ = self.formula.step(weights, terms, before, self.dropout, hooks)
         return [*hooks.pieces, Piece("output", (), h)]
@@ -200,6 +210,29 @@ class Cut:
         behind = block == "candidate" and BEHIND_RESET in self.nodes
         return BEHIND_RESET if behind else block
 
+    def step_gradients(self, x, of_nodes: list, known: list) -> tuple[Any, list]:
+        """Returns the gradients of x and of the weights at one time step.
+
+        With the known values given, each node is linear in the weights.
+
+        Args:
+            x: (B, F), the inputs of this time step.
+            of_nodes: gradients of the nodes.
+            known: the known values at this time step.
+        """
+
+        def node_values(x, *tensors):
+            weights = dict(zip(self.weights, tensors, strict=True))
+            return self._nodes(self._replay(weights, known, x), known)
+
+        of_x, *found = backend.vjp(node_values, [x, *self.weights.values()], of_nodes)
+        return of_x, found
+
+    def _nodes(self, pieces: list[Piece], known: list) -> list:
+        """The raw values of the nodes, with all axes: a bias alone would lack those of x."""
+        full = ops.zeros_like(known[-1])
+        return [full + piece.raw for piece in pieces if piece.kind == "node"]
+
     # For all time steps at once, after the loop
 
     def weight_gradients(self, of_nodes: Tensors) -> Tensors:
@@ -213,9 +246,7 @@ class Cut:
 
         def node_values(*tensors):
             weights = self.weights | dict(zip(vectors, tensors, strict=True))
-            pieces = self._replay(weights, self.known)
-            full = ops.zeros_like(self.known[-1])  # a bias alone would lack the axes T and B
-            return [full + piece.raw for piece in pieces if piece.kind == "node"]
+            return self._nodes(self._replay(weights, self.known), self.known)
 
         gradients = backend.vjp(node_values, list(vectors.values()), list(of_nodes.values()))
         return dict(zip(vectors, gradients, strict=True))

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.call import RecurrentCall, is_series
 from keras_gated.engine.formula import Hooks, cast_like, separate_columns
 from keras_gated.engine.loop_plan import DRAWN, LoopPlan, not_none, states_before
+
+_ONE_WIDE_TYPE = ({"float32"}, {"float64"})
 
 
 class _ValuesHooks(Hooks):
@@ -20,24 +23,45 @@ class _ValuesHooks(Hooks):
         self.found = values
 
 
+def reads_input(call: RecurrentCall) -> bool:
+    """Returns whether the loop makes the products of a call in each step, see `loop_plan`.
+
+    It pays where XLA compiles the loop for a processor and the batch is known to be large. The
+    gradients are summed in the type of the weights, so these must not have 16 bits.
+    """
+    cell, kernel, h = call.cell, call.weights.get("kernel"), call.states[0]
+    if kernel is None or cell.normalizer is not None or backend.accelerated():
+        return False
+    types = {keras.backend.standardize_dtype(x.dtype) for x in (kernel, h)}
+    return types in _ONE_WIDE_TYPE and (h.shape[0] or 0) >= backend.LARGE_BATCH
+
+
 class EngineLoop:
     """The loop over time for one call; shapes are time-major.
 
     Args:
         call: a `RecurrentCall`.
+        reads_input: whether the loop makes the products in each step; only for `run`.
     """
 
-    def __init__(self, call: RecurrentCall):
+    def __init__(self, call: RecurrentCall, reads_input: bool = False):
         cell, drawn = call.cell, call.drawn
         x, mask = call.time_major(call.sequences), None
         if call.mask is not None:  # of the type of x, 1 where a time step counts
             mask = call.time_major(ops.cast(call.mask, x.dtype)[..., None])
-        x, of_input = call.readable(x, mask), cell.formula.of_input
-        terms = cell.input_terms(call.weights, x, separate_columns, mask, drawn.training)
-        weights = {k: w for k, w in call.weights.items() if k not in of_input}
+        x, weights, clock = call.readable(x, mask), dict(call.weights), []
+        if reads_input:
+            of_input, blocks = [x], [k for k, b in cell.form.blocks.items() if b.kernel]
+        else:
+            terms = cell.input_terms(weights, x, separate_columns, mask, drawn.training)
+            of_input, blocks = list(terms.values()), terms
+            weights = {k: w for k, w in weights.items() if k not in cell.formula.of_input}
+            # A loop needs a series to run over, even if no block sees the input.
+            clock = [] if terms else [x[..., :1]]
         self.plan = LoopPlan(
             formula=cell.formula,
-            input_blocks=tuple(terms),
+            input_blocks=tuple(blocks),
+            reads_input=reads_input,
             names=tuple(weights),
             has_mask=tuple(x is not None for x in (mask, *drawn.dropout)),
             zoneout=tuple(DRAWN if is_series(rate) else rate for rate in drawn.zoneout),
@@ -45,10 +69,8 @@ class EngineLoop:
         )
         series = [call.time_major(rate) for rate in drawn.series]
         masks = not_none(mask, *drawn.dropout, *series)
-        # A loop needs a series to run over, even if no block sees the input.
-        clock = [] if terms else [x[..., :1]]
         # One flat list, since that is what a custom gradient takes; `sort` takes it apart.
-        self.tensors = [*terms.values(), *call.states, *weights.values(), *masks, *clock]
+        self.tensors = [*of_input, *call.states, *weights.values(), *masks, *clock]
 
     def run(self) -> tuple[Any, list]:
         """Runs the loop with the engine's own gradient.

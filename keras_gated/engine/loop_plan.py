@@ -3,19 +3,26 @@
 Forward, the loop does one recurrent product and the elementwise rest in each time step. It stores
 the states and the values of the activations, from which their slopes follow; where they do not,
 the nodes, that is the pre-activations. Backward, a second loop goes from the last time step to the
-first (`backward.Cut.step_back`). It carries only the gradients of the states and emits those of the
-nodes. The gradients of the weights follow from these after the loop, with one product over all time
-steps for each block of a recurrent kernel.
+first (`backward.Cut.step_back`). There are two ways to treat what is linear, the products with the
+weights. `loop.reads_input` chooses:
 
-Automatic differentiation of a loop would instead add a whole (U, 4U) matrix in each step, and store
-every intermediate value.
+| | input terms | gradients of the weights |
+|---|---|---|
+| products over all time steps | before the loop | after the loop, from a series of the nodes' |
+| products in each step (`reads_input`) | in the loop, from x_t | summed in the loop back |
+
+The first way has few and large products, and does not touch a whole (U, 4U) matrix in each step.
+The second way has no series of input terms and of gradients of nodes, (T, B, 4U) each: with a large
+batch, or few inputs and units, writing and reading these takes longer than the products.
+
+Automatic differentiation of a loop would instead store every intermediate value.
 
 Each time series is a tensor of its own, never a block of a wider one. XLA on a CPU fuses the read
 of a time step into what uses it, and compiles that without vector instructions where several
 blocks are cut from one read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +31,16 @@ from keras import ops
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.backward import Cut, Slopes
 from keras_gated.engine.call import apply_zoneout, is_series
-from keras_gated.engine.formula import DropoutMasks, Formula, Hooks, Tensors, cast_like
+from keras_gated.engine.formula import (
+    DropoutMasks,
+    Formula,
+    Hooks,
+    Tensors,
+    cast_like,
+    product_by_block,
+    separate_columns,
+)
+from keras_gated.spec.kernels import Kernel
 
 DRAWN = "drawn"  # in a plan, a rate of zoneout that is a series of masks
 
@@ -33,6 +49,7 @@ class Inputs(NamedTuple):
     """The tensors that the loop reads, sorted by what they are."""
 
     terms: Tensors
+    x: Any
     states: list
     weights: Tensors
     mask: Any
@@ -75,6 +92,8 @@ class LoopPlan:
     Attributes:
         formula: the `Formula` of the cell.
         input_blocks: names of the blocks that have an input term.
+        reads_input: whether x and the weights of its products are among the tensors, in place of
+            the input terms.
         names: of the weights that the loop reads.
         has_mask: whether there are a mask of time steps, and the two masks of dropout.
         zoneout: for each state None, a number, or `DRAWN` for a series among the tensors.
@@ -83,6 +102,7 @@ class LoopPlan:
 
     formula: Formula
     input_blocks: tuple[str, ...]
+    reads_input: bool
     names: tuple[str, ...]
     has_mask: tuple[bool, ...]
     zoneout: tuple
@@ -101,12 +121,13 @@ class LoopPlan:
     def sort(self, tensors) -> Inputs:
         """Returns a flat list of tensors as inputs, each under its name."""
         rest = iter(tensors)
-        terms = {k: next(rest) for k in self.input_blocks}
+        x = next(rest) if self.reads_input else None
+        terms = {} if self.reads_input else {k: next(rest) for k in self.input_blocks}
         states = [next(rest) for _ in range(self.count)]
         weights = {k: next(rest) for k in self.names}
         mask, *dropout = (next(rest) if there else None for there in self.has_mask)
         zoneout = [next(rest) if is_series(rate) else rate for rate in self.zoneout]
-        return Inputs(terms, states, weights, mask, DropoutMasks(*dropout), zoneout, list(rest))
+        return Inputs(terms, x, states, weights, mask, DropoutMasks(*dropout), zoneout, list(rest))
 
     def forward(self, *tensors, keep: bool = True):
         """Returns [h of all time steps if asked for, *last states], and the residuals if `keep`.
@@ -126,18 +147,21 @@ class LoopPlan:
         """
 
         def step(states, xs):
-            terms = dict(zip(inputs.terms, xs, strict=False))
+            rest = iter(xs)
+            terms = {k: next(rest) for k in inputs.terms}
+            if self.reads_input:
+                terms = self.formula.input_terms(weights, next(rest), _product_in_step)
             hooks = _RecordingHooks(states[self.formula.memory_index], self.formula)
             _, new = self.formula.step(weights, terms, states, inputs.dropout, hooks)
-            new = apply_zoneout(_of_step(inputs.zoneout, xs[len(inputs.terms) :]), new, states)
+            new = apply_zoneout(_of_step(inputs.zoneout, rest), new, states)
             if inputs.mask is not None:
                 new = _where(xs[-1] > 0, new, states)
             if not keep:
                 return new, new[:1] if self.sequences else []
             return new, [*new, *hooks.known, *([hooks.c] if inputs.zoneout else [])]
 
-        terms = inputs.terms.values()
-        series = not_none(*terms, *_series(inputs.zoneout), inputs.mask) or inputs.clock
+        of_input = (*inputs.terms.values(), inputs.x)
+        series = not_none(*of_input, *_series(inputs.zoneout), inputs.mask) or inputs.clock
         return loop(step, inputs.states, series)
 
     def backward(self, tensors, residuals, upstream):
@@ -153,29 +177,29 @@ class LoopPlan:
         memory = known.pop() if inputs.zoneout else history[-1]
         known += [*states_before(inputs, history), memory]
         cut = Cut(self.formula, inputs.weights, self.input_blocks, inputs.dropout, known)
-        of_states, of_nodes = self._back_over_time(cut, inputs, upstream)
-        of_weights = cut.weight_gradients(of_nodes)
+        of_states, of_input, of_weights = self._back_over_time(cut, inputs, upstream)
         masks = not_none(inputs.mask, *inputs.dropout, *_series(inputs.zoneout))
         return [
-            *(cast_like(of_nodes[k], term) for k, term in inputs.terms.items()),
+            *of_input,
             *of_states,
             *(of_weights[name] for name in self.names),
             *(ops.zeros_like(x) for x in (*masks, *inputs.clock)),
         ]
 
-    def _back_over_time(self, cut: Cut, inputs: Inputs, upstream) -> tuple[list, Tensors]:
+    def _back_over_time(self, cut: Cut, inputs: Inputs, upstream) -> tuple[list, list, Tensors]:
         """The loop back over time.
 
-        Returns the gradients of the initial states and, for all time steps, of the nodes.
+        Returns the gradients of the initial states, of the input terms or of x, and of the weights.
         """
-        carry, mask = list(upstream[-self.count :]), inputs.mask
-        of_h = upstream[: -self.count]  # empty where only the last h was asked for
+        of_h, of_last = upstream[: -self.count], list(upstream[-self.count :])
         ahead = cut.slopes() if backend.SLOPES_AHEAD else []
         series = _tensors(ahead) or cut.known
+        sums = [ops.zeros_like(w) for w in inputs.weights.values()] if self.reads_input else []
 
         def step(carry, xs):
-            incoming = [sum(xs[: len(of_h)], start=carry[0]), *carry[1:]]
-            at_step, rest = xs[len(of_h) :][: len(series)], xs[len(of_h) + len(series) :]
+            rest = iter(xs)
+            incoming = [sum(_next(rest, of_h), start=carry[0]), *carry[1 : self.count]]
+            at_step = _next(rest, series)
             slopes = _filled(ahead, at_step) if ahead else cut.slopes(at_step)
             rates = _of_step(inputs.zoneout, rest)
             zeros = [ops.zeros_like(d) for d in incoming]
@@ -185,14 +209,32 @@ class LoopPlan:
             if rates:
                 past = apply_zoneout(rates, zeros, incoming)
                 outgoing = [new + d for new, d in zip(outgoing, past, strict=True)]
-            if mask is not None:  # a masked time step repeats the states and reads nothing
+            if inputs.mask is not None:  # a masked time step repeats the states and reads nothing
                 outgoing = _where(xs[-1] > 0, outgoing, incoming)
                 of_nodes = _where(xs[-1] > 0, of_nodes, [ops.zeros_like(d) for d in of_nodes])
-            return outgoing, of_nodes
+            if not self.reads_input:
+                return outgoing, of_nodes
+            of_x, of_weights = cut.step_gradients(next(rest), of_nodes, at_step)
+            added = [d + more for d, more in zip(carry[self.count :], of_weights, strict=True)]
+            return [*outgoing, *added], [of_x]
 
-        xs = not_none(*of_h, *series, *_series(inputs.zoneout), mask)
-        carry, found = backend.loop(step, carry, xs, reverse=True)
-        return carry, dict(zip(cut.nodes, found, strict=True))
+        xs = not_none(*of_h, *series, *_series(inputs.zoneout), inputs.x, inputs.mask)
+        carry, found = backend.loop(step, [*of_last, *sums], xs, reverse=True)
+        of_states, sums = carry[: self.count], carry[self.count :]
+        if self.reads_input:
+            return of_states, found, dict(zip(inputs.weights, sums, strict=True))
+        of_nodes = dict(zip(cut.nodes, found, strict=True))
+        of_terms = [cast_like(of_nodes[k], term) for k, term in inputs.terms.items()]
+        return of_states, of_terms, cut.weight_gradients(of_nodes)
+
+
+def _product_in_step(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
+    """Returns `{name: its part of x w}`, in the loop.
+
+    Of one input XLA makes a sum of elementwise products, so no block must be cut from it.
+    """
+    by_block = separate_columns if x.shape[-1] == 1 else product_by_block
+    return by_block(kernel, names, x, w)
 
 
 def states_before(inputs: Inputs, states: list) -> list:
@@ -215,9 +257,13 @@ def _series(zoneout) -> list:
     return [rate for rate in zoneout if is_series(rate)]
 
 
-def _of_step(zoneout, series: Iterable) -> list:
-    """The zoneout of one time step: numbers as they are, masks from the front of `series`."""
-    rest = iter(series)
+def _next(rest: Iterator, like: Sequence) -> list:
+    """The next of `rest`, as many as `like` has."""
+    return [next(rest) for _ in like]
+
+
+def _of_step(zoneout, rest: Iterator) -> list:
+    """The zoneout of one time step: numbers as they are, masks the next of `rest`."""
     return [next(rest) if is_series(rate) else rate for rate in zoneout]
 
 

@@ -20,7 +20,7 @@ from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.backends.unrolled import unrolled_loop
 from keras_gated.engine.call import RecurrentCall
 from keras_gated.engine.fused import run_fused, runs_fused
-from keras_gated.engine.loop import EngineLoop
+from keras_gated.engine.loop import EngineLoop, reads_input
 from keras_gated.engine.parallel_scan import run_all_steps
 
 Runner = Callable[[RecurrentCall], tuple | None]
@@ -69,7 +69,7 @@ def run(call: RecurrentCall) -> tuple:
         return call.result(*run_fused(call))
     if call.unroll or call.cell.automatic_reason:
         return run_with_automatic_gradient(call)
-    return _time_first(call, EngineLoop(call).run())
+    return _time_first(call, EngineLoop(call, reads_input(call)).run())
 
 
 def runs_parallel(call: RecurrentCall) -> bool:

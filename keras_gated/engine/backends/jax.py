@@ -10,6 +10,11 @@ from jax.core import Tracer
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
 
+# The least batch at which the loop makes its products in each step, see `loop_plan`. Measured with
+# 1 to 256 inputs and 32 to 512 units: from 64 on, a training step of an LSTM or GRU takes 0.45 to
+# 0.95 of the time of the other way, at 32 0.7 to 1.2, and below up to twice as long.
+LARGE_BATCH = 64
+
 # Whether it has operators that compute a recurrent cell whole, see `fused`.
 FUSED = False
 

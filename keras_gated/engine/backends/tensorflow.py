@@ -7,6 +7,11 @@ import tensorflow as tf
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
 
+# The least batch at which the loop makes its products in each step, see `loop_plan`. Measured with
+# 1 to 256 inputs and 32 to 512 units: from 128 on, a training step of an LSTM or GRU takes 0.65 to
+# 1 of the time of the other way, at 64 0.9 to 1.15, and below up to 1.7 of it.
+LARGE_BATCH = 128
+
 # Whether it has operators that compute a recurrent cell whole, see `fused`.
 FUSED = False
 

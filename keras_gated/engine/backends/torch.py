@@ -1,5 +1,6 @@
 """What the engine needs of torch: a loop over time, a custom gradient, derivatives."""
 
+import math
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,6 +12,10 @@ from keras_gated.spec.operator_weights import pack_block
 
 # Whether slopes are taken for all time steps before the loop back: here one call costs less than T.
 SLOPES_AHEAD = True
+
+# The least batch at which the loop makes its products in each step, see `loop_plan`: none, since
+# nothing is compiled.
+LARGE_BATCH = math.inf
 
 # Whether it has operators that compute a recurrent cell whole, see `fused`.
 FUSED = True
