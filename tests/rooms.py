@@ -12,7 +12,7 @@ ROOMS = """
     : padded_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask keras_models
     inspection: traces plots monitor
-    onnx: errors report atomic_file model_file streaming_session
+    onnx: errors report atomic_file model_file streaming_session runtimes
     onnx.tracing: layer_places model_io native_or_scan operator_inputs
     onnx.graph: tf2onnx writer large_weights stored_once empty_input_guards cleanup masks recurrent
     onnx.graph: scan stubs int8_nodes
@@ -20,7 +20,8 @@ ROOMS = """
     onnx: model_to_graph
     onnx.tracing: time_windows streaming
     onnx: subprocess_export
-    onnx.verify: facts values differences inputs shapes streams check int8_comparison
+    onnx.verify: facts values differences inputs shapes web_process runners streams check
+    onnx.verify: int8_comparison
     onnx: export export_streaming quantize
     conformance: report run_cell compare cell_copies over_time training serialization check
     speed: timing adapters onnx_runs

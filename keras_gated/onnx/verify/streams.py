@@ -6,7 +6,7 @@ e.g. in an attention layer, and cannot run as a stream.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -29,6 +29,7 @@ from keras_gated.onnx.verify.differences import (
     short_reason,
 )
 from keras_gated.onnx.verify.inputs import describe_shapes
+from keras_gated.onnx.verify.runners import Runner, first_lines
 from keras_gated.onnx.verify.values import Feed, Feeds
 
 CHUNKS = (1, 3, 2)  # time steps of each chunk
@@ -40,6 +41,7 @@ def check_stream(
     session: StreamingSession,
     traced: StreamingCall | None,
     given_or_graph: Any,
+    others: Mapping[str, Runner] | None = None,
 ) -> Findings:
     """Compares a file, over a whole sequence and in chunks, with the model.
 
@@ -48,7 +50,7 @@ def check_stream(
         interface: its inputs, with time open.
         session: of the file.
         traced: the call that was traced; it knows what in the model a stream cannot do.
-        given_or_graph: as in `compare_stream`.
+        given_or_graph, others: as in `compare_stream`.
 
     Returns:
         What was found. There is nothing if Keras refuses the sequence on another backend than
@@ -58,7 +60,8 @@ def check_stream(
         ExportError: if the difference is more than rounding, or if nothing could be compared.
     """
     findings = Findings()
-    for lengths in compare_stream(model, interface, session, findings, given_or_graph):
+    compared = compare_stream(model, interface, session, findings, given_or_graph, others=others)
+    for lengths in compared:
         if problems := findings.all_problems(TOLERANCE):
             message = _whole_message if len(lengths) == 1 else _chunks_message
             raise ExportError(message(" ".join(problems), traced))
@@ -78,6 +81,7 @@ def compare_stream(
     findings: Findings,
     given_or_graph: Any,
     seed: int = 0,
+    others: Mapping[str, Runner] | None = None,
 ) -> Iterator[Sequence[int]]:
     """Compares a file with the model, each sequence as a whole, then in chunks.
 
@@ -87,6 +91,7 @@ def compare_stream(
         given_or_graph: sequences to compare on, as feeds; or the onnx.GraphProto of the file, for
             random ones.
         seed: of the random sequences.
+        others: the file in other runtimes than onnxruntime, by their names.
 
     Yields:
         After each comparison, the lengths of its chunks. Nothing if Keras refuses the sequence.
@@ -113,6 +118,11 @@ def compare_stream(
                 findings.problems.append(f"onnxruntime fails at {at}: {error}")
             else:
                 _compare(findings, at, expected, actual)
+                for runtime, run in (others or {}).items():
+                    stream = RunnerStream(session, run)
+                    _compare_other(
+                        findings, at, expected, runtime, stream, interface, feed, lengths
+                    )
             yield lengths
     if findings.outputs and not findings.problems:
         _try_nan(ModelCall(model, interface), session, findings, feed)
@@ -185,6 +195,51 @@ def _compare(findings: Findings, at: str, expected: dict, actual: dict) -> None:
         return
     for name, y in expected.items():
         findings.compare(name, at, y, actual[name])
+
+
+def _compare_other(
+    findings: Findings,
+    at: str,
+    expected: dict,
+    runtime: str,
+    stream: "RunnerStream",
+    interface: Interface,
+    feed: Feed,
+    lengths: Sequence[int],
+) -> None:
+    """Runs the same chunks in another runtime, and compares."""
+    try:
+        actual = _run_in_chunks(stream, interface, [*feed.values()], lengths)
+    except Exception as error:  # noqa: BLE001 - any error here is a finding
+        findings.problems.append(f"{runtime} fails at {at}: {first_lines(error)}")
+        return
+    for name, y in expected.items():
+        findings.compare(name, at, y, actual[name], runtime)
+
+
+class RunnerStream:
+    """A file of export_streaming in any runtime: carries the states from chunk to chunk.
+
+    Args:
+        session: of the same file; it knows the names.
+        run: runs the file.
+    """
+
+    def __init__(self, session: StreamingSession, run: Runner):
+        self.inputs, self.outputs, self.timed = session.inputs, session.outputs, session.timed
+        session.reset()
+        self._run = run
+        self._states = session.state  # zeros
+
+    def chunk(self, arrays: list) -> Any:
+        """Runs a chunk; returns its outputs as `StreamingSession.chunk` does."""
+        batch = len(arrays[0])
+        states = {n: np.resize(x, (batch, *x.shape[1:])) for n, x in self._states.items()}
+        results = self._run(dict(zip(self.inputs, arrays, strict=True)) | states)
+        made = [results[name] for name in results if name not in self.outputs]
+        self._states = dict(zip(states, made, strict=True))
+        outputs = {name: results[name] for name in self.outputs}
+        return outputs if len(outputs) > 1 else outputs[self.outputs[0]]
 
 
 def _with_open_time(interface: Interface, session: StreamingSession) -> Interface:
