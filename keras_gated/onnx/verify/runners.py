@@ -36,7 +36,8 @@ def find_version(name: str) -> str | None:
         (module,) = require(RUNTIMES[name].module)
     except ImportError:
         return None
-    return str(module.__version__ if name != "tract" else module.version())
+    version = str(module.version() if name == "tract" else module.__version__)
+    return version.partition("-")[0]  # behind it OpenVINO has the commit
 
 
 def require_runtimes(names: Sequence[str]) -> dict[str, str]:
@@ -88,8 +89,8 @@ def open_others(
 
 def first_lines(error: Exception) -> str:
     """Returns what an error says, without the stack of the runtime."""
-    text = re.split(r"\n\s*(Stack|stack) backtrace", str(error))[0]
-    return " ".join(text.split())[:600]
+    text = " ".join(re.split(r"\n\s*(Stack|stack) backtrace", str(error))[0].split())
+    return text if len(text) <= 600 else f"{text[:200]} ... {text[-390:]}"
 
 
 def open_in(name: str, path: str) -> Runner:
