@@ -243,7 +243,7 @@ def _reason_table(result: dict) -> list[str]:
     rows = []
     for row in result["reasons"]:
         names = row["presets"]
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        text = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         reason = row["reason"].replace("|", "\\|").replace("`", "'")
-        rows.append([row["runtime"], f"`{reason}`", str(row["files"]), shown])
+        rows.append([row["runtime"], f"`{reason}`", str(row["files"]), text])
     return table(["runtime", "reason", "files", "presets"], rows) if rows else ["None is."]

@@ -7,11 +7,10 @@ them.
 
     pip install ".[examples]"
     python examples/browser_chorale.py
-    python -m http.server --directory build/browser_chorale
 
-Then open http://localhost:8000. npm fetches onnxruntime-web, unless Node.js finds it from here
-(`npm install onnxruntime-web`). If the folder is there when the site is built, the page is part of
-it.
+`python -m http.server --directory build/browser_chorale` serves the page at http://localhost:8000.
+npm fetches onnxruntime-web, unless Node.js finds it from here (`npm install onnxruntime-web`). If
+the folder is there when the site is built, the page is part of it.
 
     python examples/browser_chorale.py --smoke      # a short run
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.runtimes import RUNTIMES
+from keras_gated.onnx.streaming_session import StreamingSession
 from keras_gated.onnx.verify.values import Feed
 from keras_gated.onnx.verify.web_process import find_web_version, open_web
 
@@ -101,6 +102,35 @@ def open_in(name: str, path: str) -> Runner:
         path: of the file.
     """
     return _OPENERS[name](path)
+
+
+class RunnerStream:
+    """A file of export_streaming in any runtime: carries the states as `StreamingSession` does.
+
+    Args:
+        session: a session of the same file; it knows the names.
+        run: runs the file.
+    """
+
+    def __init__(self, session: StreamingSession, run: Runner):
+        self.outputs, self.timed = session.outputs, session.timed
+        self._inputs, self._run = session.inputs, run
+        session.reset()
+        self._zeros = self._states = session.state
+
+    def reset(self) -> None:
+        """Sets the states to zeros."""
+        self._states = self._zeros
+
+    def chunk(self, arrays: list) -> Any:
+        """Runs a chunk; returns its outputs as `StreamingSession.chunk` does."""
+        batch = len(arrays[0])
+        states = {n: np.resize(x, (batch, *x.shape[1:])) for n, x in self._states.items()}
+        results = self._run(dict(zip(self._inputs, arrays, strict=True)) | states)
+        made = [results[name] for name in results if name not in self.outputs]
+        self._states = dict(zip(states, made, strict=True))
+        outputs = {name: results[name] for name in self.outputs}
+        return outputs if len(outputs) > 1 else outputs[self.outputs[0]]
 
 
 def _open_onnxruntime(path: str) -> Runner:

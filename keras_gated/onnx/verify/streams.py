@@ -23,13 +23,14 @@ from keras_gated.onnx.tracing.model_io import Interface
 from keras_gated.onnx.tracing.streaming import StreamingCall, has_open_time
 from keras_gated.onnx.verify.differences import (
     TOLERANCE,
+    USUAL,
     Findings,
     compare_nan,
     on_cpu,
     short_reason,
 )
 from keras_gated.onnx.verify.inputs import describe_shapes
-from keras_gated.onnx.verify.runners import Runner, first_lines
+from keras_gated.onnx.verify.runners import Runner, RunnerStream, first_lines
 from keras_gated.onnx.verify.values import Feed, Feeds
 
 CHUNKS = (1, 3, 2)  # time steps of each chunk
@@ -97,6 +98,8 @@ def compare_stream(
         After each comparison, the lengths of its chunks. Nothing if Keras refuses the sequence.
     """
     interface = _with_open_time(interface, session)
+    streams: dict[str, Any] = {USUAL: session}
+    streams |= {name: RunnerStream(session, run) for name, run in (others or {}).items()}
     for words, feed in _sequences(model, interface, session, findings, given_or_graph, seed):
         arrays = [*feed.values()]
         try:
@@ -111,18 +114,14 @@ def compare_stream(
                 if len(lengths) == 1
                 else f"{words} in chunks of {', '.join(map(str, lengths))}"
             )
-            session.reset()
-            try:
-                actual = _run_in_chunks(session, interface, arrays, lengths)
-            except Exception as error:  # noqa: BLE001 - any error here is a finding
-                findings.problems.append(f"onnxruntime fails at {at}: {error}")
-            else:
-                _compare(findings, at, expected, actual)
-                for runtime, run in (others or {}).items():
-                    stream = RunnerStream(session, run)
-                    _compare_other(
-                        findings, at, expected, runtime, stream, interface, feed, lengths
-                    )
+            for runtime, stream in streams.items():
+                stream.reset()
+                try:
+                    actual = _run_in_chunks(stream, interface, arrays, lengths)
+                except Exception as error:  # noqa: BLE001 - any error here is a finding
+                    findings.problems.append(f"{runtime} fails at {at}: {first_lines(error)}")
+                else:
+                    _compare(findings, at, expected, actual, runtime)
             yield lengths
     if findings.outputs and not findings.problems:
         _try_nan(ModelCall(model, interface), session, findings, feed)
@@ -187,59 +186,14 @@ def _chunk_lengths(session: StreamingSession) -> list[int]:
     return [*lengths, *([session.stride * (more + 1)] if more > 1 else [])]
 
 
-def _compare(findings: Findings, at: str, expected: dict, actual: dict) -> None:
+def _compare(findings: Findings, at: str, expected: dict, actual: dict, runtime: str) -> None:
     if sorted(expected) != sorted(actual):
         findings.problems.append(
             f"The file's outputs are {list(actual)}. The model's are {list(expected)}."
         )
         return
     for name, y in expected.items():
-        findings.compare(name, at, y, actual[name])
-
-
-def _compare_other(
-    findings: Findings,
-    at: str,
-    expected: dict,
-    runtime: str,
-    stream: "RunnerStream",
-    interface: Interface,
-    feed: Feed,
-    lengths: Sequence[int],
-) -> None:
-    """Runs the same chunks in another runtime, and compares."""
-    try:
-        actual = _run_in_chunks(stream, interface, [*feed.values()], lengths)
-    except Exception as error:  # noqa: BLE001 - any error here is a finding
-        findings.problems.append(f"{runtime} fails at {at}: {first_lines(error)}")
-        return
-    for name, y in expected.items():
         findings.compare(name, at, y, actual[name], runtime)
-
-
-class RunnerStream:
-    """A file of export_streaming in any runtime: carries the states from chunk to chunk.
-
-    Args:
-        session: of the same file; it knows the names.
-        run: runs the file.
-    """
-
-    def __init__(self, session: StreamingSession, run: Runner):
-        self.inputs, self.outputs, self.timed = session.inputs, session.outputs, session.timed
-        session.reset()
-        self._run = run
-        self._states = session.state  # zeros
-
-    def chunk(self, arrays: list) -> Any:
-        """Runs a chunk; returns its outputs as `StreamingSession.chunk` does."""
-        batch = len(arrays[0])
-        states = {n: np.resize(x, (batch, *x.shape[1:])) for n, x in self._states.items()}
-        results = self._run(dict(zip(self.inputs, arrays, strict=True)) | states)
-        made = [results[name] for name in results if name not in self.outputs]
-        self._states = dict(zip(states, made, strict=True))
-        outputs = {name: results[name] for name in self.outputs}
-        return outputs if len(outputs) > 1 else outputs[self.outputs[0]]
 
 
 def _with_open_time(interface: Interface, session: StreamingSession) -> Interface:
