@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.report import heading, table
-from keras_gated.onnx.runtimes import RUNTIMES, reason_against_operator
+from keras_gated.onnx.runtimes import RUNTIMES, Runtime, reason_against_operator
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import DEFAULT_FUNCTIONS, find_native_operator
 from keras_gated.spec.preset_lookup import preset as find_preset
@@ -16,6 +16,17 @@ FORMS = {
     "whole": "native node, `compact=False`",
     "scan": "Scan",
     "int8": "int8",
+}
+# What is refused, by a pattern of the error.
+REASONS = {
+    r"Unknown activation function: \w+": "a native node with an activation of another name",
+    r"DynamicQuantizeLSTM peephole input 'P' is not supported": "an int8 LSTM with peepholes",
+    r"Node type 'DynamicQuantizeLSTM'": "an int8 LSTM",
+    r"Unimplemented\(DynamicQuantizeLSTM\)": "an int8 LSTM",
+    r"Non constant seq_len is not supported": "a native node with a mask",
+    r"Clashing resolution for expression": "a native LSTM without an initial state whose sequence "
+    "and last memory are both outputs",
+    r"Condition failed: .*count\(\)": "a Scan with a state that its body does not read",
 }
 VERDICTS = ("right", "wrong", "refused")
 TEXT = (
@@ -118,34 +129,26 @@ def _reasons(rows: Mapping[str, list[dict]]) -> list[dict]:
     for preset, row in _files(rows):
         for runtime, result in row["results"].items():
             if result["verdict"] == "refused":
-                found[runtime, _shorten(result["reason"])].append((preset, row))
+                found[runtime, *_shorten(result["reason"])].append((preset, row))
     return [
         {
             "runtime": runtime,
             "reason": reason,
+            "meaning": meaning,
             "files": len(files),
             "forms": sorted({f"{row['form']}, {row['kind']}" for _, row in files}),
             "presets": sorted({preset for preset, _ in files}),
         }
-        for (runtime, reason), files in sorted(found.items())
+        for (runtime, reason, meaning), files in sorted(found.items())
     ]
 
 
-def _shorten(reason: str) -> str:
-    """Returns what in an error says why."""
-    for pattern in (
-        r"Unknown activation function: \w+",
-        r"DynamicQuantizeLSTM peephole input 'P' is not supported",
-        r"Node type 'DynamicQuantizeLSTM' .* is unknown",
-        r"Unimplemented\(\w+\)",
-        r"Non constant seq_len is not supported",
-        r"Clashing resolution for expression",
-        r"Condition failed: .*count\(\)`",
-        r"Impossible to unify .*",
-    ):
+def _shorten(reason: str) -> tuple[str, str]:
+    """Returns what in an error says why, and what that means, if it is known."""
+    for pattern, meaning in REASONS.items():
         if match := re.search(pattern, reason):
-            return match[0]
-    return re.sub(r"\d+", "N", reason)[:160]
+            return match[0], meaning
+    return re.sub(r"\d+", "N", reason)[:160], ""
 
 
 # The page -----------------------------------------------------------------------------------------
@@ -153,8 +156,8 @@ def _shorten(reason: str) -> str:
 
 def markdown(result: dict) -> str:
     """Returns the page."""
-    about = {**result["about"], "versions": result["about"]["versions"]}
-    runtimes = [*result["about"]["runtimes"]]
+    about = result["about"]
+    runtimes = [*about["runtimes"]]
     return (
         "\n".join(
             [
@@ -186,8 +189,7 @@ def markdown(result: dict) -> str:
 
 
 def _summary(result: dict) -> list[str]:
-    versions, lines = result["about"]["runtimes"], []
-    rows = []
+    versions, rows = result["about"]["runtimes"], []
     for runtime, version in versions.items():
         counts, chosen = result["totals"][""][runtime], result["chosen"].get(runtime, [0, 0, 0])
         largest = result["largest"].get(runtime, {})
@@ -202,14 +204,29 @@ def _summary(result: dict) -> list[str]:
                 ),
             ]
         )
-    lines += [
-        f"Files of {result['presets']} presets. The column *chosen form* counts the forms that "
-        "`runtimes=` with this name chooses, for every preset in five kinds of model, and how many "
-        "of them are right.",
+    return [
+        f"Files of {result['presets']} presets. *Chosen form right* is about the form that "
+        "`runtimes=` with this name chooses for a preset in one kind of model.",
         "",
         *table(["runtime", *VERDICTS, "chosen form right", "largest difference", "in int8"], rows),
+        "",
+        "What `runtimes=` knows, and why it chooses a `Scan`:",
+        "",
+        *(f"- {runtime.name}: {_limits(runtime)}." for runtime in RUNTIMES.values()),
     ]
-    return lines
+
+
+def _limits(runtime: Runtime) -> str:
+    """Returns what a runtime does with native nodes, in words."""
+    others = "activations other than " + ", ".join(sorted(runtime.activations or ()))
+    known = {
+        others: runtime.other_activations,
+        "peepholes": runtime.peepholes,
+        "masks (`sequence_lens`)": runtime.lengths,
+    }
+    texts = [f"{does} {what}" for what, does in known.items() if does]
+    texts += [] if runtime.int8_lstm else ["has no `DynamicQuantizeLSTM`"]
+    return "of native nodes, " + "; ".join(texts) if texts else "every form is right"
 
 
 def _form_title(group: str) -> str:
@@ -245,5 +262,7 @@ def _reason_table(result: dict) -> list[str]:
         names = row["presets"]
         text = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         reason = row["reason"].replace("|", "\\|").replace("`", "'")
-        rows.append([row["runtime"], f"`{reason}`", str(row["files"]), text])
-    return table(["runtime", "reason", "files", "presets"], rows) if rows else ["None is."]
+        what = row["meaning"] or "not looked into"
+        rows.append([row["runtime"], what, f"`{reason}`", str(row["files"]), text])
+    head = ["runtime", "what is refused", "its words", "files", "presets"]
+    return table(head, rows) if rows else ["None is."]
