@@ -77,6 +77,16 @@ def _native(preset: str) -> Any:
     return find_native_operator(resolve(find_preset(preset)))
 
 
+def _has_reverse_node(preset: str, kind: str) -> bool:
+    """Whether a file has a node with direction="reverse".
+
+    A Bidirectional is one node, unless its directions read different inputs: each has a window, or
+    a candidate that is computed outside of the node.
+    """
+    two = bool(resolve(find_preset(preset)).window > 1 or "candidate" in _native(preset).outside)
+    return two and "bidirectional" in kind
+
+
 def _node_group(preset: str, row: dict) -> str | None:
     """Returns what a native node has, as text; None for another form."""
     if row["form"] != "native":
@@ -85,6 +95,7 @@ def _node_group(preset: str, row: dict) -> str | None:
     usual = {name for name, _, _ in DEFAULT_FUNCTIONS[native.operator]}
     parts = [native.operator, *sorted({name for name, _, _ in native.functions} - usual)]
     parts += ["peepholes"] if native.peepholes else []
+    parts += ["reverse"] if _has_reverse_node(preset, row["kind"]) else []
     parts += ["mask"] if "masked" in row["kind"] else []
     return ", ".join(parts)
 
@@ -101,6 +112,8 @@ def _count_chosen(rows: Mapping[str, list[dict]]) -> dict:
         native = _native(preset)
         for runtime, result in row["results"].items():
             names = [name for name in RUNTIMES if runtime.startswith(name)][-1:]
+            if "bidirectional" in row["kind"] and RUNTIMES[names[0]].reverse:
+                continue  # a native node and a Scan are chosen, which no file here has
             masked = "masked" in row["kind"]
             scan = not native.operator or reason_against_operator(names, native, masked)
             if bool(scan) == (row["form"] == "scan"):
@@ -223,6 +236,7 @@ def _limits(runtime: Runtime) -> str:
         others: runtime.other_activations,
         "peepholes": runtime.peepholes,
         "masks (`sequence_lens`)": runtime.lengths,
+        "`direction='reverse'`": runtime.reverse,
     }
     texts = [f"{does} {what}" for what, does in known.items() if does]
     texts += [] if runtime.int8_lstm else ["has no `DynamicQuantizeLSTM`"]

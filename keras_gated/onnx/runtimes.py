@@ -28,8 +28,9 @@ class Runtime:
         module: that Python imports; "" for one of another language.
         install: what to do to install it.
         activations: those of native nodes that it computes; None for all of ONNX.
-        other_activations, peepholes, lengths: what it does with a native node that has other
-            activations, peepholes, or a mask (`sequence_lens`); "" if it is right.
+        other_activations, peepholes, lengths, reverse: what it does with a native node that has
+            other activations, peepholes, a mask (`sequence_lens`) or direction="reverse"; "" if it
+            is right.
         int8_lstm: whether it has onnxruntime's DynamicQuantizeLSTM.
     """
 
@@ -40,14 +41,19 @@ class Runtime:
     other_activations: str = ""
     peepholes: str = ""
     lengths: str = ""
+    reverse: str = ""
     int8_lstm: bool = True
 
-    def reason_against(self, native: NativeOperator, masked: bool) -> str | None:
+    def reason_against(
+        self, native: NativeOperator, masked: bool, backwards: bool = False
+    ) -> str | None:
         """Returns why a native node is wrong in this runtime, or None if it is right.
 
         Args:
             native: the node.
             masked: whether the layer has a mask.
+            backwards: whether it goes backwards. In a Bidirectional its node may be joined with the
+                forward one, and then be right; this is not known yet when the form is chosen.
         """
         names = {name for name, _, _ in native.functions}
         if self.activations is not None and (others := sorted(names - self.activations)):
@@ -56,6 +62,8 @@ class Runtime:
             return f"{self.name} {self.peepholes} peepholes"
         if masked and self.lengths:
             return f"{self.name} {self.lengths} the lengths that stand for a mask"
+        if backwards and self.reverse:
+            return f"{self.name} {self.reverse} the direction 'reverse'"
         return None
 
 
@@ -89,6 +97,7 @@ _ALL = (
         activations=DEFAULT,
         other_activations="ignores",
         lengths="refuses",
+        reverse="ignores",
         int8_lstm=False,
     ),
 )
@@ -113,11 +122,11 @@ def check_runtimes(runtimes: Any) -> tuple[str, ...]:
 
 
 def reason_against_operator(
-    runtimes: Sequence[str], native: NativeOperator, masked: bool
+    runtimes: Sequence[str], native: NativeOperator, masked: bool, backwards: bool = False
 ) -> str | None:
     """Returns why a native node is wrong in one of some runtimes, or None if it is right in all."""
     for name in runtimes:
-        if reason := RUNTIMES[name].reason_against(native, masked):
+        if reason := RUNTIMES[name].reason_against(native, masked, backwards):
             return reason
     return None
 

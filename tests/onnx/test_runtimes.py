@@ -45,6 +45,7 @@ def path(tmp_path):
         ("onnx.reference", "lstm_1997", False, "ScaledTanh"),
         ("tract", "elman", True, "lengths"),
         ("tract", "gru_cho", False, None),
+        ("tract", "t_rnn", False, "Affine"),
     ],
 )
 def test_what_a_runtime_cannot_do(runtime, preset, masked, reason):
@@ -121,6 +122,10 @@ def test_names_that_no_runtime_has(wrong, path):
 def test_files_run_in_a_runtime(runtime, path):
     if find_version(runtime) is None:
         pytest.skip(f"{runtime} is not installed")
+    both = keras.layers.Bidirectional(layer("gru"))
+    report = kg.export_onnx(functional(both), path, runtimes=(runtime,))
+    assert report.runtimes[runtime] == find_version(runtime)
+    kg.export_onnx(functional(layer("gru", go_backwards=True)), path, runtimes=(runtime,))
     for preset, masked in [("lstm_peephole", False), ("gru", True)]:
         front = [keras.layers.Masking()] if masked else []
         model = functional(*front, layer(preset))

@@ -160,7 +160,7 @@ class Tracer:
             return choice
         masked = call.mask is not None
         reason = _reason_against_operator(call) or reason_against_operator(
-            self.runtimes, choice.native, masked
+            self.runtimes, choice.native, masked, call.go_backwards
         )
         if reason:
             return replace(choose(cell.form, cell.units, "scan"), reason=reason)
