@@ -102,7 +102,9 @@ def _make_portable(body: Any, carried: int) -> None:
     series = {port.name for port in body.output[carried:]}
     swapped: dict[str, str] = {}
     for node in body.node:
-        if node.op_type == "Identity" and node.output[0] in states and node.input[0] in series:
+        if node.op_type != "Identity" or node.input[0] in swapped:
+            continue  # where two states equal a series, it is made from the first
+        if node.output[0] in states and node.input[0] in series:
             swapped |= {node.output[0]: node.input[0], node.input[0]: node.output[0]}
     for node in all_nodes(body):
         for tensors in (node.input, node.output):
