@@ -90,7 +90,7 @@ def measure_int8(name: str, units: int, seconds: float, seed: int) -> dict:
 
     import keras_gated as kg
     from benchmarks.measure import medians
-    from keras_gated.onnx.verify.check import open_session
+    from keras_gated.onnx.verify.runners import open_session
 
     layer = kg.GatedRNN(units, name, return_sequences=True)
     model = keras.Sequential([keras.Input((None, INPUTS)), layer])

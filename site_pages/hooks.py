@@ -17,7 +17,7 @@ from mkdocs.exceptions import PluginError  # noqa: E402 - Keras reads its backen
 from mkdocs.structure.files import File  # noqa: E402
 
 import keras_gated  # noqa: E402
-from site_pages import cells, inserts, mathml, reference  # noqa: E402
+from site_pages import browser, cells, inserts, mathml, reference  # noqa: E402
 
 REFERENCE = "reference/"
 RESULTS = "results"
@@ -49,6 +49,8 @@ def on_files(files, config):
         raise PluginError(str(error)) from error
     for place, text in cells.write_pages().items():
         files.append(File.generated(config, place, content=text))
+    for place, file in browser.find_files().items():
+        files.append(File.generated(config, place, abs_src_path=str(file)))
     return files
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import find_native_operator
-from site_pages import measured
+from site_pages import browser, measured
 from site_pages.idea import draw_idea
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +59,7 @@ def page_body(file: str) -> str:
 
 
 INSERTS: dict[str, Callable[[], str]] = {
+    "browser": browser.link,
     "changes": lambda: page_body("CHANGELOG.md"),
     "contributing": lambda: page_body("CONTRIBUTING.md"),
     "examples": lambda: page_body("examples/README.md"),

@@ -15,7 +15,7 @@ ROOMS = """
     inspection: traces plots monitor
     reduction: steps data model_graph recording fit units reduced_model reduce_gates
     reduction: figures gate_rows survey gate_report
-    onnx: errors report atomic_file model_file streaming_session
+    onnx: errors report atomic_file model_file streaming_session runtimes
     onnx.tracing: layer_places model_io native_or_scan operator_inputs
     onnx.graph: tf2onnx writer large_weights stored_once empty_input_guards cleanup masks recurrent
     onnx.graph: scan stubs int8_nodes
@@ -23,7 +23,8 @@ ROOMS = """
     onnx: model_to_graph
     onnx.tracing: time_windows streaming
     onnx: subprocess_export
-    onnx.verify: facts values differences inputs shapes streams check int8_comparison
+    onnx.verify: facts values differences inputs shapes web_process runners streams check
+    onnx.verify: int8_comparison
     onnx: export export_streaming quantize
     conformance: report run_cell compare cell_copies over_time training serialization check
     speed: timing adapters onnx_runs

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from keras_gated.cli.command import natural
+from keras_gated.onnx.runtimes import check_runtimes
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 
 _INPUT = re.compile(
@@ -78,6 +79,18 @@ def _keras_tensor(one: ModelInput) -> Any:
         return keras.KerasTensor(one.shape, one.dtype, name=one.name)
     except ValueError:  # a dtype that Keras does not know
         raise _wrong_input(one.text) from None
+
+
+def runtimes(text: str) -> tuple[str, ...]:
+    """Reads NAME,...
+
+    Raises:
+        argparse.ArgumentTypeError: if there is no such runtime.
+    """
+    try:
+        return check_runtimes(tuple(text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def lowering(text: str) -> str | dict[str, str]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from keras_gated.cli.arguments import input_signature, lowering, model_input
+from keras_gated.cli.arguments import input_signature, lowering, model_input, runtimes
 from keras_gated.cli.command import Result, add_command, add_number_option
 from keras_gated.cli.data_files import read_arrays
 from keras_gated.cli.import_keras import import_keras_for_export
 from keras_gated.onnx.errors import ExportError
+from keras_gated.onnx.runtimes import RUNTIMES
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
 
 TOLERANCE = 1e-5  # as in check_onnx, which cannot be imported without Keras; a test compares them
@@ -57,6 +58,16 @@ def _add_model_command(
         "with KEY if the model takes a dictionary",
     )
     return parser
+
+
+def _add_runtimes(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--runtimes",
+        type=runtimes,
+        default=("onnxruntime",),
+        metavar="NAME,...",
+        help=f"runtimes {text}; of {', '.join(RUNTIMES)} (default: onnxruntime)",
+    )
 
 
 def _load(options: argparse.Namespace) -> tuple[Any, Any]:
@@ -127,6 +138,7 @@ def _add_export(commands) -> None:
         metavar="KIND",
         help=f"one of {', '.join(LOWERINGS)}, or LAYER=KIND,... (default: auto)",
     )
+    _add_runtimes(parser, "in which the file must be right; it runs in those that are installed")
     text = "the batch size at which the file will mostly run"
     add_number_option(parser, "--expected-batch", "N", text, 1, int)
     add_number_option(parser, "--opset", "N", "version of the ONNX operators", 17, int)
@@ -143,6 +155,7 @@ def _export(options: argparse.Namespace) -> Result:
     model, signature = _load(options)
     names = ("opset", "expected_batch", "verify")
     arguments = {name: getattr(options, name) for name in names} | {"input_signature": signature}
+    arguments["runtimes"] = options.runtimes
     if options.int8:
         return Result(_export_int8(options, model, arguments))
     return Result(_export_float32(options, model, options.path, arguments))
@@ -160,10 +173,12 @@ def _export_float32(options: argparse.Namespace, model: Any, path: Path, argumen
 
 def _export_int8(options: argparse.Namespace, model: Any, arguments: dict) -> Any:
     from keras_gated.onnx.quantize import int8_lowering, quantize_onnx
+    from keras_gated.onnx.runtimes import check_runtimes
 
     if not (options.streaming or options.lowering or options.static):
         return quantize_onnx(model, options.path, **arguments)
-    arguments = {"lowering": options.lowering or int8_lowering(model)} | arguments
+    runtimes = check_runtimes(options.runtimes)
+    arguments = {"lowering": options.lowering or int8_lowering(model, runtimes)} | arguments
     with TemporaryDirectory(prefix="keras_gated_") as folder:
         float32_file = Path(folder) / "float32.onnx"
         _export_float32(options, model, float32_file, arguments)
@@ -183,6 +198,7 @@ def _add_check(commands) -> None:
     text = "the largest difference allowed, |difference| / max(1, |y|)"
     add_number_option(parser, "--tolerance", "X", text, TOLERANCE, float)
     add_number_option(parser, "--seed", "N", "of the random inputs", 0, int)
+    _add_runtimes(parser, "in which to run the file; each must be installed")
     parser.add_argument(
         "--data",
         type=Path,
@@ -202,6 +218,7 @@ def _check(options: argparse.Namespace) -> Result:
         options.path,
         input_signature=signature,
         inputs=inputs,
+        runtimes=options.runtimes,
         tolerance=options.tolerance,
         seed=options.seed,
     )

@@ -19,6 +19,7 @@ from keras_gated.onnx.graph.tf2onnx import OPSETS
 from keras_gated.onnx.model_file import write_model
 from keras_gated.onnx.model_to_graph import ModelCall, convert_call, make_report
 from keras_gated.onnx.report import ExportReport
+from keras_gated.onnx.runtimes import check_runtimes
 from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
 from keras_gated.onnx.tracing.layer_places import check_stateless, in_float32, recurrent_names
 from keras_gated.onnx.tracing.model_io import Interface, interface_of
@@ -27,6 +28,7 @@ from keras_gated.onnx.tracing.tracer import Tracer
 from keras_gated.onnx.verify.check import check_onnx
 from keras_gated.onnx.verify.differences import ParityReport
 from keras_gated.onnx.verify.inputs import feeds_from_samples
+from keras_gated.onnx.verify.runners import describe_runs, find_version
 from keras_gated.onnx.verify.values import Feed
 from keras_gated.spec.parts import check_bool
 
@@ -40,6 +42,7 @@ def export_onnx(
     lowering: str | Mapping[str, str] = "auto",
     expected_batch: int = 1,
     compact: bool = True,
+    runtimes: Sequence[str] = ("onnxruntime",),
     dynamic: bool = True,
     verify: bool = True,
     inputs: Any = None,
@@ -74,6 +77,10 @@ def export_onnx(
             decide which form is faster.
         compact: bool. Whether the weights of absent, tied and diagonal blocks of a native operator
             are left out, and made by nodes that onnxruntime computes once, when it loads the file.
+        runtimes: names of the runtimes in which the file must be right: "onnxruntime", which is
+            always one of them, "onnx.reference", "openvino", "onnxruntime-web" or "tract". Where a
+            runtime computes a native operator wrongly or refuses it, the layer becomes a Scan. The
+            file is compared in each one that is installed; the report says which were.
         dynamic: bool. True allows any batch and time; False fixes the batch at 1.
         verify: bool. Whether to run the file in onnxruntime and compare it with the model before
             it gets its final name. `check_onnx` says on which inputs.
@@ -104,6 +111,7 @@ def export_onnx(
     check_inputs(inputs, interface, verify)
     options = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
     options["compact"] = check_bool(compact, "compact")
+    options["runtimes"] = runtimes = check_runtimes(runtimes)
     with replace_when_complete(path) as draft:
         if on_tensorflow():
             report = _write(model, draft, interface, **options)
@@ -115,11 +123,15 @@ def export_onnx(
             )
         report = replace(report, path=os.fspath(path))
         if verify:
-            parity = check_onnx(model, draft, input_signature=input_signature, inputs=inputs)
+            here = [name for name in runtimes if find_version(name)]
+            parity = check_onnx(
+                model, draft, input_signature=input_signature, inputs=inputs, runtimes=here
+            )
             if not parity.passed:
                 raise ExportError(_failure_message(parity))
             largest = parity.largest_difference
             report = replace(report, largest_difference=largest, notes=parity.notes)
+        report = replace(report, runtimes=describe_runs(runtimes, verify))
     return report
 
 

@@ -22,6 +22,7 @@ from keras_gated.onnx.export import check_arguments, check_inputs
 from keras_gated.onnx.model_file import write_model
 from keras_gated.onnx.model_to_graph import convert_call, make_report, trace
 from keras_gated.onnx.report import ExportReport
+from keras_gated.onnx.runtimes import check_runtimes
 from keras_gated.onnx.streaming_session import STATES, STRIDE
 from keras_gated.onnx.subprocess_export import export_in_subprocess, on_tensorflow
 from keras_gated.onnx.tracing.layer_places import in_float32, places_within
@@ -34,6 +35,7 @@ from keras_gated.onnx.tracing.streaming import (
     name_states,
 )
 from keras_gated.onnx.tracing.tracer import Tracer
+from keras_gated.onnx.verify.runners import describe_runs, open_others
 from keras_gated.onnx.verify.streams import check_stream, open_stream, stateful_and_unroll_off
 from keras_gated.spec.parts import check_bool
 
@@ -47,6 +49,7 @@ def export_streaming(
     lowering: str | Mapping[str, str] = "auto",
     expected_batch: int = 1,
     compact: bool = True,
+    runtimes: Sequence[str] = ("onnxruntime",),
     verify: bool = True,
     inputs: Any = None,
     modules: Sequence[str] = (),
@@ -75,8 +78,9 @@ def export_streaming(
         model: keras.Model, Functional, Sequential or subclassed, built. At least one input must
             have an open time axis (the second axis).
         path: where to write the file.
-        input_signature, opset, lowering, expected_batch, compact, modules: as in `export_onnx`.
-            Give an input_signature with an open time axis if the model is built for one length.
+        input_signature, opset, lowering, expected_batch, compact, runtimes, modules: as in
+            `export_onnx`. Give an input_signature with an open time axis if the model is built for
+            one length.
         verify: bool. Whether to run a random sequence in onnxruntime, whole and in chunks, and
             compare it with the model before the file gets its final name.
         inputs: whole sequences of your own to compare on instead of random ones, as in
@@ -109,6 +113,7 @@ def export_streaming(
     given = check_inputs(inputs, interface, verify)
     options: dict = {"opset": opset, "lowering": lowering, "expected_batch": expected_batch}
     options["compact"] = check_bool(compact, "compact")
+    options["runtimes"] = runtimes = check_runtimes(runtimes)
     with in_float32(model), stateful_and_unroll_off(model), replace_when_complete(path) as draft:
         first: StreamingCall | None = None
         if on_tensorflow():
@@ -121,9 +126,11 @@ def export_streaming(
         report = replace(report, path=os.fspath(path))
         if verify:
             compare_on = given or _graph_of(draft)
-            findings = check_stream(model, interface, open_stream(draft), first, compare_on)
+            others = open_others(runtimes, draft)
+            findings = check_stream(model, interface, open_stream(draft), first, compare_on, others)
             largest = max((f.relative for f in findings.outputs), default=report.largest_difference)
             report = replace(report, largest_difference=largest, notes=tuple(findings.notes))
+        report = replace(report, runtimes=describe_runs(runtimes, verify))
     return report
 
 

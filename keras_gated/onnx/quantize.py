@@ -23,11 +23,12 @@ from keras_gated.onnx.graph.int8_nodes import NodeReport
 from keras_gated.onnx.graph.stored_once import restore, store_once
 from keras_gated.onnx.model_file import size_on_disk, write_model
 from keras_gated.onnx.report import format_counts, format_table
+from keras_gated.onnx.runtimes import check_runtimes, have_int8_lstm
 from keras_gated.onnx.tracing.layer_places import places_within
 from keras_gated.onnx.tracing.patched_layers import to_gated_cell
-from keras_gated.onnx.verify.check import open_session
 from keras_gated.onnx.verify.inputs import feeds_from_samples, input_ports
 from keras_gated.onnx.verify.int8_comparison import FilePair, OutputDifference, output_differences
+from keras_gated.onnx.verify.runners import open_session
 from keras_gated.onnx.verify.values import Feeds
 from keras_gated.spec.normal_form import NormalForm
 from keras_gated.spec.onnx_operator import find_native_operator
@@ -99,6 +100,7 @@ def quantize_onnx(
     reduce_range: bool = True,
     opset: int = 17,
     expected_batch: int = 1,
+    runtimes: Sequence[str] = ("onnxruntime",),
     verify: bool = True,
     seed: int = 0,
     modules: Sequence[str] = (),
@@ -130,7 +132,9 @@ def quantize_onnx(
         reduce_range: bool. Weights in 7 bits. On x86 processors without VNNI instructions, products
             of 8 bits overflow and no error is raised: one output was wrong by 0.4 of its largest
             value. Set False only for other processors, to use the eighth bit.
-        opset, expected_batch, modules: as in `export_onnx`, for a Keras model.
+        opset, expected_batch, runtimes, modules: as in `export_onnx`, for a Keras model. A layer
+            becomes a Scan, too, if one of the runtimes has no DynamicQuantizeLSTM for it. The int8
+            file is compared in onnxruntime.
         verify: bool. Whether to compare the float32 file of a Keras model with the model first, as
             `export_onnx` does. The int8 file is always compared with the float32 file.
         seed: int, of random inputs.
@@ -159,8 +163,9 @@ def quantize_onnx(
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float32.onnx"
         options: dict = {"opset": opset, "expected_batch": expected_batch, "modules": modules}
-        options |= {"input_signature": input_signature, "verify": verify}
-        export_onnx(model, source, lowering=int8_lowering(model), **options)
+        options |= {"input_signature": input_signature, "verify": verify, "runtimes": runtimes}
+        lowering = int8_lowering(model, check_runtimes(runtimes))
+        export_onnx(model, source, lowering=lowering, **options)
         return _quantize_file(source, path, model, samples, seed, per_channel, reduce_range)
 
 
@@ -229,17 +234,19 @@ def _describe_inputs(feeds: list | None, seed: int) -> str:
     return f"the given samples ({len(feeds)} call{'s' if len(feeds) > 1 else ''})"
 
 
-def int8_lowering(model: keras.Model) -> dict[str, str]:
+def int8_lowering(model: keras.Model, runtimes: Sequence[str] = ("onnxruntime",)) -> dict[str, str]:
     """Returns the `lowering` argument with which all of a model can compute in int8.
 
     It is {name: "scan"} for each layer, or cell of a stack, that would be a GRU or RNN node:
-    onnxruntime has no int8 form of these.
+    onnxruntime has no int8 form of these. Or an LSTM node that another of the runtimes, which are
+    names, does not have in int8.
     """
     lowering = {}
     for layer, place in places_within(model).items():
         if isinstance(layer, keras.layers.RNN):
             for name, form in _normal_forms(layer, place):
-                if find_native_operator(form).operator in ("GRU", "RNN"):
+                operator = find_native_operator(form).operator
+                if operator in ("GRU", "RNN") or operator and not have_int8_lstm(runtimes):
                     lowering[name] = "scan"
     return lowering
 

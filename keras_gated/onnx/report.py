@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 
@@ -41,6 +41,8 @@ class ExportReport:
         largest_difference: the largest difference from Keras, relative to max(1, |y|); None if the
             file was not verified.
         notes: what else the comparison with Keras found, e.g. what the file does with a NaN.
+        runtimes: {runtime that the file was made for: its version, if the file was run in it, or
+            why not}.
     """
 
     path: str
@@ -52,6 +54,7 @@ class ExportReport:
     size: int
     largest_difference: float | None = None
     notes: tuple[str, ...] = ()
+    runtimes: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         head = ("layer", "operator", "in the file", "trainable", "why")
@@ -73,6 +76,7 @@ class ExportReport:
                 f"{self.path}: opset {self.opset}, {self.size:,} bytes, {verified}",
                 f"inputs: {', '.join(self.inputs)}; outputs: {', '.join(self.outputs)}",
                 f"nodes: {format_counts(self.operators)}",
+                *format_runtimes(self.runtimes),
                 *(format_table(head, rows, right=(2, 3)) if rows else []),
                 *(f"note: {note}" for note in self.notes),
             ]
@@ -100,6 +104,12 @@ def as_json(value: Any) -> Any:
 def format_counts(operators: Mapping[str, int]) -> str:
     """Formats the number of nodes of each operator as one line, e.g. "2 LSTM, 1 MatMul"."""
     return ", ".join(f"{count} {name}" for name, count in operators.items())
+
+
+def format_runtimes(runtimes: Mapping[str, str]) -> list[str]:
+    """Returns a line that says in which runtimes a file was run; none if that is the usual one."""
+    texts = [f"{name} {text}" for name, text in runtimes.items()]
+    return [f"run in: {', '.join(texts)}"] if len(texts) > 1 else []
 
 
 def format_table(

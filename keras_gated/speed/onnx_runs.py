@@ -11,7 +11,7 @@ import keras
 from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.report import ExportReport
 from keras_gated.onnx.tracing.native_or_scan import LOWERINGS
-from keras_gated.onnx.verify.check import open_session
+from keras_gated.onnx.verify.runners import open_session
 from keras_gated.spec.onnx_operator import find_native_operator
 
 FORMS = tuple(form for form in LOWERINGS if form != "auto")  # native, scan, loop

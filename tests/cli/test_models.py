@@ -310,7 +310,7 @@ def test_numbers_that_json_lacks():
     found = OutputParity("y", "x (2, 3)", float("nan"), float("inf"))
     data = json.loads(json.dumps(as_json({"outputs": (found,)}), allow_nan=False))
     nothing = {"output": "y", "shape": "x (2, 3)", "absolute": None, "relative": None}
-    assert data == {"outputs": [nothing]}
+    assert data == {"outputs": [nothing | {"runtime": "onnxruntime"}]}
 
 
 @pytest.mark.long
@@ -340,3 +340,16 @@ def test_the_program(folder):
     assert "Keras cannot load the model" in json.loads(out_failed)["error"]
     assert "Traceback" not in err_failed and "--module on the command line" in err_failed
     assert not {word for word in ("oneDNN", "absl::", "I0000") if word in err + err_failed}
+
+
+def test_runtimes(folder, capsys):
+    saved(keras.layers.Masking())
+    assert main(["export", "model.keras", "a.onnx", "--runtimes", "onnx.reference", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["layers"][0]["operator"] == "Scan"
+    assert report["runtimes"]["onnx.reference"] == onnx.__version__
+    assert main(["check", "model.keras", "a.onnx", "--runtimes", "onnx.reference"]) == 0
+    assert "run in: onnxruntime" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["export", "model.keras", "a.onnx", "--runtimes", "openvin"])
+    assert "openvin" in capsys.readouterr().err

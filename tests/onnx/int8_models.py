@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 import keras_gated as kg
-from keras_gated.onnx.verify.check import open_session
+from keras_gated.onnx.verify.runners import open_session
 
 U = 64
 

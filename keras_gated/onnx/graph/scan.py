@@ -50,6 +50,7 @@ class ScanCall:
         wanted = [k for k, name in enumerate(stub.output) if k < self.carried or name in write.read]
         body = convert_graph(self.step, self.inputs, [self.outputs[k] for k in wanted], self.opset)
         self._rename_body(body, self.inputs[own:], stub.input[own:])
+        _make_portable(body, self.carried)
         onnx, *_ = require("onnx")
         node = onnx.helper.make_node(
             "Scan",
@@ -84,6 +85,30 @@ class ScanCall:
             del ports[:]
             ports.extend(copies)
         body.name = self.name
+
+
+def _make_portable(body: Any, carried: int) -> None:
+    """Brings the body of a Scan into a form that all runtimes load; tract needs both changes.
+
+    Sizes of the body that are not known have no names: a name stands for one size in the whole
+    file, and here it may be another. Where a carried tensor equals a series, the series is made
+    from it and not the other way round.
+    """
+    for port in (*body.input, *body.output):
+        for dim in port.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.ClearField("dim_param")
+    states = {port.name for port in body.output[:carried]}
+    series = {port.name for port in body.output[carried:]}
+    swapped: dict[str, str] = {}
+    for node in body.node:
+        if node.op_type != "Identity" or node.input[0] in swapped:
+            continue  # where two states equal a series, it is made from the first
+        if node.output[0] in states and node.input[0] in series:
+            swapped |= {node.output[0]: node.input[0], node.input[0]: node.output[0]}
+    for node in all_nodes(body):
+        for tensors in (node.input, node.output):
+            tensors[:] = [swapped.get(name, name) for name in tensors]
 
 
 def scan_loop(name: str, opset: int, add_stub: Callable) -> Callable:

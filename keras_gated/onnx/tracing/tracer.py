@@ -15,7 +15,7 @@ What reads only the input and has no place in the operator is computed before th
 steps at once (`operator_inputs.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import keras
@@ -27,6 +27,7 @@ from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.recurrent import OperatorCall
 from keras_gated.onnx.graph.scan import ScanCall, scan_loop
 from keras_gated.onnx.graph.stored_once import count_stored
+from keras_gated.onnx.runtimes import reason_against_operator
 from keras_gated.onnx.tracing.layer_places import UniqueNames, places_within
 from keras_gated.onnx.tracing.native_or_scan import Choice, choose
 from keras_gated.onnx.tracing.operator_inputs import (
@@ -97,6 +98,7 @@ class Tracer:
             get "auto".
         expected_batch: int > 0, the batch size that the file will mostly run at.
         compact: bool, whether the file stores each weight once.
+        runtimes: names of the runtimes in which the file must be right.
 
     Attributes:
         calls: {token: the call that the stub stands for}.
@@ -109,6 +111,7 @@ class Tracer:
     lowering: str | Mapping[str, str] = "auto"
     expected_batch: int = 1
     compact: bool = True
+    runtimes: Sequence[str] = ("onnxruntime",)
     calls: dict[str, OperatorCall | ScanCall] = field(default_factory=dict)
     shapes: dict[str, list] = field(default_factory=dict)
     records: dict[tuple[int, str], CellRecord] = field(default_factory=dict)
@@ -155,7 +158,11 @@ class Tracer:
         choice = choose(cell.form, cell.units, wanted, self.expected_batch, cell.stepwise_option)
         if choice.native is None:
             return choice
-        if reason := _reason_against_operator(call):
+        masked = call.mask is not None
+        reason = _reason_against_operator(call) or reason_against_operator(
+            self.runtimes, choice.native, masked, call.go_backwards
+        )
+        if reason:
             return replace(choose(cell.form, cell.units, "scan"), reason=reason)
         return replace(choice, reason="; ".join([choice.reason, *cell.native_options]))
 

@@ -5,7 +5,7 @@ A file of `export_streaming` is compared over a whole sequence and in chunks, se
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from keras import tree
 from keras_gated.onnx.atomic_file import describe_path, is_file
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.graph.cleanup import count_operators
+from keras_gated.onnx.runtimes import check_runtimes
 from keras_gated.onnx.streaming_session import STATES, StreamingSession
 from keras_gated.onnx.subprocess_export import on_tensorflow
 from keras_gated.onnx.tracing.layer_places import in_float32
@@ -29,6 +30,13 @@ from keras_gated.onnx.verify.differences import (
     short_reason,
 )
 from keras_gated.onnx.verify.inputs import describe_shapes, feeds_from_samples
+from keras_gated.onnx.verify.runners import (
+    Runner,
+    first_lines,
+    open_others,
+    open_session,
+    require_runtimes,
+)
 from keras_gated.onnx.verify.shapes import ShapeCheck, try_shapes
 from keras_gated.onnx.verify.streams import compare_stream, open_stream
 from keras_gated.onnx.verify.values import LENGTHS, Feed, Feeds
@@ -42,6 +50,7 @@ def check_onnx(
     *,
     input_signature=None,
     inputs: Any = None,
+    runtimes: Sequence[str] = ("onnxruntime",),
     tolerance: float = TOLERANCE,
     seed: int = 0,
     raise_on_failure: bool = False,
@@ -67,6 +76,8 @@ def check_onnx(
         inputs: inputs of your own, as the model takes them (an array, list or dictionary), or a
             list of such. The file is compared on these instead of on random ones. One of
             `export_streaming` needs whole sequences.
+        runtimes: names of the runtimes in which to run the file, as in `export_onnx`. Each must be
+            installed.
         tolerance: float > 0, the largest |difference| / max(1, |y|) allowed.
         seed: int, of the random inputs.
         raise_on_failure: bool. Whether to raise an error if the file differs.
@@ -78,7 +89,7 @@ def check_onnx(
         ExportError: with `raise_on_failure`, if the file differs. It says which output, at which
             shape.
         ValueError: if there is no such file, or if `inputs` do not fit the model.
-        ImportError: if onnx or onnxruntime is not installed.
+        ImportError: if onnx, onnxruntime or another of the runtimes is not installed.
 
     Example:
         >>> model = keras.Sequential([keras.Input((None, 3)), kg.GatedLSTM(4, name="lstm")])
@@ -90,6 +101,7 @@ def check_onnx(
         "Output 'lstm' differs at ..."
     """
     onnx, _ = require("onnx", "onnxruntime")
+    versions = require_runtimes(check_runtimes(runtimes))
     interface = interface_of(model, input_signature)
     if not is_file(path):
         raise ValueError(
@@ -103,22 +115,14 @@ def check_onnx(
     proto = _read(onnx, path, findings)
     is_stream = any(entry.key == STATES for entry in proto.metadata_props)
     if session := _load(open_stream if is_stream else open_session, path, findings):
+        others = open_others(list(versions), path, findings.problems)
         compare = _compare_stream_file if is_stream else _compare_file
         with in_float32(model):
-            compare(model, interface, session, given or proto.graph, seed, findings)
-    report = findings.report(path, tolerance, count_operators(proto.graph))
+            compare(model, interface, session, others, given or proto.graph, seed, findings)
+    report = findings.report(path, tolerance, count_operators(proto.graph), versions)
     if raise_on_failure and not report.passed:
         raise ExportError(f"The ONNX file does not compute what the model computes.\n{report}")
     return report
-
-
-def open_session(path: str) -> Any:
-    """Returns an onnxruntime session on one CPU thread, so that its results can be repeated."""
-    (onnxruntime,) = require("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # a failure raises; it need not be printed too
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _read(onnx: Any, path: str, findings: Findings) -> Any:
@@ -142,6 +146,7 @@ def _compare_file(
     model,
     interface: Interface,
     session: Any,
+    others: Mapping[str, Runner],
     given_or_graph: Any,
     seed: int,
     findings: Findings,
@@ -152,7 +157,7 @@ def _compare_file(
     if findings.problems:
         return
     interface = _with_fixed_sizes(interface, session)
-    comparison = _Comparison(model, interface, session, findings)
+    comparison = _Comparison(model, interface, session, others, findings)
     if isinstance(given_or_graph, list):
         comparison.compare_on(given_or_graph)
     else:
@@ -166,11 +171,20 @@ class _Comparison:
     Args:
         model, interface: the model and its inputs.
         session: an onnxruntime session of the file.
+        others: the file in other runtimes, by their names.
         findings: where results go.
     """
 
-    def __init__(self, model, interface: Interface, session: Any, findings: Findings):
+    def __init__(
+        self,
+        model,
+        interface: Interface,
+        session: Any,
+        others: Mapping[str, Runner],
+        findings: Findings,
+    ):
         self._model, self._interface, self._session = model, interface, session
+        self._others = others
         self._findings = findings
         self._done: dict[str, bool] = {}  # {shapes as text: whether Keras takes them}
 
@@ -268,7 +282,20 @@ class _Comparison:
             return True
         for name, y in expected.items():
             self._findings.compare(name, words, y, actual[name])
+        self._compare_others(feed, words, expected)
         return True
+
+    def _compare_others(self, feed: Feed, words: str, expected: dict[str, np.ndarray]) -> None:
+        """Compares the outputs of the other runtimes."""
+        for runtime, run in self._others.items():
+            try:
+                actual = run(feed)
+            except Exception as error:  # noqa: BLE001 - any error here is a finding
+                reason = first_lines(error)
+                self._findings.problems.append(f"{runtime} fails at {words}: {reason}")
+                continue
+            for name, y in expected.items():
+                self._findings.compare(name, words, y, actual[name], runtime)
 
     def _run_file(self, feed: Feed) -> dict[str, np.ndarray]:
         arrays = self._session.run(None, feed)
@@ -330,11 +357,13 @@ def _compare_stream_file(
     model,
     interface: Interface,
     session: StreamingSession,
+    others: Mapping[str, Runner],
     given_or_graph: Any,
     seed: int,
     findings: Findings,
 ) -> None:
     findings.problems += _name_problems(interface, session.inputs)
     if not findings.problems:
-        for _ in compare_stream(model, interface, session, findings, given_or_graph, seed):
+        compared = compare_stream(model, interface, session, findings, given_or_graph, seed, others)
+        for _ in compared:
             pass

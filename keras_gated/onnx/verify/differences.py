@@ -3,15 +3,16 @@
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gated.onnx.report import format_counts, format_table
+from keras_gated.onnx.report import format_counts, format_runtimes, format_table
 from keras_gated.onnx.verify.values import Feed, with_one_nan
 
+USUAL = "onnxruntime"
 TOLERANCE = 1e-5  # the largest |difference| / max(1, |y|) allowed
 NAN_ADVICE = (
     "The LSTM and GRU of onnxruntime turn NaN into numbers: look for NaN before the file runs."
@@ -28,12 +29,14 @@ class OutputParity:
         shape: names and shapes of the inputs, as text.
         absolute: the largest |difference|.
         relative: the largest |difference| / max(1, |y|), where y is Keras's output.
+        runtime: in which the file was run.
     """
 
     output: str
     shape: str
     absolute: float
     relative: float
+    runtime: str = USUAL
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class ParityReport:
             the file does with a NaN, if Keras does something else.
         operators: how many nodes the file has of each ONNX operator.
         tried: which values each input had. The shapes are in `outputs`.
+        runtimes: {runtime in which the file was run: its version}.
     """
 
     path: str
@@ -60,6 +64,7 @@ class ParityReport:
     notes: tuple[str, ...]
     operators: Mapping[str, int]
     tried: tuple[str, ...] = ()
+    runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def largest_difference(self) -> float:
@@ -69,7 +74,7 @@ class ParityReport:
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "FAILED"
         rows = [
-            (row.output, row.shape, f"{row.absolute:.1e}", f"{row.relative:.1e}")
+            (row.output, _at(row), f"{row.absolute:.1e}", f"{row.relative:.1e}")
             for row in self.outputs
         ]
         head = ("output", "inputs", "absolute", "relative")
@@ -77,6 +82,7 @@ class ParityReport:
             [
                 f"{self.path}: {verdict} at tolerance {self.tolerance:.1e}",
                 f"nodes: {format_counts(self.operators) or 'none'}",
+                *format_runtimes(self.runtimes),
                 *(format_table(head, rows, right=(2, 3)) if rows else []),
                 *(f"tried: {values}" for values in self.tried),
                 *(f"note: {note}" for note in self.notes),
@@ -102,7 +108,9 @@ class Findings:
         self.notes: list[str] = []
         self._finite: dict[str, bool] = {}  # {output: whether Keras gave any finite number}
 
-    def compare(self, output: str, shape: str, y: np.ndarray, actual: np.ndarray) -> None:
+    def compare(
+        self, output: str, shape: str, y: np.ndarray, actual: np.ndarray, runtime: str = USUAL
+    ) -> None:
         """Compares one output at one shape.
 
         Args:
@@ -110,18 +118,22 @@ class Findings:
             shape: of the inputs, as text.
             y: Keras's output.
             actual: the file's output.
+            runtime: that gave it.
         """
+        shape_text = shape if runtime == USUAL else f"{shape} in {runtime}"
         if y.shape != actual.shape:
             self.problems.append(
-                f"Output {output!r} at {shape} has shape {actual.shape}. Keras gives {y.shape}."
+                f"Output {output!r} at {shape_text} has shape {actual.shape}. "
+                f"Keras gives {y.shape}."
             )
             return
         if not _same_dtype(y.dtype, actual.dtype):
             self.problems.append(
-                f"Output {output!r} at {shape} is {actual.dtype}. Keras gives {y.dtype}."
+                f"Output {output!r} at {shape_text} is {actual.dtype}. Keras gives {y.dtype}."
             )
         y, actual = y.astype(np.float64), actual.astype(np.float64)
-        self.outputs.append(OutputParity(output, shape, *_largest_differences(y, actual)))
+        largest = _largest_differences(y, actual)
+        self.outputs.append(OutputParity(output, shape, *largest, runtime))
         any_finite = bool(np.isfinite(y).any()) or not y.size
         self._finite[output] = self._finite.get(output, False) or any_finite
 
@@ -132,7 +144,7 @@ class Findings:
             tolerance: the largest relative difference allowed.
         """
         differing = [
-            f"Output {f.output!r} differs at {f.shape} by {f.absolute:.2e}, "
+            f"Output {f.output!r} differs at {_at(f)} by {f.absolute:.2e}, "
             f"relative {f.relative:.2e}."
             for f in self.outputs
             if not f.relative <= tolerance  # not `relative > tolerance`, which is False for NaN
@@ -152,7 +164,13 @@ class Findings:
             if not finite
         ]
 
-    def report(self, path: str, tolerance: float, operators: Mapping[str, int]) -> ParityReport:
+    def report(
+        self,
+        path: str,
+        tolerance: float,
+        operators: Mapping[str, int],
+        runtimes: Mapping[str, str],
+    ) -> ParityReport:
         """Returns the report on a file."""
         problems = self.all_problems(tolerance)
         return ParityReport(
@@ -164,7 +182,12 @@ class Findings:
             notes=tuple(self.notes),
             operators=operators,
             tried=tuple(self.tried),
+            runtimes=runtimes,
         )
+
+
+def _at(row: OutputParity) -> str:
+    return row.shape if row.runtime == USUAL else f"{row.shape} in {row.runtime}"
 
 
 def compare_nan(findings: Findings, feed: Feed, run_keras: Run, run_file: Run) -> None:

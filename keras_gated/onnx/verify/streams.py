@@ -6,7 +6,7 @@ e.g. in an attention layer, and cannot run as a stream.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -23,12 +23,14 @@ from keras_gated.onnx.tracing.model_io import Interface
 from keras_gated.onnx.tracing.streaming import StreamingCall, has_open_time
 from keras_gated.onnx.verify.differences import (
     TOLERANCE,
+    USUAL,
     Findings,
     compare_nan,
     on_cpu,
     short_reason,
 )
 from keras_gated.onnx.verify.inputs import describe_shapes
+from keras_gated.onnx.verify.runners import Runner, RunnerStream, first_lines
 from keras_gated.onnx.verify.values import Feed, Feeds
 
 CHUNKS = (1, 3, 2)  # time steps of each chunk
@@ -40,6 +42,7 @@ def check_stream(
     session: StreamingSession,
     traced: StreamingCall | None,
     given_or_graph: Any,
+    others: Mapping[str, Runner] | None = None,
 ) -> Findings:
     """Compares a file, over a whole sequence and in chunks, with the model.
 
@@ -48,7 +51,7 @@ def check_stream(
         interface: its inputs, with time open.
         session: of the file.
         traced: the call that was traced; it knows what in the model a stream cannot do.
-        given_or_graph: as in `compare_stream`.
+        given_or_graph, others: as in `compare_stream`.
 
     Returns:
         What was found. There is nothing if Keras refuses the sequence on another backend than
@@ -58,7 +61,8 @@ def check_stream(
         ExportError: if the difference is more than rounding, or if nothing could be compared.
     """
     findings = Findings()
-    for lengths in compare_stream(model, interface, session, findings, given_or_graph):
+    compared = compare_stream(model, interface, session, findings, given_or_graph, others=others)
+    for lengths in compared:
         if problems := findings.all_problems(TOLERANCE):
             message = _whole_message if len(lengths) == 1 else _chunks_message
             raise ExportError(message(" ".join(problems), traced))
@@ -78,6 +82,7 @@ def compare_stream(
     findings: Findings,
     given_or_graph: Any,
     seed: int = 0,
+    others: Mapping[str, Runner] | None = None,
 ) -> Iterator[Sequence[int]]:
     """Compares a file with the model, each sequence as a whole, then in chunks.
 
@@ -87,11 +92,14 @@ def compare_stream(
         given_or_graph: sequences to compare on, as feeds; or the onnx.GraphProto of the file, for
             random ones.
         seed: of the random sequences.
+        others: the file in other runtimes than onnxruntime, by their names.
 
     Yields:
         After each comparison, the lengths of its chunks. Nothing if Keras refuses the sequence.
     """
     interface = _with_open_time(interface, session)
+    streams: dict[str, Any] = {USUAL: session}
+    streams |= {name: RunnerStream(session, run) for name, run in (others or {}).items()}
     for words, feed in _sequences(model, interface, session, findings, given_or_graph, seed):
         arrays = [*feed.values()]
         try:
@@ -106,13 +114,14 @@ def compare_stream(
                 if len(lengths) == 1
                 else f"{words} in chunks of {', '.join(map(str, lengths))}"
             )
-            session.reset()
-            try:
-                actual = _run_in_chunks(session, interface, arrays, lengths)
-            except Exception as error:  # noqa: BLE001 - any error here is a finding
-                findings.problems.append(f"onnxruntime fails at {at}: {error}")
-            else:
-                _compare(findings, at, expected, actual)
+            for runtime, stream in streams.items():
+                stream.reset()
+                try:
+                    actual = _run_in_chunks(stream, interface, arrays, lengths)
+                except Exception as error:  # noqa: BLE001 - any error here is a finding
+                    findings.problems.append(f"{runtime} fails at {at}: {first_lines(error)}")
+                else:
+                    _compare(findings, at, expected, actual, runtime)
             yield lengths
     if findings.outputs and not findings.problems:
         _try_nan(ModelCall(model, interface), session, findings, feed)
@@ -177,14 +186,14 @@ def _chunk_lengths(session: StreamingSession) -> list[int]:
     return [*lengths, *([session.stride * (more + 1)] if more > 1 else [])]
 
 
-def _compare(findings: Findings, at: str, expected: dict, actual: dict) -> None:
+def _compare(findings: Findings, at: str, expected: dict, actual: dict, runtime: str) -> None:
     if sorted(expected) != sorted(actual):
         findings.problems.append(
             f"The file's outputs are {list(actual)}. The model's are {list(expected)}."
         )
         return
     for name, y in expected.items():
-        findings.compare(name, at, y, actual[name])
+        findings.compare(name, at, y, actual[name], runtime)
 
 
 def _with_open_time(interface: Interface, session: StreamingSession) -> Interface:
