@@ -10,17 +10,23 @@ from keras_gated.layers import GatedRNN
 from keras_gated.reduction.data import input_batches
 from keras_gated.reduction.model_graph import NotRemovable, find_gated_layers, readers_of, twin_of
 from keras_gated.reduction.recording import Recording, record
-from keras_gated.reduction.reduced_model import Fits, LayerChange, build_reduced, numpy_blocks
+from keras_gated.reduction.reduced_model import (
+    Fits,
+    LayerChange,
+    build_reduced,
+    copying,
+    numpy_blocks,
+)
 from keras_gated.reduction.steps import MEAN, after, is_part_of, with_defaults_of
 from keras_gated.reduction.units import check_units, importance
 from keras_gated.spec.cell_spec import GATES
-from keras_gated.spec.parts import Gate, as_gate
+from keras_gated.spec.parts import Gate, as_gate, check_bool
 
 Changes = Mapping[Any, Mapping[str, Any]]  # by name of a layer, or by its place
 ARGUMENTS = (*(f"{name}_gate" for name in GATES), "units")
 
 
-def reduce_gates(model: Any, changes: Changes, x: Any, seed: int = 0) -> Any:
+def reduce_gates(model: Any, changes: Changes, x: Any, *, fit: bool = True, seed: int = 0) -> Any:
     """Returns a trained model with smaller gates or fewer units.
 
     All other weights are taken over. The weights of a gate that keeps some of its terms are fitted
@@ -39,6 +45,8 @@ def reduce_gates(model: Any, changes: Changes, x: Any, seed: int = 0) -> Any:
             the number of units that stay. Fields of a `Gate` that are None stay as they were.
         x: inputs of the model: arrays, or batches (a `tf.data.Dataset`, a `PyDataset`). What the
             gates saw on at most 4,096 time steps, drawn at random, is fitted.
+        fit: bool. If False, the weights that stay are copied, and the bias takes up the mean of
+            what is dropped. `GateRow.fitted` says which of the two has the smaller loss.
         seed: int, of this draw.
 
     Returns:
@@ -59,7 +67,7 @@ def reduce_gates(model: Any, changes: Changes, x: Any, seed: int = 0) -> Any:
         >>> model.count_params(), smaller.count_params()
         (254, 152)
     """
-    return Reducer(model, x, seed).reduce(changes)
+    return Reducer(model, x, seed).reduce(changes, check_bool(fit, "fit"))
 
 
 class Reducer:
@@ -86,9 +94,11 @@ class Reducer:
         _check_recordings(recordings, self.layers)
         self.fits = Fits(recordings)
 
-    def reduce(self, changes: Changes) -> Any:
+    def reduce(self, changes: Changes, fit: bool = True) -> Any:
         """Returns the smaller model; see `reduce_gates`."""
-        return build_reduced(self.model, self.layer_changes(changes), self.fits)
+        of_layers = self.layer_changes(changes)
+        of_layers = of_layers if fit else copying(of_layers)
+        return build_reduced(self.model, of_layers, self.fits)
 
     def layer_changes(self, changes: Changes) -> dict[GatedRNN, LayerChange]:
         """Returns what a user's changes mean for each layer."""

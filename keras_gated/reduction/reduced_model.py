@@ -5,7 +5,7 @@ A `LayerChange` says what becomes of one layer. `build_reduced` makes a model wi
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,14 @@ class LayerChange:
     def form(self) -> NormalForm:
         """The normal form of the smaller cell."""
         return resolve(after(self.layer.cell.spec, self.gates))
+
+
+def copying(changes: dict[GatedRNN, LayerChange]) -> dict[GatedRNN, LayerChange]:
+    """Returns changes in which all weights that stay are copied, not fitted."""
+    return {
+        layer: replace(change, copy_weights=frozenset(change.gates))
+        for layer, change in changes.items()
+    }
 
 
 class Fits:

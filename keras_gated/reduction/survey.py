@@ -6,7 +6,6 @@ takes an evaluation and no compilation.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ import keras
 from keras_gated.layers import GatedRNN
 from keras_gated.reduction.gate_rows import GateReport, GateRow
 from keras_gated.reduction.reduce_gates import Reducer
-from keras_gated.reduction.reduced_model import LayerChange, build_reduced, embedded
+from keras_gated.reduction.reduced_model import LayerChange, build_reduced, copying, embedded
 from keras_gated.reduction.steps import MEAN, Step, steps_of
 from keras_gated.reduction.units import input_kernels
 from keras_gated.spec.describe import count_flops, count_parameters
@@ -62,10 +61,7 @@ class Surveyor:
 
     def reduced(self, row: GateRow) -> Any:
         """Returns the smaller model of a row."""
-        changes = self.reducer.layer_changes(row.changes)
-        if not row.fitted:
-            changes = {k: replace(c, copy_weights=frozenset(c.gates)) for k, c in changes.items()}
-        return build_reduced(self.reducer.model, changes, self.reducer.fits)
+        return self.reducer.reduce(row.changes, row.fitted)
 
     def is_native(self, name: str) -> bool:
         """Whether a native ONNX operator computes the cell of a layer."""
@@ -129,8 +125,7 @@ class Surveyor:
         fitted = self._loss_of(changes)
         if not any(isinstance(v, Gate) for c in changes.values() for v in c.gates.values()):
             return fitted, True
-        copies = {k: replace(c, copy_weights=frozenset(c.gates)) for k, c in changes.items()}
-        copied = self._loss_of(copies)
+        copied = self._loss_of(copying(changes))
         return min(fitted, copied), not copied < fitted
 
     def _loss_of(self, changes: dict[GatedRNN, LayerChange]) -> float:

@@ -42,7 +42,7 @@ def test_a_row_is_the_smaller_model(kind):
     assert report.loss == pytest.approx(model.evaluate(X, Y, verbose=0), rel=1e-5)
     surveyor = Surveyor(model, X, Y)
     for row in report.rows[:: 1 if kind != "LSTM" else 4]:
-        smaller = surveyor.reduced(row)
+        smaller = surveyor.reducer.reduce(row.changes, fit=row.fitted)
         assert row.loss == pytest.approx(smaller.evaluate(X, Y, verbose=0), rel=1e-4), row
         assert row.weights == model.count_params() - smaller.count_params() > 0, row
         assert row.increase == pytest.approx(row.loss - report.loss)

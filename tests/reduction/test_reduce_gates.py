@@ -156,6 +156,17 @@ def test_fitted_is_nearer_than_copied():
     np.testing.assert_allclose(fitted.mean(axis=0), fit.value.mean(axis=0), atol=1e-6)
 
 
+def test_copied_weights_stay_as_they_are():
+    model = kg.from_keras(model_of(LAYERS.LSTM, units=U, name="layer"))
+    changes = {"layer": {"forget_gate": kg.Gate(recurrent_kernel=None)}}
+    kernels = [
+        find_gated_layers(m)[0].block_weights()["forget"]["kernel"]
+        for m in (model, *(kg.reduce_gates(model, changes, inputs(), fit=f) for f in (False, True)))
+    ]
+    np.testing.assert_array_equal(kernels[1], kernels[0])
+    assert not np.array_equal(kernels[2], kernels[0])
+
+
 def test_the_optimizer_is_fresh_and_the_rest_is_as_compiled():
     model = keras.Sequential(
         [keras.Input((None, F)), LAYERS.LSTM(U, name="layer"), LAYERS.Dense(2)]
