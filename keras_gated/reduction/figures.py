@@ -19,7 +19,9 @@ def plot_report(report: Any) -> Any:
         ax.scatter(x, y, marker=marker, label=f"{layer}: {part}", alpha=0.8)
     for row in report.rows[:3]:
         place = (100 * row.weights / total, 100 * row.increase / loss)
-        ax.annotate(f"{row.part}: {row.becomes}", place, xytext=(5, 5), textcoords="offset points")
+        name = row.becomes if row.part == "units" else f"{row.part}: {row.becomes}"
+        side, shift = ("right", -6) if 2 * row.weights > total else ("left", 6)
+        ax.annotate(name, place, xytext=(shift, 6), textcoords="offset points", ha=side)
     ax.set_yscale("symlog", linthresh=1.0)
     ax.axhline(0.0, color="grey", linewidth=0.8)
     ax.set_xlabel("weights that go (% of the model)")
@@ -42,8 +44,8 @@ def plot_result(result: Any) -> Any:
     for point in (*result.path, result.control):
         if len(point.values) > 1:
             ax.vlines(point.weights, min(point.values), max(point.values), alpha=0.5)
-    ax.axhline(result.limit, color="grey", linewidth=0.8, linestyle="--")
-    ax.annotate("tolerance", (0.99, result.limit), xycoords=("axes fraction", "data"), ha="right")
+    ax.axhline(result.limit, color="grey", linewidth=0.8, linestyle="--", label="tolerance")
+    ax.set_xscale("log")
     ax.set_xlabel("weights of the model")
     ax.set_ylabel(result.monitor)
     ax.legend()
