@@ -19,12 +19,13 @@ def plot_report(report: Any) -> Any:
         ax.scatter(x, y, marker=marker, label=f"{layer}: {part}", alpha=0.8)
     for row in report.rows[:3]:
         place = (100 * row.weights / total, 100 * row.increase / loss)
-        ax.annotate(f"{row.part}: {row.becomes}", place, xytext=(5, 5), textcoords="offset points")
+        text = f"{row.part}: {row.becomes}"
+        ax.annotate(text, place, xytext=(8, 0), textcoords="offset points", va="center")
     ax.set_yscale("symlog", linthresh=1.0)
     ax.axhline(0.0, color="grey", linewidth=0.8)
     ax.set_xlabel("weights that go (% of the model)")
     ax.set_ylabel("change of the loss, without training (%)")
-    ax.legend()
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
 
 
@@ -43,7 +44,10 @@ def plot_result(result: Any) -> Any:
         if len(point.values) > 1:
             ax.vlines(point.weights, min(point.values), max(point.values), alpha=0.5)
     ax.axhline(result.limit, color="grey", linewidth=0.8, linestyle="--")
-    ax.annotate("tolerance", (0.99, result.limit), xycoords=("axes fraction", "data"), ha="right")
+    place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 3)}
+    place |= {"textcoords": "offset points", "ha": "right"}
+    ax.annotate("tolerance", (0.99, result.limit), **place)
+    ax.margins(y=0.1)
     ax.set_xlabel("weights of the model")
     ax.set_ylabel(result.monitor)
     ax.legend()
