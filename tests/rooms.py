@@ -12,7 +12,7 @@ ROOMS = """
     : padded_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask conversion keras_models
     inspection: traces plots monitor
-    reduction: steps data model_graph recording fit units reduced_model reduce_gates
+    reduction: retracing steps data model_graph recording fit units reduced_model reduce_gates
     reduction: figures gate_report
     onnx: errors report atomic_file model_file streaming_session
     onnx.tracing: layer_places model_io native_or_scan operator_inputs

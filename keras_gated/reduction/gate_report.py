@@ -14,6 +14,7 @@ import keras
 from keras_gated.layers import GatedRNN
 from keras_gated.reduction.reduce_gates import Reducer
 from keras_gated.reduction.reduced_model import LayerChange, build_reduced, embedded
+from keras_gated.reduction.retracing import without_retracing_warnings
 from keras_gated.reduction.steps import MEAN, Step, steps_of
 from keras_gated.reduction.units import input_kernels
 from keras_gated.spec.describe import count_flops, count_parameters
@@ -148,7 +149,8 @@ def gate_report(
         >>> report = kg.gate_report(model, x, y, verbose=0)
         >>> smaller = kg.reduce_gates(model, report.best.changes, x)
     """
-    report = Surveyor(model, x, y, sample_weight, seed).report(verbose)
+    with without_retracing_warnings():
+        report = Surveyor(model, x, y, sample_weight, seed).report(verbose)
     if not report.rows:
         raise ValueError(
             "Argument `model` must have a gate with weights, or units that can go. "
