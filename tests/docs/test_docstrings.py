@@ -9,7 +9,7 @@ import pytest
 import keras_gated as kg
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-RETURNED = ("Error", "Report")  # what a user gets from a function, and does not make
+RETURNED = ("Error", "Report", "Result")  # what a user gets from a function, and does not make
 EXTRAS = {"from_torch": "torch", "plot_gates": "matplotlib", "plot_memory": "matplotlib"}
 USED = [n for n in kg.__all__ if callable(getattr(kg, n)) and not n.endswith(RETURNED)]
 
