@@ -13,7 +13,7 @@ ROOMS = """
     convert: torch_modules layer_copies keras_layers comparison same_mask conversion other_cells
     convert: keras_models
     inspection: traces plots monitor
-    reduction: steps data model_graph recording fit units reduced_model reduce_gates
+    reduction: retracing steps data model_graph recording fit units reduced_model reduce_gates
     reduction: figures gate_rows survey gate_report
     onnx: errors report atomic_file model_file streaming_session runtimes
     onnx.tracing: layer_places model_io native_or_scan operator_inputs

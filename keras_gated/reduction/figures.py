@@ -26,7 +26,7 @@ def plot_report(report: Any) -> Any:
     ax.axhline(0.0, color="grey", linewidth=0.8)
     ax.set_xlabel("weights that go (% of the model)")
     ax.set_ylabel("change of the loss, without training (%)")
-    ax.legend()
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
 
 
@@ -46,6 +46,7 @@ def plot_result(result: Any) -> Any:
             ax.vlines(point.weights, min(point.values), max(point.values), alpha=0.5)
     ax.axhline(result.limit, color="grey", linewidth=0.8, linestyle="--", label="tolerance")
     ax.set_xscale("log")
+    ax.margins(y=0.1)
     ax.set_xlabel("weights of the model")
     ax.set_ylabel(result.monitor)
     ax.legend()

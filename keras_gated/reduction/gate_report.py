@@ -3,6 +3,7 @@
 from typing import Any
 
 from keras_gated.reduction.gate_rows import GateReport
+from keras_gated.reduction.retracing import without_retracing_warnings
 from keras_gated.reduction.survey import Surveyor
 
 
@@ -41,7 +42,8 @@ def gate_report(
         >>> report = kg.gate_report(model, x, y, verbose=0)
         >>> smaller = kg.reduce_gates(model, report.best.changes, x)
     """
-    report = Surveyor(model, x, y, sample_weight, seed).report(verbose)
+    with without_retracing_warnings():
+        report = Surveyor(model, x, y, sample_weight, seed).report(verbose)
     if not report.rows:
         raise ValueError(
             "Argument `model` must have a gate with weights, or units that can go. "

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from keras_gated.convert.keras_models import from_keras
 from keras_gated.reduction.data import Data
+from keras_gated.reduction.retracing import without_retracing_warnings
 from keras_gated.reduction.search import Goal, Search, value_of
 from keras_gated.reduction.search_log import SearchLog, fingerprint
 from keras_gated.reduction.slim_result import Point, SlimResult
@@ -91,7 +92,8 @@ def slim(
     log = SearchLog(folder, settings | counts | _fingerprints(start, train, validation))
     search = Search(goal, learned, judged, **counts, native=target == "bytes", log=log)
     first = Point("the model given", {}, start.count_params(), (value,), True, start)
-    return _run(search, first, verbose)
+    with without_retracing_warnings():
+        return _run(search, first, verbose)
 
 
 def _run(search: Search, first: Point, verbose: int) -> SlimResult:
