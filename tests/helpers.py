@@ -223,6 +223,22 @@ def run_and_differentiate(layer, x, upstream, states=None, **call) -> tuple[list
     return tuple([ops.convert_to_numpy(a) for a in part] for part in by(layer, objective, states))
 
 
+class Summed(keras.layers.Layer):
+    """Outputs and last states of a layer in one tensor, so that the gradient comes from both."""
+
+    def __init__(self, layer, scales):
+        super().__init__(dtype=FINEST)
+        self.layer, self.scales = layer, scales
+        self.supports_masking = True
+
+    def call(self, x, initial_state=None, mask=None):
+        outputs, *states = self.layer(x, initial_state=initial_state, mask=mask)
+        states = states[: len(self.layer.cell.state_size)]  # without a window
+        scales = [ops.convert_to_tensor(u, dtype=self.compute_dtype) for u in self.scales]
+        last = [s * u for s, u in zip(states, scales, strict=False)]
+        return outputs + sum(last[1:], start=last[0])[:, None]
+
+
 def _by_tensorflow(layer, objective, states):
     import tensorflow as tf
 

@@ -199,15 +199,16 @@ class Formula:
         return _added(terms, {k: b for k, b in biases.items() if k in blocks})
 
     def slice_weights(self, weights: dict) -> dict:
-        """Slices recurrent kernels and biases once, before the loop.
+        """Slices kernels and biases once, before the loop.
 
-        Returns the weights, and with them the columns of each recurrent product and the biases by
-        block, so that no step cuts a weight again.
+        Returns the weights, and with them the columns of each product and the biases by block, so
+        that no step cuts a weight again. Kernels of the input may be missing.
         """
-        key, ready = "recurrent_kernel", dict(weights)
-        for blocks in self.read_order:
-            for kernel, _, names in self._products(key, blocks, self.phi_h):
-                if name := kernel.weight_name(key):
+        ready = dict(weights)
+        reads = [("recurrent_kernel", blocks, self.phi_h) for blocks in self.read_order]
+        for key, blocks, before in (*reads, ("kernel", self.form.blocks, self.phi_x)):
+            for kernel, _, names in self._products(key, blocks, before):
+                if (name := kernel.weight_name(key)) in weights:
                     ready[name, names] = self._columns(weights, name, names)
         return ready | {("bias", row): self._biases(weights, row) for row in (0, 1)}
 

@@ -202,16 +202,8 @@ class LoopPlan:
             at_step = _next(rest, series)
             slopes = _filled(ahead, at_step) if ahead else cut.slopes(at_step)
             rates = _of_step(inputs.zoneout, rest)
-            zeros = [ops.zeros_like(d) for d in incoming]
-            # Zoneout: new = rate old + (1 - rate) computed. The second part goes through the step,
-            # the first passes it by.
-            outgoing, of_nodes = cut.step_back(apply_zoneout(rates, incoming, zeros), slopes)
-            if rates:
-                past = apply_zoneout(rates, zeros, incoming)
-                outgoing = [new + d for new, d in zip(outgoing, past, strict=True)]
-            if inputs.mask is not None:  # a masked time step repeats the states and reads nothing
-                outgoing = _where(xs[-1] > 0, outgoing, incoming)
-                of_nodes = _where(xs[-1] > 0, of_nodes, [ops.zeros_like(d) for d in of_nodes])
+            valid = None if inputs.mask is None else xs[-1] > 0
+            outgoing, of_nodes = _step_back(cut, incoming, slopes, rates, valid)
             if not self.reads_input:
                 return outgoing, of_nodes
             of_x, of_weights = cut.step_gradients(next(rest), of_nodes, at_step)
@@ -226,6 +218,23 @@ class LoopPlan:
         of_nodes = dict(zip(cut.nodes, found, strict=True))
         of_terms = [cast_like(of_nodes[k], term) for k, term in inputs.terms.items()]
         return of_states, of_terms, cut.weight_gradients(of_nodes)
+
+
+def _step_back(cut: Cut, incoming: list, slopes: Slopes, rates: list, valid) -> tuple[list, list]:
+    """What `Cut.step_back` returns, under zoneout with `rates`, and where a time step is `valid`.
+
+    Zoneout: new = rate old + (1 - rate) computed. The second part goes through the step, the first
+    passes it by. A masked time step repeats the states and reads nothing.
+    """
+    zeros = [ops.zeros_like(d) for d in incoming]
+    outgoing, of_nodes = cut.step_back(apply_zoneout(rates, incoming, zeros), slopes)
+    if rates:
+        past = apply_zoneout(rates, zeros, incoming)
+        outgoing = [new + d for new, d in zip(outgoing, past, strict=True)]
+    if valid is not None:
+        outgoing = _where(valid, outgoing, incoming)
+        of_nodes = _where(valid, of_nodes, [ops.zeros_like(d) for d in of_nodes])
+    return outgoing, of_nodes
 
 
 def _product_in_step(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:

@@ -11,6 +11,7 @@ import pytest
 from keras import ops
 
 import keras_gated as kg
+from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.run import run_by
 from tests.helpers import (
     BACKEND,
@@ -18,6 +19,7 @@ from tests.helpers import (
     HOLES,
     SHORT,
     B,
+    Summed,
     U,
     assert_close,
     case,
@@ -42,22 +44,6 @@ def differentiated(run):
     """Lets the backend differentiate the loop of every layer."""
     with run_by(lambda _: None):
         return run()
-
-
-class Summed(keras.layers.Layer):
-    """Outputs and last states of a layer in one tensor, so that the gradient comes from both."""
-
-    def __init__(self, layer, scales):
-        super().__init__(dtype=FINEST)
-        self.layer, self.scales = layer, scales
-        self.supports_masking = True
-
-    def call(self, x, initial_state=None, mask=None):
-        outputs, *states = self.layer(x, initial_state=initial_state, mask=mask)
-        states = states[: len(self.layer.cell.state_size)]  # without a window
-        scales = [ops.convert_to_tensor(u, dtype=self.compute_dtype) for u in self.scales]
-        last = [s * u for s, u in zip(states, scales, strict=False)]
-        return outputs + sum(last[1:], start=last[0])[:, None]
 
 
 @every_preset
@@ -224,8 +210,11 @@ def test_time_and_batch_may_be_unknown(jit_compile):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="by tapes of TensorFlow")
-def test_second_derivative_against_differences():
+@pytest.mark.parametrize("large", [1, 3], ids=["products in each step", "over all time steps"])
+def test_second_derivative_against_differences(large, monkeypatch):
     import tensorflow as tf
+
+    monkeypatch.setattr(backend, "LARGE_BATCH", large)
 
     layer = kg.GatedLSTM(3, dtype="float64")
     x = tf.Variable(np.random.default_rng(0).normal(size=(2, 4, 3)))
