@@ -21,6 +21,7 @@ from pathlib import Path
 
 import extras  # noqa: F401 - names what to install if a package is missing
 import keras
+from matplotlib.figure import Figure
 from rich.progress import track
 from study import tasks
 from study.identity import spec_text
@@ -173,6 +174,31 @@ def table(lines: list[dict], task: str, cell: str) -> list[str]:
     return [*rows, ""]
 
 
+def figure(lines: list[dict], task: str, cell: str) -> Figure:
+    """Returns a figure: for each model the validation score minus that of the control."""
+    chosen = [line for line in lines if (line["task"], line["cell"]) == (task, cell)]
+    control = {line["seed"]: line["valid"] for line in chosen if line["name"] == CONTROL}
+    names = [name for name in dict.fromkeys(line["name"] for line in chosen) if name != CONTROL]
+    drawn = Figure(figsize=(7.0, 0.28 * len(names) + 1.2), layout="constrained")
+    axes = drawn.subplots()
+    for row, name in enumerate(names):
+        of_name = [line for line in chosen if line["name"] == name]
+        gaps = [line["valid"] - control[line["seed"]] for line in of_name]
+        axes.scatter(gaps, [row] * len(gaps), 16, color="#0072b2", zorder=3)
+        axes.plot([statistics.median(gaps)] * 2, [row - 0.3, row + 0.3], color="black")
+        before = [x["before"]["valid"] - control[x["seed"]] for x in of_name if x["before"]]
+        axes.scatter(before, [row] * len(before), 16, facecolors="none", edgecolors="#d55e00")
+    axes.scatter([], [], 16, facecolors="none", edgecolors="#d55e00", label="before training on")
+    axes.scatter([], [], 16, color="#0072b2", label="trained on")
+    axes.axvline(0.0, color="grey", linewidth=0.8, linestyle="--")
+    axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("validation score minus the control's; a dot is a seed")
+    drawn.legend(loc="outside upper right", ncols=2, frameon=False)
+    return drawn
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=["chorales"])
@@ -197,11 +223,12 @@ def main():
     ]
     for run in track(plan, "Training"):
         carry_out(Models(run, 1 if options.smoke else options.more), folder, done)
-    page = [
-        line
-        for run in {(r.task, r.cell): r for r in plan}.values()
-        for line in table(list(done.values()), run.task, run.cell)
-    ]
+    page, lines = [], list(done.values())
+    for task, cell in dict.fromkeys((run.task, run.cell) for run in plan):
+        name = f"{cell}_{task}.png"
+        figure(lines, task, cell).savefig(folder / name, dpi=120)
+        title, *rows = table(lines, task, cell)
+        page += [title, "", f"![validation scores of {cell} on {task}]({name})", *rows]
     (folder / "page.md").write_text("\n".join(page), encoding="utf-8")
     print("\n".join(page))
 
