@@ -187,7 +187,7 @@ def long(session: nox.Session) -> None:
     need(session, "test", packages=["jax"])
     files = ["tests/layers/test_robustness.py", "tests/layers/test_precision.py"]
     pytest(session, "-m", "long", *files, "tests/benchmarks", "-k", "not every_part")
-    chosen = "path_goes or goes_on or nothing_smaller or stacked or bidirectional or two_ways"
+    chosen = "path_goes or goes_on or stacked"
     pytest(session, "-m", "long", "tests/reduction", "-k", chosen)
 
 
