@@ -11,7 +11,7 @@ from jax.core import Tracer
 SLOPES_AHEAD = False
 
 # The least batch at which the loop makes its products in each step, see `loop_plan`. Measured with
-# 1 to 256 inputs and 32 to 512 units: from 64 on, a training step of an LSTM or GRU takes 0.45 to
+# 1 to 256 inputs and 32 to 512 units: from 64 on, a training step of an LSTM or GRU takes 0.4 to
 # 0.95 of the time of the other way, at 32 0.7 to 1.2, and below up to twice as long.
 LARGE_BATCH = 64
 
