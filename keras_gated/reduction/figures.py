@@ -10,6 +10,7 @@ def plot_report(report: Any) -> Any:
     figure = new_figure(figsize=(7.0, 4.5))
     ax = figure.subplots()
     total, loss = report.parameters, abs(report.loss) or 1.0
+    lines: list[str] = []
     parts = sorted({(row.layer, row.part) for row in report.rows})
     for i, (layer, part) in enumerate(parts):
         rows = [row for row in report.rows if (row.layer, row.part) == (layer, part)]
@@ -17,11 +18,13 @@ def plot_report(report: Any) -> Any:
         y = [100 * row.increase / loss for row in rows]
         marker = "osD^vPX*"[i % 8]
         ax.scatter(x, y, marker=marker, label=f"{layer}: {part}", alpha=0.8)
-    for row in report.rows[:3]:
+    for number, row in enumerate(report.rows[:3], start=1):
         place = (100 * row.weights / total, 100 * row.increase / loss)
-        text = f"{row.part}: {row.becomes}"
-        ax.annotate(text, place, xytext=(8, 0), textcoords="offset points", va="center")
+        ax.annotate(str(number), place, xytext=(6, 6), textcoords="offset points")
+        lines.append(f"{number}  {row.layer}, {row.part}: {row.becomes}")
+    ax.set_title("\n".join(lines), loc="left", fontsize="medium")
     ax.set_yscale("symlog", linthresh=1.0)
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.axhline(0.0, color="grey", linewidth=0.8)
     ax.set_xlabel("weights that go (% of the model)")
     ax.set_ylabel("change of the loss, without training (%)")
