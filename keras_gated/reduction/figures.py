@@ -7,7 +7,7 @@ from keras_gated.inspection.plots import new_figure
 
 def plot_report(report: Any) -> Any:
     """Draws a `GateReport`: the weights that go against the change of the loss."""
-    figure = new_figure(figsize=(7.0, 4.5))
+    figure = new_figure(figsize=(8.0, 4.5))
     ax = figure.subplots()
     total, loss = report.parameters, abs(report.loss) or 1.0
     lines: list[str] = []
@@ -28,7 +28,7 @@ def plot_report(report: Any) -> Any:
     ax.axhline(0.0, color="grey", linewidth=0.8)
     ax.set_xlabel("weights that go (% of the model)")
     ax.set_ylabel("change of the loss, without training (%)")
-    figure.legend(loc="outside upper center", ncols=4)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
