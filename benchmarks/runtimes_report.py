@@ -218,7 +218,7 @@ def _summary(result: dict) -> list[str]:
             ]
         )
     return [
-        f"Files of {result['presets']} presets. *Chosen form right* is about the form that "
+        "Files of all presets of that day. *Chosen form right* is about the form that "
         "`runtimes=` with this name chooses for a preset in one kind of model.",
         "",
         *table(["runtime", *VERDICTS, "chosen form right", "largest difference", "in int8"], rows),

@@ -1,8 +1,6 @@
 """Times presets and Keras's own layers for the command bench, and prints a table."""
 
-import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -15,6 +13,7 @@ from rich.table import Table
 
 from keras_gated.cli.command import table_text
 from keras_gated.layers import GatedRNN
+from keras_gated.reduction.retracing import without_retracing_warnings
 from keras_gated.speed.adapters import make_contender
 from keras_gated.speed.onnx_runs import FORMS, onnx_runs
 from keras_gated.speed.timing import medians
@@ -110,7 +109,7 @@ def compare_layers(
     layers |= {name: GatedRNN(spec=name, **arguments) for name in names}
     with TemporaryDirectory(prefix="keras_gated_") as folder:
         runs = _runs(layers, x, weights, folder if onnx else None)
-        with _without_warnings():
+        with without_retracing_warnings():
             for run in _with_progress(runs.values()):
                 run()  # compiles
         times = {key: 1e3 * t for key, t in medians(runs, MOST_TURNS, seconds).items()}
@@ -131,18 +130,6 @@ def _runs(
         if folder and name not in KERAS:
             runs |= {(name, form): run for form, run in onnx_runs(layer, x, folder).items()}
     return runs
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silences TensorFlow's warning of retracing: it takes the layers for one function."""
-    logger = logging.getLogger("tensorflow")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _with_progress(runs: Collection[Callable]) -> Iterable[Callable]:

@@ -7,9 +7,10 @@ from keras_gated.inspection.plots import new_figure
 
 def plot_report(report: Any) -> Any:
     """Draws a `GateReport`: the weights that go against the change of the loss."""
-    figure = new_figure(figsize=(7.0, 4.5))
+    figure = new_figure(figsize=(8.0, 4.5))
     ax = figure.subplots()
     total, loss = report.parameters, abs(report.loss) or 1.0
+    lines: list[str] = []
     parts = sorted({(row.layer, row.part) for row in report.rows})
     for i, (layer, part) in enumerate(parts):
         rows = [row for row in report.rows if (row.layer, row.part) == (layer, part)]
@@ -17,16 +18,17 @@ def plot_report(report: Any) -> Any:
         y = [100 * row.increase / loss for row in rows]
         marker = "osD^vPX*"[i % 8]
         ax.scatter(x, y, marker=marker, label=f"{layer}: {part}", alpha=0.8)
-    for row in report.rows[:3]:
+    for number, row in enumerate(report.rows[:3], start=1):
         place = (100 * row.weights / total, 100 * row.increase / loss)
-        name = row.becomes if row.part == "units" else f"{row.part}: {row.becomes}"
-        side, shift = ("right", -6) if 2 * row.weights > total else ("left", 6)
-        ax.annotate(name, place, xytext=(shift, 6), textcoords="offset points", ha=side)
+        ax.annotate(str(number), place, xytext=(6, 6), textcoords="offset points")
+        lines.append(f"{number}  {row.layer}, {row.part}: {row.becomes}")
+    ax.set_title("\n".join(lines), loc="left", fontsize="medium")
     ax.set_yscale("symlog", linthresh=1.0)
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.axhline(0.0, color="grey", linewidth=0.8)
     ax.set_xlabel("weights that go (% of the model)")
     ax.set_ylabel("change of the loss, without training (%)")
-    figure.legend(loc="outside upper center", ncols=4)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -44,8 +46,10 @@ def plot_result(result: Any) -> Any:
     for point in (*result.path, result.control):
         if len(point.values) > 1:
             ax.vlines(point.weights, min(point.values), max(point.values), alpha=0.5)
-    ax.axhline(result.limit, color="grey", linewidth=0.8, linestyle="--", label="tolerance")
-    ax.set_xscale("log")
+    ax.axhline(result.limit, color="grey", linewidth=0.8, linestyle="--")
+    place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 3)}
+    place |= {"textcoords": "offset points", "ha": "right"}
+    ax.annotate("tolerance", (0.99, result.limit), **place)
     ax.margins(y=0.1)
     ax.set_xlabel("weights of the model")
     ax.set_ylabel(result.monitor)

@@ -72,7 +72,7 @@ def slim(
         >>> rng = np.random.default_rng(0)
         >>> x = rng.normal(size=(32, 10, 3)).astype("float32")
         >>> y = x.sum(axis=1)
-        >>> model = keras.Sequential([keras.layers.LSTM(4, name="lstm"), keras.layers.Dense(3)])
+        >>> model = keras.Sequential([keras.layers.LSTM(2, name="lstm"), keras.layers.Dense(3)])
         >>> model.compile("adam", "mse")
         >>> history = model.fit(x, y, verbose=0)
         >>> result = kg.slim(model, (x, y), (x, y), tolerance=0.1, epochs=1, verbose=0)
