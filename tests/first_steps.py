@@ -29,6 +29,10 @@ keras.saving.load_model("model.keras")
 EXPORT = (
     TRAIN + 'kg.export_onnx(model, "model.onnx"); assert kg.check_onnx(model, "model.onnx").passed'
 )
+RUNTIMES = (
+    EXPORT + '; names = ("onnxruntime", "openvino", "tract")\n'
+    'assert kg.check_onnx(model, "model.onnx", runtimes=names).passed'
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ STEPS = {
     ".[jax]": python("-c", TRAIN, backend="jax"),
     ".[torch]": python("-c", TRAIN, backend="torch", before=("torch==2.13.0",)),
     ".[onnx]": python("-c", EXPORT),
+    ".[runtimes]": python("-c", RUNTIMES, before=(".[onnx]",)),
     ".[tensorflow,onnx,plot]": python("-c", EXPORT + "; kg.plot_gates(kg.trace_gates(model, x))"),
     ".[tensorflow,docs]": python(*SITE, outside_clone=False),
     ".[examples]": python(

@@ -39,7 +39,8 @@ def test_the_wheel_holds_the_package_and_no_more(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     # What git does not know may lie beside it: caches.
-    package = {p.relative_to(HOME).as_posix() for p in (HOME / "keras_gated").rglob("*.py")}
+    files = [p for end in ("*.py", "*.mjs") for p in (HOME / "keras_gated").rglob(end)]
+    package = {path.relative_to(HOME).as_posix() for path in files}
     assert names == package | {"keras_gated/py.typed", "keras_gated_cli.py"}
 
 

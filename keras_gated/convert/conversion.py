@@ -162,9 +162,11 @@ def _carry_trainable(old: list, new: list) -> None:
 
 
 def _carry_states(old: Any, new: Any) -> None:
-    """Gives a stateful layer the states of another."""
+    """Gives a stateful layer the states of another one, if it has the same."""
     if old.stateful and old.states is not None and new.states is not None:
-        assign_copies(keras.tree.flatten(new.states), keras.tree.flatten(old.states))
+        states = [keras.tree.flatten(layer.states) for layer in (new, old)]
+        if [s.shape for s in states[0]] == [s.shape for s in states[1]]:
+            assign_copies(*states)
 
 
 def _without_recurrence(model: Any) -> bool:

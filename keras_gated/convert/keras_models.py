@@ -56,6 +56,11 @@ def from_keras(layer: Any, cells: Mapping[str, str | CellSpec] | None = None) ->
         >>> np.allclose(keras.ops.convert_to_numpy(gated(x)), y, atol=1e-5)
         True
     """
+    if cells is not None and not isinstance(cells, Mapping):
+        raise ValueError(
+            "Argument `cells` must be a dictionary {name of a layer: preset or CellSpec}. "
+            f"Received: cells={cells!r}."
+        )
     converted = _convert(layer, to_gated_layer)
     return swap_cells(converted, cells) if cells else converted
 

@@ -27,6 +27,11 @@ def input_batches(x: Any, seed: int = 0) -> Iterator[Any]:
         for i in range(0, len(rows), BATCH):
             part = rows[i : i + BATCH]
             yield keras.tree.map_structure(lambda a, part=part: np.asarray(a)[part], x)
+    elif isinstance(x, dict | list | tuple) or not hasattr(x, "__iter__") and not _has_items(x):
+        raise ValueError(
+            "Argument `x` must be an array, a list or dictionary of arrays, or a dataset of "
+            f"batches. Received: {type(x).__name__}. Make it an array with numpy.asarray."
+        )
     else:
         batches = map(x.__getitem__, range(len(x))) if _has_items(x) else iter(x)
         for batch in islice(batches, BATCHES):

@@ -139,13 +139,14 @@ class GateFit:
 
     def _solve(self, dropped: np.ndarray, entries: np.ndarray) -> tuple:
         """The solution (U, K) of the least squares problem, for the entries (U, K) of z."""
-        rows = np.take_along_axis(self.sums, entries[:, :, None], 1)
-        target = np.einsum("ukd,ud->uk", rows, np.where(dropped, self.theta, 0.0))
-        square = np.take_along_axis(rows, entries[:, None, :], 2)
-        total = self._w.sum(axis=0)[:, None]
-        ridge = np.where(entries == self.theta.shape[1] - 1, 1e-9, RIDGE) * total + 1e-12
-        square += ridge[:, :, None] * np.eye(entries.shape[1])
-        return np.linalg.solve(square, target[:, :, None])[:, :, 0], entries
+        bias, total = self.theta.shape[1] - 1, self._w.sum(axis=0)
+        ridge = np.where(entries == bias, 1e-9, RIDGE) * total[:, None] + 1e-12
+        lost = np.where(dropped, self.theta, 0.0)
+        delta = np.zeros(entries.shape)
+        for j, (sums, seen) in enumerate(zip(self.sums, entries, strict=True)):
+            square = sums[np.ix_(seen, seen)] + np.diag(ridge[j])
+            delta[j] = np.linalg.solve(square, sums[seen] @ lost[j])
+        return delta, entries
 
     @property
     def sums(self) -> np.ndarray:
@@ -153,6 +154,10 @@ class GateFit:
         if self._sums is None:
             self._sums = np.stack([self._sums_of_unit(j) for j in range(self.units)])
         return self._sums
+
+    def forget_sums(self) -> None:
+        """Frees the sums, which take U D² numbers; they are computed again when asked for."""
+        self._sums = None
 
     def _sums_of_unit(self, j: int) -> np.ndarray:
         seen = [term.seen[:, j : j + 1] if term.own else term.seen for term in self.terms]

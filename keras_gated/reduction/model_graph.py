@@ -55,6 +55,13 @@ def twin_of(model: Any, layer: GatedRNN) -> GatedRNN | None:
     return None
 
 
+def reset_states(model: Any) -> None:
+    """Sets the states of stateful layers to zeros."""
+    for layer in find_gated_layers(model):
+        if layer.stateful:
+            layer.reset_states()
+
+
 def readers_of(model: Any, layer: GatedRNN) -> list[Reader]:
     """Returns the layers of a model that read the units of a gated layer.
 
@@ -71,6 +78,7 @@ def readers_of(model: Any, layer: GatedRNN) -> list[Reader]:
 
 def _place(model: Any, layer: GatedRNN) -> tuple[Any, int]:
     """The layer of the model that holds a gated layer, and where its units begin in the output."""
+    _check_calls(model)
     for outer in model.layers:
         if outer is layer:
             return outer, 0
@@ -91,10 +99,11 @@ def _readers(model: Any, layer: GatedRNN, tensor: Any, first: int) -> list[Reade
         if isinstance(behind, TRANSPARENT):
             found += _readers(model, layer, behind.output, first)
         elif isinstance(behind, LAYERS.Concatenate) and _joins_features(behind):
-            parts = list(behind.input)
-            where = next(i for i, part in enumerate(parts) if part is tensor)
-            before = sum(part.shape[-1] for part in parts[:where])
-            found += _readers(model, layer, behind.output, first + before)
+            before = 0
+            for part in behind.input:
+                if part is tensor:
+                    found += _readers(model, layer, behind.output, first + before)
+                before += part.shape[-1]
         else:
             found += [Reader(inner, first) for inner in _reading(behind, tensor, layer)]
     return found
@@ -131,12 +140,24 @@ def _check_reader(reader: Any, layer: GatedRNN) -> None:
 
 
 def _behind(model: Any, tensor: Any) -> list:
-    """The layers of the model that a tensor goes into."""
-    try:
-        inputs = {layer: keras.tree.flatten(layer.input) for layer in model.layers}
-    except AttributeError:
-        raise NotRemovable("a layer of the model is called several times") from None
-    return [layer for layer, parts in inputs.items() if any(part is tensor for part in parts)]
+    """The layers and other operations of the model that a tensor goes into."""
+    _check_calls(model)
+    inputs = {one: keras.tree.flatten(one.input) for one in _operations(model)}
+    return [one for one, parts in inputs.items() if any(part is tensor for part in parts)]
+
+
+def _operations(model: Any) -> list:
+    """The layers of a model and, of a functional one, what else it computes with tensors."""
+    return list(getattr(model, "operations", model.layers))
+
+
+def _check_calls(model: Any) -> None:
+    """Raises `NotRemovable` if a layer is called several times: its input is that of one call."""
+    if isinstance(model, keras.Sequential):
+        return
+    for entry in model.get_config()["layers"]:
+        if len(entry.get("inbound_nodes", ())) > 1:
+            raise NotRemovable(f"{entry['name']!r} is called several times")
 
 
 def _is_output(model: Any, tensor: Any) -> bool:

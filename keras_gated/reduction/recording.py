@@ -83,7 +83,9 @@ class _Recorder:
         gates = {k: values[k] for k in GATES if form.gates[k].constant is None}
         found = {"x": call.time_major(call.cell.formula.projected(call.weights, call.sequences))}
         found |= {f"before {k}": before[k] for k in ("h", "c") if k in before}
-        found |= {k: v for k, v in (gates | {"candidate": values["candidate"]} | series).items()}
+        # The output gate sees the memory before zoneout, which the series of states do not have.
+        found |= gates | {"candidate": values["candidate"]} | series
+        found |= {"c": values["c"]} if "c" in series else {}
         sample = self.samples.setdefault(layer, _Sample(self.rows))
         sample.add(_valid_rows(call, found), self.rng)
         if not call.return_sequences:

@@ -8,7 +8,13 @@ import numpy as np
 from keras_gated.convert.keras_models import from_keras
 from keras_gated.layers import GatedRNN
 from keras_gated.reduction.data import input_batches
-from keras_gated.reduction.model_graph import NotRemovable, find_gated_layers, readers_of, twin_of
+from keras_gated.reduction.model_graph import (
+    NotRemovable,
+    find_gated_layers,
+    readers_of,
+    reset_states,
+    twin_of,
+)
 from keras_gated.reduction.recording import Recording, record
 from keras_gated.reduction.reduced_model import (
     Fits,
@@ -90,6 +96,7 @@ class Reducer:
                 "Argument `model` must have a recurrent layer: a GatedRNN, GatedLSTM or GatedGRU, "
                 f"or Keras's LSTM, GRU or SimpleRNN. Received: {model!r}, without one."
             )
+        reset_states(self.model)
         recordings = record(self.model, input_batches(x), seed=seed)
         _check_recordings(recordings, self.layers)
         self.fits = Fits(recordings)
@@ -109,6 +116,10 @@ class Reducer:
             )
         found = [self._layer_change(key, values) for key, values in changes.items()]
         by_layer = {change.layer: change for change in found}
+        if len(by_layer) < len(found):
+            raise ValueError(
+                f"Argument `changes` must name each layer once. Received: {list(changes)}."
+            )
         self._check_wrappers(by_layer)
         return by_layer
 
@@ -169,7 +180,8 @@ class Reducer:
     def _with_units(self, change: LayerChange, count: Any) -> LayerChange:
         """The change with the units that stay: those that move most what reads them."""
         layer = change.layer
-        if not isinstance(count, int) or not 0 < count < layer.units:
+        whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+        if not whole or not 0 < count < layer.units:
             raise ValueError(
                 f"Argument `changes` must leave layer {layer.name!r} between 1 and "
                 f"{layer.units - 1} of its {layer.units} units. Received: units={count!r}."

@@ -88,6 +88,8 @@ class Fits:
     def of(self, layer: GatedRNN, gate: str) -> GateFit:
         """Returns the fit of one gate."""
         if (layer, gate) not in self._fits:
+            for other in self._fits.values():
+                other.forget_sums()
             weights = layer.block_weights()[gate]
             made = GateFit(layer.cell.formula, gate, weights, self.recordings[layer])
             self._fits[layer, gate] = made
@@ -101,6 +103,10 @@ class Fits:
     def mean(self, layer: GatedRNN, gate: str) -> float:
         """Returns the mean of a gate."""
         return float(self.of(layer, gate).value.mean())
+
+    def reset(self, change: LayerChange) -> float | None:
+        """Returns the reset gate of the smaller cell, if it is constant."""
+        return resolve(self.spec(change)).gates["reset"].constant
 
     def spec(self, change: LayerChange) -> CellSpec:
         """Returns the specification of the smaller cell, with the means that it names."""
@@ -122,14 +128,13 @@ def numpy_blocks(layer: GatedRNN) -> Blocks:
 
 def changed_blocks(change: LayerChange, fits: Fits) -> Blocks:
     """Returns the weights of the smaller cell that has all its units."""
-    old, form, spec = numpy_blocks(change.layer), change.form, fits.spec(change)
-    new = {
-        name: block for name, block in old.items() if name in form.blocks or name == "projection"
-    }
+    old, form = numpy_blocks(change.layer), change.form
+    blocks = change.layer.cell.form.blocks  # others are of projections
+    new = {name: block for name, block in old.items() if name in form.blocks or name not in blocks}
     for gate in change.gates.keys() & form.blocks.keys():
         theta = fits.theta(change, gate)
         new[gate] = fits.of(change.layer, gate).weights_of(theta, form.blocks[gate])
-    reset = resolve(spec).gates["reset"].constant
+    reset = fits.reset(change)
     for name, block in new.items():
         second = block.get("recurrent_bias")
         if second is not None and not form.blocks[name].use_recurrent_bias:
@@ -154,8 +159,8 @@ def embedded(changes: Iterable[LayerChange], fits: Fits) -> dict[Any, Any] | Non
                 return None
             blocks[gate] = found
         if change.stay is not None:
-            recording = fits.recordings[change.layer]
-            blocks = silence_units(change.layer, blocks, change.gone, recording)
+            recording, reset = fits.recordings[change.layer], fits.reset(change)
+            blocks = silence_units(change.layer, blocks, change.gone, recording, reset)
         weights[change.layer] = blocks
     for layer in dict.fromkeys(r.layer for change in changes for r in change.readers):
         gone, mean = inputs_gone(layer, changes, fits)
@@ -243,8 +248,8 @@ class _Reduction(Conversion):
         change = self._changes.get(layer, LayerChange(layer))
         blocks = changed_blocks(change, self._fits)
         if change.stay is not None:
-            recording = self._fits.recordings[layer]
-            blocks = silence_units(layer, blocks, change.gone, recording)
+            recording, reset = self._fits.recordings[layer], self._fits.reset(change)
+            blocks = silence_units(layer, blocks, change.gone, recording, reset)
             blocks = keep_units(blocks, change.stay)
         gone, mean = inputs_gone(layer, self._changes.values(), self._fits)
         if len(gone):

@@ -15,6 +15,7 @@ from keras_gated.convert.keras_models import from_keras
 from keras_gated.convert.layer_copies import compile_afresh
 from keras_gated.reduction.data import Data
 from keras_gated.reduction.gate_rows import GateRow
+from keras_gated.reduction.model_graph import reset_states
 from keras_gated.reduction.search_log import SearchLog
 from keras_gated.reduction.slim_result import Point
 from keras_gated.reduction.steps import is_part_of
@@ -61,6 +62,7 @@ def value_of(model: Any, monitor: str, validation: Data) -> float:
     Raises:
         ValueError: if the model has no such value.
     """
+    reset_states(model)
     logs = model.evaluate(**validation.fit, verbose=0, return_dict=True)
     values = {f"val_{name}": value for name, value in logs.items()}
     if monitor not in values:

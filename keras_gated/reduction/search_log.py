@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_gated.convert.layer_copies import compile_afresh, custom_objects_of
 from keras_gated.onnx.atomic_file import replace_when_complete
 from keras_gated.reduction.slim_result import Point
 from keras_gated.spec.config import from_json_value, to_json_value
@@ -27,14 +28,16 @@ class SearchLog:
     Args:
         folder: where it is recorded, or None for nowhere.
         settings: JSON-ready; a record with other settings is refused.
+        start: the model given, as which the models of the record are compiled.
 
     Raises:
         ValueError: if the folder holds the record of another search.
     """
 
-    def __init__(self, folder: str | os.PathLike | None, settings: dict[str, Any]):
+    def __init__(self, folder: str | os.PathLike | None, settings: dict[str, Any], start: Any):
         self._folder = None if folder is None else Path(folder)
-        self._settings, self._tried = settings, []
+        self._settings, self._start = settings, start
+        self._tried: list[dict] = []
         if self._folder is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +59,7 @@ class SearchLog:
         found = next((line for line in self._tried if line["key"] == key), None)
         if found is None or self._folder is None:
             return None
-        model = keras.saving.load_model(self._folder / found["model"]) if found["model"] else None
+        model = self._load(found["model"]) if found["model"] else None
         changes = {
             layer: {k: from_json_value(v) for k, v in values.items()}
             for layer, values in found["changes"].items()
@@ -69,6 +72,13 @@ class SearchLog:
             found["accepted"],
             model,
         )
+
+    def _load(self, name: str) -> Any:
+        """A model of the record. Functions of the user need not be registered."""
+        with custom_objects_of(self._start):
+            model = keras.saving.load_model(Path(self._folder or "") / name, compile=False)
+        compile_afresh(self._start, model)
+        return model
 
     def add(self, key: list, point: Point) -> None:
         """Records what came of a step."""

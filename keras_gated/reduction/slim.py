@@ -16,7 +16,9 @@ from keras_gated.reduction.slim_result import Point, SlimResult
 from keras_gated.reduction.survey import check_compiled, check_finite
 from keras_gated.spec.parts import check_positive
 
-GREATER = ("acc", "auc", "precision", "recall", "f1", "iou", "r2", "top_k")  # more is better
+# Parts of the names of values of which less is better, and of those of which more is.
+LESS = ("error", "mse", "mae", "mape", "msle", "entropy", "perplexity", "poisson", "divergence")
+GREATER = ("acc", "auc", "precision", "recall", "similarity", "score", "iou", "correlation")
 TARGETS = ("weights", "bytes")
 
 
@@ -87,9 +89,10 @@ def slim(
     start = from_keras(model)
     value = value_of(start, monitor, judged)
     check_finite(value)
-    goal = Goal(monitor, _sign(monitor, mode), float(tolerance), value)
-    settings = {"monitor": monitor, "mode": mode, "tolerance": tolerance, "target": target}
-    log = SearchLog(folder, settings | counts | _fingerprints(start, train, validation))
+    goal = Goal(monitor, direction_of(monitor, mode), float(tolerance), value)
+    settings = {"monitor": monitor, "mode": mode, "tolerance": float(tolerance), "target": target}
+    settings |= counts | _fingerprints(start, train, validation) | _compiled_with(start)
+    log = SearchLog(folder, settings, start)
     search = Search(goal, learned, judged, **counts, native=target == "bytes", log=log)
     first = Point("the model given", {}, start.count_params(), (value,), True, start)
     with without_retracing_warnings():
@@ -113,7 +116,12 @@ def _run(search: Search, first: Point, verbose: int) -> SlimResult:
         line = f"{point.title}: {numbers}, {verdict if row else 'control'}{rest}"
         console.print(line, soft_wrap=True, highlight=False)
     return SlimResult(
-        tuple(accepted), tuple(rejected), control, search.goal.monitor, search.goal.limit
+        tuple(accepted),
+        tuple(rejected),
+        control,
+        search.goal.monitor,
+        search.goal.limit,
+        search.goal.sign,
     )
 
 
@@ -124,11 +132,30 @@ def _fingerprints(model: Any, train: Any, validation: Any) -> dict[str, str | No
     return {"model": fingerprint(model.get_weights()), **found}
 
 
-def _sign(monitor: str, mode: str) -> float:
-    """1 if less is better, -1 if more is."""
-    if mode == "auto":
-        mode = "max" if any(part in monitor.lower() for part in GREATER) else "min"
-    return 1.0 if mode == "min" else -1.0
+def _compiled_with(model: Any) -> dict[str, str]:
+    """The optimizer, its settings and the loss, as text."""
+    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "__name__", None)
+    loss = loss or type(model.loss).__name__
+    return {"optimizer": str(model.optimizer.get_config()), "loss": loss}
+
+
+def direction_of(monitor: str, mode: str) -> float:
+    """Returns 1 if less of a monitored value is better, -1 if more is.
+
+    Raises:
+        ValueError: if the mode is "auto" and the name does not say it.
+    """
+    if mode != "auto":
+        return 1.0 if mode == "min" else -1.0
+    name = monitor.lower()
+    if name.endswith("loss") or any(part in name for part in LESS):
+        return 1.0
+    if any(part in name for part in GREATER):
+        return -1.0
+    raise ValueError(
+        "Argument `mode` must be 'min' or 'max' for a value whose name does not say which is "
+        f"better. Received: mode='auto' with monitor={monitor!r}."
+    )
 
 
 def _check_choices(**choices: tuple) -> None:

@@ -44,6 +44,7 @@ class SlimResult:
         control: the model given, trained for as many epochs as all steps on the path.
         monitor: name of the monitored value.
         limit: the worst value that was accepted.
+        sign: 1 if less is better, -1 if more is.
     """
 
     path: tuple[Point, ...]
@@ -51,6 +52,7 @@ class SlimResult:
     control: Point
     monitor: str
     limit: float
+    sign: float = 1.0
 
     @property
     def model(self) -> Any:
@@ -60,16 +62,13 @@ class SlimResult:
     @property
     def front(self) -> tuple[Point, ...]:
         """The Pareto front: models on the path to which no smaller one is at least as good."""
-        better = self._sign
         return tuple(
             point
             for i, point in enumerate(self.path)
-            if all(better * point.value < better * other.value for other in self.path[i + 1 :])
+            if all(
+                self.sign * point.value < self.sign * other.value for other in self.path[i + 1 :]
+            )
         )
-
-    @property
-    def _sign(self) -> float:
-        return 1.0 if self.limit >= self.path[0].value else -1.0
 
     def __str__(self) -> str:
         first, last = self.path[0], self.path[-1]

@@ -100,14 +100,14 @@ def _steps_of_gate(spec: CellSpec, name: str) -> Iterator[Step]:
             yield Step(name, title, value)
 
 
+def is_diagonal(value: Any) -> bool:
+    """Returns whether a value is a gate with a diagonal recurrent kernel."""
+    return isinstance(value, Gate) and value.recurrent_kernel == "diagonal"
+
+
 def _is_smaller(gate: Gate, value: Any) -> bool:
-    """Whether a step leaves something out; a diagonal kernel is smaller than a dense one only."""
-    diagonal = isinstance(value, Gate) and value.recurrent_kernel == "diagonal"
-    return (
-        not diagonal
-        or value.recurrent_kernel == gate.recurrent_kernel
-        or (gate.recurrent_kernel == "dense")
-    )
+    """Whether a recurrent kernel is diagonal only where it was dense, or diagonal already."""
+    return not is_diagonal(value) or gate.recurrent_kernel in ("dense", "diagonal")
 
 
 def _is_allowed(spec: CellSpec, name: str, value: Any) -> bool:

@@ -4,6 +4,7 @@ One model is compiled. A smaller gate is a setting of its weights (`embedded`), 
 takes an evaluation and no compilation.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +13,10 @@ import keras
 
 from keras_gated.layers import GatedRNN
 from keras_gated.reduction.gate_rows import GateReport, GateRow
+from keras_gated.reduction.model_graph import reset_states
 from keras_gated.reduction.reduce_gates import Reducer
 from keras_gated.reduction.reduced_model import LayerChange, build_reduced, copying, embedded
-from keras_gated.reduction.steps import MEAN, Step, steps_of
+from keras_gated.reduction.steps import MEAN, Step, is_diagonal, steps_of
 from keras_gated.reduction.units import input_kernels
 from keras_gated.spec.describe import count_flops, count_parameters
 from keras_gated.spec.normal_form import resolve
@@ -69,6 +71,8 @@ class Surveyor:
 
     def _worth(self, row: GateRow) -> float:
         """Weights that go for what the loss rises."""
+        if math.isnan(row.loss):
+            return 0.0
         return row.weights / max(row.increase, LEAST * abs(self.loss), 1e-12)
 
     def _ways(self) -> Iterator[tuple[str, str, str, dict]]:
@@ -85,7 +89,9 @@ class Surveyor:
     def _steps(self, layer: GatedRNN) -> list[Step]:
         cell = layer.cell
         together = cell.layer_norm or cell.batch_norm or cell.spec.gate_recurrence
-        return [] if together else steps_of(cell.spec)
+        steps = [] if together else steps_of(cell.spec)
+        # With a projected output h has fewer entries than there are units.
+        return [s for s in steps if not (cell.projection_units and is_diagonal(s.becomes))]
 
     def _row(self, name: str, part: str, title: str, values: dict[str, Any]) -> GateRow:
         changes = self.reducer.layer_changes(values)
@@ -110,13 +116,17 @@ class Surveyor:
     def _counts(self, change: LayerChange) -> tuple[int, int]:
         """The weights and the operations of a time step that go: of the cell, and behind it."""
         layer, spec = change.layer, self.reducer.fits.spec(change)
-        full = (layer.cell.spec, layer.input_spec.axes[-1], layer.units)
-        smaller = (spec, layer.input_spec.axes[-1], change.size)
+        inputs, projected = layer.input_spec.axes[-1], layer.cell.projection_units
+        full, smaller = (layer.cell.spec, inputs, layer.units), (spec, inputs, change.size)
         behind = sum(
             len(change.gone) * kernel.shape[1]
             for reader in change.readers
             for kernel in input_kernels(reader.layer)
         )
+        if projected:  # counts of a specification know nothing of it
+            sizes = [resolve(s).shapes(f, u, projected).values() for s, f, u in (full, smaller)]
+            weights = sum(map(math.prod, sizes[0])) - sum(map(math.prod, sizes[1]))
+            return weights, 2 * weights
         weights = count_parameters(*full) - count_parameters(*smaller) + behind
         return weights, count_flops(*full) - count_flops(*smaller) + 2 * behind
 
@@ -126,7 +136,8 @@ class Surveyor:
         if not any(isinstance(v, Gate) for c in changes.values() for v in c.gates.values()):
             return fitted, True
         copied = self._loss_of(copying(changes))
-        return min(fitted, copied), not copied < fitted
+        better = copied < fitted or math.isnan(fitted)
+        return (copied, False) if better else (fitted, True)
 
     def _loss_of(self, changes: dict[GatedRNN, LayerChange]) -> float:
         model, fits = self.reducer.model, self.reducer.fits
@@ -155,6 +166,7 @@ class Surveyor:
         )
 
     def _evaluate(self, model: Any) -> float:
+        reset_states(model)
         return float(model.evaluate(**self._data, return_dict=True)["loss"])
 
 

@@ -57,18 +57,26 @@ def input_kernels(layer: Any) -> list[np.ndarray]:
 
 
 def silence_units(
-    layer: GatedRNN, blocks: Blocks, gone: np.ndarray, recording: Recording
+    layer: GatedRNN, blocks: Blocks, gone: np.ndarray, recording: Recording, reset: float | None
 ) -> Blocks:
-    """Returns the weights of a layer that no longer sees its own units `gone` (indices)."""
-    reset, silenced = layer.cell.form.reset, {}
+    """Returns the weights of a layer that no longer sees its own units `gone` (indices).
+
+    Args:
+        layer: the layer.
+        blocks: its weights.
+        gone: indices of units.
+        recording: what the layer saw.
+        reset: the reset gate of the new cell, if it is constant.
+    """
+    silenced: Blocks = {}
     for name, block in blocks.items():
         new = dict(block)
         if (kernel := block.get("recurrent_kernel")) is not None and kernel.ndim == 2:
             new["recurrent_kernel"] = _with_zeros(kernel, gone)
-            mean = _mean_seen(layer, name, recording)[gone] @ kernel[gone]
-            # A reset after the product multiplies this mean, too.
-            inside = name == "candidate" and reset == "after" and "recurrent_bias" in new
-            _add(new, "recurrent_bias" if inside else "bias", mean)
+            # A reset gate multiplies the second bias of a candidate, as it does this mean.
+            inside = name == "candidate" and "recurrent_bias" in new
+            seen = _mean_seen(layer, name, recording, None if inside else reset)
+            _add(new, "recurrent_bias" if inside else "bias", seen[gone] @ kernel[gone])
         silenced[name] = new
     return silenced
 
@@ -86,12 +94,14 @@ def keep_units(blocks: Blocks, stay: np.ndarray) -> Blocks:
     }
 
 
-def _mean_seen(layer: GatedRNN, name: str, recording: Recording) -> np.ndarray:
-    """The mean (U,) of what the recurrent kernel of a block sees."""
-    seen = recording.before["h"]
-    if name == "candidate" and layer.cell.form.reset == "before":
-        seen = seen * recording.values.get("reset", 1.0)
-    return _apply(layer.cell.formula.phi_h[name], seen).mean(axis=0)
+def _mean_seen(layer: GatedRNN, name: str, recording: Recording, reset: float | None) -> np.ndarray:
+    """The mean (U,) of what the recurrent kernel of a block sees, after a constant reset gate."""
+    seen = _apply(layer.cell.formula.phi_h[name], recording.before["h"])
+    if name == "candidate" and reset is not None:
+        seen = reset * seen
+    elif name == "candidate" and layer.cell.form.reset == "before":
+        seen = seen * recording.values["reset"]
+    return seen.mean(axis=0)
 
 
 def silence_inputs(layer: GatedRNN, blocks: Blocks, gone: np.ndarray, mean: np.ndarray) -> Blocks:

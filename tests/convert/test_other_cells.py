@@ -54,6 +54,20 @@ def test_a_weight_of_another_shape_is_new():
     np.testing.assert_array_equal(new["forget"]["kernel"], old["forget"]["kernel"])
 
 
+def test_states_of_a_stateful_layer_begin_anew():
+    model = keras.Sequential(
+        [keras.Input((6, 3), batch_size=4), LAYERS.LSTM(5, stateful=True, name="lstm")]
+    )
+    model(X)
+    gru = kg.from_keras(model, cells={"lstm": "gru"}).get_layer("lstm")
+    assert not np.any(keras.ops.convert_to_numpy(gru.states[0]))
+
+
+def test_cells_that_are_no_dictionary():
+    with pytest.raises(ValueError, match="`cells` must be a dictionary.*Received: cells='lstm'"):
+        kg.from_keras(stock(), cells="lstm")
+
+
 def test_a_layer_that_is_not_there():
     with pytest.raises(ValueError, match="`cells` must name recurrent layers: 'lstm', .*'lstn'"):
         kg.from_keras(stock(), cells={"lstn": "cifg"})

@@ -231,8 +231,62 @@ def test_who_reads_units(behind, reason):
 
 
 @pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda h: LAYERS.Dense(2)(h[:, -1, :2]), "read by GetItem"),
+        (lambda h: LAYERS.Dense(2)(h) + keras.ops.mean(h, -1, keepdims=True), "read by Mean"),
+        (lambda h: twice(LAYERS.Dense(2, name="twice"), h), "'twice' is called several times"),
+    ],
+)
+def test_readers_that_are_no_layers_and_layers_called_twice(build, reason):
+    x = keras.Input((6, F), name="x")
+    model = keras.Model(x, build(LAYERS.LSTM(U, return_sequences=True, name="layer")(x)))
+    with pytest.raises(ValueError, match=f"must not have `units`.*{reason}"):
+        kg.reduce_gates(model, {"layer": {"units": 3}}, inputs()[:, :6])
+
+
+def twice(layer, h):
+    return layer(h) + layer(LAYERS.Identity()(h))
+
+
+def test_units_that_are_read_at_two_places():
+    x = keras.Input((6, F), name="x")
+    h = LAYERS.LSTM(U, return_sequences=True, name="layer")(x)
+    model = with_random_weights(keras.Model(x, LAYERS.Dense(2)(LAYERS.Concatenate()([h, h]))))
+    smaller = kg.reduce_gates(model, {"layer": {"units": np.int64(U - 1)}}, inputs()[:, :6])
+    assert smaller.layers[-1].kernel.shape == (2 * (U - 1), 2)
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_a_constant_reset_gate_and_units_together(reset_after):
+    """What goes together is what goes one after the other."""
+    layer = model_of(LAYERS.GRU, units=U, reset_after=reset_after, name="layer")
+    both = kg.reduce_gates(layer, {"layer": {"reset_gate": 0.25, "units": 3}}, inputs())
+    first = kg.reduce_gates(layer, {"layer": {"reset_gate": 0.25}}, inputs())
+    candidate = find_gated_layers(both)[0].block_weights()["candidate"]
+    reducer = Reducer(layer, inputs())
+    stay = reducer.layer_changes({"layer": {"reset_gate": 0.25, "units": 3}})
+    (change,) = stay.values()
+    bias = np.array(find_gated_layers(first)[0].block_weights()["candidate"]["bias"])
+    recording = reducer.fits.recordings[change.layer]
+    kernel = np.array(change.layer.block_weights()["candidate"]["recurrent_kernel"])
+    mean = 0.25 * recording.before["h"].mean(axis=0)[change.gone] @ kernel[change.gone]
+    np.testing.assert_allclose(candidate["bias"], (bias + mean)[change.stay], atol=1e-5)
+
+
+def test_an_output_gate_sees_the_memory_before_zoneout():
+    layer = {"units": U, "spec": "lstm_peephole", "zoneout": 0.3, "name": "layer"}
+    reducer = Reducer(model_of(kg.GatedRNN, **layer), inputs())
+    (gated,) = reducer.layers.values()
+    seen = reducer.fits.recordings[gated].values["output"]
+    np.testing.assert_allclose(reducer.fits.of(gated, "output").value, seen, atol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({0: {"units": 2}, "layer": {"units": 3}}, "must name each layer once"),
+        ({"layer": {"units": True}}, "between 1 and 4 of its 5 units. Received: units=True"),
         ({}, "`changes` must be a dictionary .*Received: {}"),
         ({"other": {"units": 2}}, "must name recurrent layers of the model: 'layer'.*'other'"),
         ({"layer": {"gate": True}}, "with some of input_gate, .*units. Received"),
@@ -252,6 +306,12 @@ def test_a_model_without_a_recurrent_layer():
     model = keras.Sequential([keras.Input((None, F)), LAYERS.Dense(2)])
     with pytest.raises(ValueError, match="`model` must have a recurrent layer.*Received: <Seq"):
         kg.reduce_gates(model, {0: {"units": 2}}, inputs())
+
+
+@pytest.mark.parametrize("x", [5, [[0.1, 0.2]]])
+def test_data_that_are_no_arrays(x):
+    with pytest.raises(ValueError, match="`x` must be an array, .*Received: (int|list)"):
+        kg.reduce_gates(model_of(LAYERS.LSTM, units=U, name="layer"), {0: {"units": 2}}, x)
 
 
 def test_data_that_are_all_masked():

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
+from keras_gated.reduction.slim import direction_of
+from keras_gated.reduction.slim_result import Point
 
 LAYERS = keras.layers
 T, F = 8, 3
@@ -112,9 +114,34 @@ def test_several_seeds_datasets_and_files(trained, tmp_path):
     found = kg.slim(trained, train, validation, **arguments)
     assert all(len(point.values) == 2 for point in found.path[1:])
     files = found.export(tmp_path)
-    full = kg.export_onnx(trained, tmp_path / "full.onnx")
-    assert files["float32"].bytes < full.size
+    assert set(files) == {"float32", "int8", "stream"}
+    assert files["float32"].bytes == files["float32"].path.stat().st_size > 0
     assert files["stream"].microseconds > 0
+
+
+@pytest.mark.parametrize(
+    ("monitor", "sign"),
+    [
+        *(("val_loss", 1.0), ("val_accuracy_loss", 1.0), ("val_mean_absolute_error", 1.0)),
+        *(("val_accuracy", -1.0), ("val_cosine_similarity", -1.0), ("val_fbeta_score", -1.0)),
+    ],
+)
+def test_which_way_is_better(monitor, sign):
+    assert direction_of(monitor, "auto") == sign
+    assert direction_of(monitor, "max") == -1.0
+
+
+def test_a_name_that_does_not_say_which_way_is_better():
+    with pytest.raises(ValueError, match="`mode` must be 'min' or 'max'.*monitor='val_gain'"):
+        direction_of("val_gain", "auto")
+
+
+def test_the_front_of_values_of_which_more_is_better():
+    points = [
+        Point(str(w), {}, w, (v,), True, None) for w, v in ((100, 0.9), (50, 0.9), (20, 0.95))
+    ]
+    found = kg.SlimResult(tuple(points), (), points[0], "val_acc", 0.9, sign=-1.0)
+    assert [point.weights for point in found.front] == [20]
 
 
 @pytest.mark.parametrize(
