@@ -15,7 +15,7 @@ from keras_gated.convert.conversion import Conversion, inner_layers
 from keras_gated.convert.keras_layers import gated_copy, to_gated_layer
 from keras_gated.layers import GatedRNN
 from keras_gated.reduction.fit import GateFit
-from keras_gated.reduction.model_graph import Reader
+from keras_gated.reduction.model_graph import Reader, reset_states
 from keras_gated.reduction.recording import Recording
 from keras_gated.reduction.steps import MEAN, after
 from keras_gated.reduction.units import (
@@ -277,6 +277,8 @@ def inputs_gone(layer: Any, changes: Iterable[LayerChange], fits: Fits) -> tuple
 def build_reduced(model: Any, changes: dict[GatedRNN, LayerChange], fits: Fits) -> Any:
     """Returns a model with smaller layers, compiled like the original if that is compiled.
 
+    Stateful layers begin with zeros.
+
     Args:
         model: with gated layers. It is not changed.
         changes: of its layers, by layer.
@@ -288,4 +290,5 @@ def build_reduced(model: Any, changes: dict[GatedRNN, LayerChange], fits: Fits) 
         reduced.build_from_config(model.get_build_config())
     reduction.carry_state(model, reduced)
     reduction.compile_models()
+    reset_states(reduced)
     return reduced
