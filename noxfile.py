@@ -187,8 +187,9 @@ def long(session: nox.Session) -> None:
     need(session, "test", packages=["jax"])
     files = ["tests/layers/test_robustness.py", "tests/layers/test_precision.py"]
     pytest(session, "-m", "long", *files, "tests/benchmarks", "-k", "not every_part")
-    chosen = "path_goes or goes_on or stacked"
-    pytest(session, "-m", "long", "tests/reduction", "-k", chosen)
+    chosen = "path_goes or goes_on or stacked or under_masks"
+    more = ["tests/reduction", "tests/engine/test_large_batch.py"]
+    pytest(session, "-m", "long", *more, "-k", chosen)
 
 
 @nox.session

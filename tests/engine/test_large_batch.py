@@ -27,7 +27,6 @@ from tests.helpers import (
     run_and_differentiate,
 )
 from tests.reference import WITNESSES
-from tests.typical import every_preset
 
 pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="torch does it at no batch")
 OPTIONS = {
@@ -80,7 +79,13 @@ def run_both(choices, monkeypatch):
     return run_both
 
 
-@every_preset
+FEW = ("lstm", "lstm_peephole", "gru", "gru_cho", "mut1", "mut3", "qrnn_ifo", "para_lstm")
+
+
+@pytest.mark.catalogue
+@pytest.mark.parametrize(
+    "name", [k if k in FEW else pytest.param(k, marks=pytest.mark.long) for k in kg.presets]
+)
 def test_gradient_under_masks(name, run_both):
     """Of weights and initial states, from the outputs and from the last states."""
     this = case(name, FINEST).until(SHORT)
