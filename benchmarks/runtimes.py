@@ -85,7 +85,7 @@ def find_runtimes(stack: ExitStack) -> tuple[dict[str, str], dict[str, Callable]
     versions = {name: version for name, version in found.items() if version}
     openers: dict[str, Any] = {name: partial(open_in, name) for name in versions}
     if browser := browser_version():
-        versions[CHROMIUM] = browser
+        versions[CHROMIUM] = browser.removeprefix("Chromium ")
         openers[CHROMIUM] = partial(open_web, ask=stack.enter_context(open_browser()))
     return versions, openers
 
