@@ -200,6 +200,13 @@ class Reducer:
         return change
 
 
+def joint_option(cell: Any) -> str | None:
+    """Returns the option by which a cell computes its gates together, or None."""
+    options = {"layer_norm": cell.layer_norm, "batch_norm": cell.batch_norm}
+    options["gate_recurrence"] = cell.spec.gate_recurrence
+    return next((name for name, on in options.items() if on), None)
+
+
 def new_value(layer: GatedRNN, name: str, value: Any) -> Any:
     """Returns the new value of a gate as a specification holds it.
 
@@ -213,11 +220,9 @@ def new_value(layer: GatedRNN, name: str, value: Any) -> Any:
             f"Argument `changes` must name gates that have weights. Received: {argument} of layer "
             f"{layer.name!r}, which is {old!r}."
         )
-    options = {"layer_norm": cell.layer_norm, "batch_norm": cell.batch_norm}
-    options["gate_recurrence"] = spec.gate_recurrence
-    if on := [k for k, value in options.items() if value]:
+    if option := joint_option(cell):
         raise ValueError(
-            f"Argument `changes` must not name gates of a layer with {on[0]}: its gates are "
+            f"Argument `changes` must not name gates of a layer with {option}: its gates are "
             f"computed together, so that none can be fitted alone. Received: {argument} of layer "
             f"{layer.name!r}."
         )

@@ -14,7 +14,7 @@ import keras
 from keras_gated.layers import GatedRNN
 from keras_gated.reduction.gate_rows import GateReport, GateRow
 from keras_gated.reduction.model_graph import reset_states
-from keras_gated.reduction.reduce_gates import Reducer
+from keras_gated.reduction.reduce_gates import Reducer, joint_option
 from keras_gated.reduction.reduced_model import LayerChange, build_reduced, copying, embedded
 from keras_gated.reduction.steps import MEAN, Step, is_diagonal, steps_of
 from keras_gated.reduction.units import input_kernels
@@ -88,8 +88,7 @@ class Surveyor:
 
     def _steps(self, layer: GatedRNN) -> list[Step]:
         cell = layer.cell
-        together = cell.layer_norm or cell.batch_norm or cell.spec.gate_recurrence
-        steps = [] if together else steps_of(cell.spec)
+        steps = [] if joint_option(cell) else steps_of(cell.spec)
         # With a projected output h has fewer entries than there are units.
         return [s for s in steps if not (cell.projection_units and is_diagonal(s.becomes))]
 
