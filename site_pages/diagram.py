@@ -108,14 +108,15 @@ def _draw_output(form: NormalForm) -> Iterator[str]:
     yield arrow("on", (BRANCH, MEMORY), (BRANCH, PRODUCTS), (RIGHT, PRODUCTS))
     yield circle("on-fill", BRANCH, MEMORY, 3)
     yield text(RIGHT + 5, PRODUCTS + 5, "h_{t}", anchor="start")
-    yield from _draw_activation(form.output_activation, BRANCH, (MEMORY + PRODUCTS) / 2)
+    divided = "÷ n" if form.normalizer else ""
+    yield from _draw_activation(form.output_activation, BRANCH, (MEMORY + PRODUCTS) / 2, divided)
     if value.constant != 1.0:
         yield from _draw_product("output", value, x, PRODUCTS)
 
 
-def _draw_activation(activation: Hashable, x: float, y: float) -> Iterator[str]:
-    """A small box with the activation; nothing if it is linear."""
-    if label := _activation_text(activation):
+def _draw_activation(activation: Hashable, x: float, y: float, before: str = "") -> Iterator[str]:
+    """A small box with the activation, and what is done before it; nothing if it is linear."""
+    if label := f"{before} {_activation_text(activation)}".strip():
         yield box("on", x, y, 12 + 7 * len(label), 22)
         yield text(x, y + 4, label, "small")
 

@@ -1,8 +1,8 @@
 """Evaluates equations printed in LaTeX, in float64 NumPy: reads the text and nothing else.
 
 sum     := product (("+" | "-") product)*
-product := factor ((\\odot | \\, | nothing) factor)*      a matrix acts on the factor after it
-factor  := number | name | function "(" sum ")" | "(" sum ")" | "[" sum (";" sum)* "]"
+product := factor ((\\odot | \\, | / | nothing) factor)*      a matrix acts on the factor after it
+factor  := number | name | function "(" sum ("," sum)* ")" | "(" sum ")" | "[" sum (";" sum)* "]"
 """
 
 import re
@@ -11,12 +11,15 @@ import numpy as np
 
 TOKEN = re.compile(
     r"""\\frac\{1\}\{2\} | \\(?:tilde|hat|bar)\{\w\}_t | \\operatorname\{\w+\} | \\\w+ | \\,
-    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w) | \d+(?:\.\d+)?(?:e-?\d+)? | [-+()\[\];]""",
+    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w) | \d+(?:\.\d+)?(?:e-?\d+)? | [-+()\[\];,/]""",
     re.VERBOSE,
 )
 FUNCTIONS = {
     r"\sigma": lambda x: 1.0 / (1.0 + np.exp(-x)),
     r"\tanh": np.tanh,
+    r"\exp": np.exp,
+    r"\log": np.log,
+    r"\max": np.maximum,
     r"\operatorname{relu}": lambda x: np.maximum(x, 0.0),
     r"\operatorname{hardsigmoid}": lambda x: np.clip(x / 6.0 + 0.5, 0.0, 1.0),
     r"\operatorname{softsign}": lambda x: x / (1.0 + np.abs(x)),
@@ -66,10 +69,12 @@ class _Reader:
 
     def product(self):
         result = self.factor()
-        while self.peek() not in (None, "+", "-", ")", "]", ";"):
-            if self.peek() in (r"\odot", r"\,"):
+        while self.peek() not in (None, "+", "-", ")", "]", ";", ","):
+            divides = self.peek() == "/"
+            if divides or self.peek() in (r"\odot", r"\,"):
                 self.take()
-            result = result * self.factor()
+            factor = self.factor()
+            result = result / factor if divides else result * factor
         return result
 
     def factor(self):
@@ -78,7 +83,12 @@ class _Reader:
             return self.factor() @ self.values[token]
         if token in FUNCTIONS:
             self.take("(")
-            return FUNCTIONS[token](self.closed(")"))
+            arguments = [self.sum()]
+            while self.peek() == ",":
+                self.take()
+                arguments.append(self.sum())
+            self.take(")")
+            return FUNCTIONS[token](*arguments)
         if token == "(":
             return self.closed(")")
         if token == "[":

@@ -19,6 +19,7 @@ matrices, inputs and products have 16 bits. States, vectors and all elementwise 
 so that the memory loses nothing over many time steps.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -32,6 +33,7 @@ from keras_gated.spec.normal_form import NormalForm, Weight
 
 Tensors = dict[Any, Any]  # by name, or by key and blocks
 EPSILON = 1e-5  # of layer normalisation, added to the variance
+LARGEST_LOG = 80.0  # exp of it is finite in 32 bits and in bfloat16
 GAINS = {"kernel": "kernel_gain", "recurrent_kernel": "recurrent_gain"}
 
 
@@ -108,11 +110,15 @@ class Hooks:
         return function(a)
 
     def memory(self, c, forget_value, written):
-        """Returns `c_t`, which is `μ(forget_value ⊙ κ(c_{t-1}) + written)`.
+        """Returns `c_t`, which is `μ(forget_value ⊙ κ(c_{t-1}) + written)`; then a normaliser n_t.
 
         A constant forget gate is a float; `written` is None where nothing is written.
         """
         return c
+
+    def stabilizer(self, m):
+        """Returns the stabiliser `m_t`. No gradient goes through it: h does not depend on it."""
+        return m
 
     def values(self, **values) -> None:
         """Receives the gates by name, the candidate, `c` and `h` of a finished step."""
@@ -153,8 +159,11 @@ class Formula:
         self.kappa = lookup(form.carry_activation).function
         self.phi = lookup(form.output_activation).function
         self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
-        slopes = {k: lookup(b.activation).slope for k, b in form.blocks.items()}
-        self.slope = {k: slope for k, slope in slopes.items() if slope}  # of a value, see `Cut`
+        # Of some gates a step computes the logarithm, by an activation of its own.
+        computed = {k: lookup(b.activation) for k, b in form.blocks.items()}
+        computed |= {k: lookup(computed[k].log) for k in form.in_log}
+        self.log_activation = {k: computed[k].function for k in form.in_log}
+        self.slope = {k: a.slope for k, a in computed.items() if a.slope}  # of a value, see `Cut`
         blocks = form.blocks.values()
         of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
         named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
@@ -241,32 +250,66 @@ class Formula:
         a = {k: x if k == "output" and k in p else hooks.node(k, x) for k, x in a.items()}
         value = self.gate_values(a, hooks)
 
-        i, f, r = value("input"), value("forget"), value("reset")
+        r = value("reset")
         if behind:
             recurrent = self.recurrent_terms(weights, _times(r, h), behind, hooks.product)
         candidate = self._candidate(terms.get("candidate"), recurrent.get("candidate"), r, hooks)
         if dropout.candidate is not None:
             candidate = dropout.candidate * candidate
-        written = _times(i, candidate)
 
         # c_t, then what depends on it: the output gate's peephole, and h_t.
-        c = hooks.memory(self.mu(_sum(_times(f, self.kappa(c)), written, like=c)), f, written)
+        new = self._memories(value, state, candidate, hooks)
+        c = new["c"]
         if "output" in p:
             a["output"] = hooks.node("output", _sum(a.get("output"), p["output"] * c))
         o = value("output")
-        h = _sum(_times(o, self.phi(self._normalized_memory(weights, c))), like=c)
+        read = c / new["n"] if form.normalizer else c
+        h = _sum(_times(o, self.phi(self._normalized_memory(weights, read))), like=c)
         if "output_projection_kernel" in weights:
             h = product(DENSE, h, weights["output_projection_kernel"])
-        hooks.values(input=i, forget=f, reset=r, output=o, candidate=candidate, c=c, h=h)
-        new = {"h": h, "c": c} | (
-            {"input": i, "forget": f, "output": o} if form.gate_recurrence else {}
-        )
+        gates = {"input": value("input"), "forget": value("forget"), "output": o}
+        hooks.values(**gates, reset=r, candidate=candidate, c=c, h=h)
+        new |= {"h": h} | (gates if form.gate_recurrence else {})
         return h, [new[name] for name in names]
 
-    def gate_values(self, a: Tensors, hooks=HOOKS) -> Callable[[str], Any]:
+    def gate_values(self, a: Tensors, hooks=HOOKS) -> "GateTensors":
         """Returns a function: name of a gate -> its value, from pre-activations `a` by block."""
-        arithmetic = _GateTensors(self.activation, a, hooks)
-        return lambda gate: evaluate(self.form.gates[gate], arithmetic)
+        return GateTensors(self, a, hooks)
+
+    def _memories(self, value: "GateTensors", state: Tensors, candidate, hooks: Hooks) -> Tensors:
+        """Returns the memories after the step by name; the first is "c", also if it is h."""
+        if self.form.normalizer:
+            return self._scaled_memories(value, state, candidate, hooks)
+        c, f = state[self.form.memories[0]], value("forget")
+        written = _times(value("input"), candidate)
+        c = self.mu(_sum(_times(f, self.kappa(c)), written, like=c))
+        return {"c": hooks.memory(c, f, written)}
+
+    @staticmethod
+    def _scaled_memories(value: "GateTensors", state: Tensors, candidate, hooks: Hooks) -> Tensors:
+        """Returns c_t and n_t, both times exp(-m_t), and m_t.
+
+        m is the largest logarithm of what was written and is still remembered. So i and f are at
+        most 1, one of them is 1, and n is at least 1 from the first step on. h reads c / n, in
+        which m cancels: h depends on no m, so its gradient needs none through m. An m_t that was
+        rounded is as good, as long as the same number is taken off everywhere: hence the brackets
+        in f, where the difference of the two m is exact.
+        """
+        log_i, log_f = value.log("input"), value.log("forget")
+        c, n, before = state["c"], state["n"], state["m"]
+        new, old = log_i + ops.zeros_like(before), log_f + before
+        # At the first step nothing is remembered: an m_{t-1} of 0 must not make i so small that
+        # n is 0. There f can be above 1; it multiplies 0, which must not be infinity times 0.
+        empty = ops.logical_and(n == 0.0, c == 0.0)
+        m = ops.where(empty, new, ops.maximum(old, new))
+        m = hooks.stabilizer(ops.stop_gradient(m))
+        i, f = ops.exp(log_i - m), ops.exp(ops.minimum(log_f + (before - m), LARGEST_LOG))
+        written = i * candidate
+        return {
+            "c": hooks.memory(f * c + written, f, written),
+            "n": hooks.memory(f * n + i, f, i),
+            "m": m,
+        }
 
     def _normalized_memory(self, weights: Tensors, c):
         """The memory as the output h reads it: LN(c) with layer normalisation, else c."""
@@ -342,21 +385,40 @@ class Formula:
         return product_by_block(DENSE, self.names["gate_recurrent_kernel"], before, kernel)
 
 
-class _GateTensors:
+class GateTensors:
     """Computes gates from pre-activations, see `gate_values`; tied gates share one activation."""
 
-    def __init__(self, functions: dict[str, Callable], a: Tensors, hooks: Hooks):
-        self._functions, self._a, self._hooks = functions, a, hooks
+    def __init__(self, formula: Formula, a: Tensors, hooks: Hooks):
+        self._formula, self._a, self._hooks = formula, a, hooks
         self._done: dict = {}
+
+    def __call__(self, gate: str):
+        """Returns the value of a gate; of a constant one, a float."""
+        return evaluate(self._formula.form.gates[gate], self)
+
+    def log(self, gate: str):
+        """Returns the logarithm of a gate's value. `CellSpec` refuses complements here."""
+        value = self._formula.form.gates[gate]
+        if value.constant is not None:
+            return math.log(value.constant)
+        return self._activation(value.block, value.offset)
+
+    # The arithmetic of `evaluate`
 
     def constant(self, value: float) -> float:
         return value
 
     def activated(self, block: str, offset: float):
+        value = self._activation(block, offset)
+        return ops.exp(value) if block in self._formula.log_activation else value
+
+    def _activation(self, block: str, offset: float):
+        """The value of a block, or its logarithm where the formula computes that."""
         key = (block, offset)
         if key not in self._done:
             a = self._a[block] + offset if offset else self._a[block]
-            self._done[key] = self._hooks.activated(block, self._functions[block], a)
+            functions = self._formula.activation | self._formula.log_activation
+            self._done[key] = self._hooks.activated(block, functions[block], a)
         return self._done[key]
 
     def complement(self, v):

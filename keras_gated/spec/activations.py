@@ -26,6 +26,8 @@ class Activation:
             beta is None if the activation has no such parameter. None if no activation is equal.
         elementwise: whether each entry of the result depends only on the same entry of the input.
         slope: its derivative as a function of its value, tensor -> tensor, where that is simple.
+        log: name of the activation that is its logarithm, computed without overflow; "" if there is
+            none in the table.
     """
 
     source: Callable[[Any], Any] | str
@@ -33,6 +35,7 @@ class Activation:
     onnx: tuple[str, float | None, float | None] | None = None
     elementwise: bool = True
     slope: Callable[[Any], Any] | None = None
+    log: str = ""
 
     @property
     def function(self) -> Callable[[Any], Any]:
@@ -53,15 +56,27 @@ def _tanh(x: Any) -> Any:
     return keras.ops.tanh(x)
 
 
-def _keras(name: str, latex: str, *onnx, slope=None) -> Activation:
+def _expm1(x: Any) -> Any:
+    import keras
+
+    return keras.ops.expm1(x)
+
+
+def _keras(name: str, latex: str, *onnx, **more) -> Activation:
     """Returns the entry of an activation that Keras has under the same name."""
-    return Activation(name, latex, onnx or None, slope=slope)
+    return Activation(name, latex, onnx or None, **more)
 
 
 ACTIVATIONS: dict[str, Activation] = {
     "linear": _keras("linear", "{}", "Affine", 1.0, 0.0),
     "sigmoid": _keras(
-        "sigmoid", r"\sigma({})", "Sigmoid", None, None, slope=lambda v: v * (1.0 - v)
+        "sigmoid",
+        r"\sigma({})",
+        "Sigmoid",
+        None,
+        None,
+        slope=lambda v: v * (1.0 - v),
+        log="log_sigmoid",
     ),
     "tanh": _keras("tanh", r"\tanh({})", "Tanh", None, None, slope=lambda v: (1.0 - v) * (1.0 + v)),
     "relu": _keras("relu", r"\operatorname{{relu}}({})", "Relu", None, None),
@@ -71,6 +86,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "softsign": _keras("softsign", r"\operatorname{{softsign}}({})", "Softsign", None, None),
     "softplus": _keras("softplus", r"\operatorname{{softplus}}({})", "Softplus", None, None),
     "elu": _keras("elu", r"\operatorname{{elu}}({})", "Elu", 1.0, None),
+    "log_sigmoid": _keras("log_sigmoid", r"\log(\sigma({}))", slope=lambda v: -_expm1(v)),
+    "exp": Activation("exponential", r"\exp({})", slope=lambda v: v, log="linear"),
     # The two squashing functions of the LSTM of 1997, 4σ(x) - 2 and 2σ(x) - 1, written with tanh.
     "double_half_tanh": Activation(
         lambda x: 2.0 * _tanh(0.5 * x),
@@ -93,9 +110,8 @@ ACTIVATIONS: dict[str, Activation] = {
 
 # Other activations of Keras that are elementwise. The rest (softmax, ...) count as not elementwise.
 ELEMENTWISE = frozenset(
-    "celu exponential gelu hard_shrink hard_silu hard_swish hard_tanh leaky_relu log_sigmoid mish "
-    "relu6 selu silu soft_shrink sparse_plus sparse_sigmoid squareplus swish tanh_shrink "
-    "threshold".split()
+    "celu exponential gelu hard_shrink hard_silu hard_swish hard_tanh leaky_relu mish relu6 selu "
+    "silu soft_shrink sparse_plus sparse_sigmoid squareplus swish tanh_shrink threshold".split()
 )
 
 

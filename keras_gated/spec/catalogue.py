@@ -584,3 +584,21 @@ add(
     paper=QRNN,
     notes="No tanh on the memory.",
 )
+
+# Cells of recent years -------------------------------------------------------------------------
+add = partial(presets.add, family="modern", confirmed=True)
+add(
+    "xlstm_slstm",
+    "sLSTM of the xLSTM: an exponential input gate, and a memory divided by a normaliser",
+    lambda forget="sigmoid": CellSpec(
+        input_gate=Gate(activation="exp"),
+        forget_gate=Gate(activation=forget),
+        output_activation="linear",
+        normalizer=True,
+    ),
+    paper="Beck et al. 2024, xLSTM: extended long short-term memory. arXiv:2405.04517",
+    notes="The paper lets the forget gate be sigmoid or exp; the authors' code has sigmoid. All "
+    "states are zero at first. There the paper does not say what m is; h does not depend on it. "
+    "The block around the cell (convolution, group norm, projections) is not part of it.",
+    initial_bias="forget above 0, spread over the units, in the authors' code",
+)

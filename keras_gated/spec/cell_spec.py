@@ -30,6 +30,7 @@ from keras_gated.spec.config import Part
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied, as_gate, check_bools, freeze
 
 GATES = ("input", "forget", "reset", "output")
+HAVE_LOG = ("exp", "sigmoid")  # activations of gates whose logarithm `activations` has
 
 
 class GateSource(NamedTuple):
@@ -77,6 +78,10 @@ class CellSpec(Part):
         use_bias: bool, for all gates and the candidate where they do not set it.
         memory_activation: rare. Name or config of μ (STAR).
         carry_activation: rare. Name or config of κ (CFN).
+        normalizer: rare. Whether the memory is divided by the sum of what was written (sLSTM): a
+            third state `n_t = f ⊙ n_{t-1} + i`, and `h_t = o ⊙ φ(c_t / n_t)`. The input and forget
+            gates have the activation "exp" or "sigmoid", or are constants > 0. A fourth state m
+            keeps all numbers finite: c and n are stored times exp(-m), so h does not depend on m.
         gate_recurrence: rare. Whether the input, forget and output gates also see the values of
             these three gates of the previous time step, each through a dense kernel (Greff's FGR).
         input_projection: rare. A `Projection` of `x_t` (MinimalRNN), or None.
@@ -114,6 +119,7 @@ class CellSpec(Part):
     _: KW_ONLY
     memory_activation: Hashable = "linear"
     carry_activation: Hashable = "linear"
+    normalizer: bool = False
     gate_recurrence: bool = False
     input_projection: Projection | None = None
     input_window: int = 1
@@ -167,6 +173,7 @@ def _validate(spec: CellSpec) -> None:
     _check_ties(spec)
     _check_terms(spec)
     _check_rare(spec)
+    _check_normalizer(spec)
     _check_dynamics(spec)
 
 
@@ -272,6 +279,49 @@ def _check_rare(spec: CellSpec) -> None:
         raise ValueError(
             "Argument `input_window` must be an integer >= 1: the number of inputs that the cell "
             f"sees at each time step. Received: input_window={spec.input_window!r}."
+        )
+
+
+def _check_normalizer(spec: CellSpec) -> None:
+    """Refuses a normaliser with parts that would depend on the scale in which c is stored."""
+    if not spec.normalizer:
+        return
+    linear = spec.memory_activation == spec.carry_activation == "linear"
+    gates = [spec.gate(name) for name in GATES]
+    if spec.memory != "cell" or spec.gate_recurrence or not linear:
+        raise ValueError(
+            "Argument `normalizer` needs memory='cell', linear memory and carry activations, and "
+            "no gate_recurrence: c is stored in a scale of its own. "
+            f"Received: normalizer=True with {spec!r}. Leave these at their defaults."
+        )
+    if any(getattr(gate, "peephole", False) for gate in gates):
+        raise ValueError(
+            "Argument `peephole` must be False in all gates with normalizer=True: c is stored in a "
+            f"scale of its own, which a gate must not see. Received: peephole=True with {spec!r}. "
+            "Remove the peepholes."
+        )
+    for name in ("input", "forget"):
+        check_log(spec, name, "normalizer=True")
+
+
+def check_log(spec: CellSpec, name: str, because: str) -> None:
+    """Raises a ValueError unless the logarithm of a gate can be computed without overflow.
+
+    Args:
+        spec: the specification.
+        name: of the gate.
+        because: the setting that needs the logarithm, for the error message.
+    """
+    source = spec.source(name)
+    activation = getattr(source.gate, "activation", None) or spec.recurrent_activation
+    constant = source.constant is not None
+    fits = source.constant > 0.0 if constant else activation in HAVE_LOG and not source.complement
+    if not fits:
+        raise ValueError(
+            f"Argument `{name}_gate` must have the activation 'exp' or 'sigmoid', or be a constant "
+            f"> 0, and be no complement, with {because}: the cell computes with its logarithm. "
+            f"Received: {name}_gate={spec.gate(name)!r}, whose activation is {activation!r}. "
+            "Write Gate(activation='exp')."
         )
 
 

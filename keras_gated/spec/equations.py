@@ -3,7 +3,8 @@ r"""The equations of a cell in LaTeX and in plain text, built from its normal fo
 An equation is built from `Expr` objects. Each holds its LaTeX and counts the elementwise operations
 that it stands for, so that equations and FLOPs cannot disagree.
 
-Letters: i, f, r, o are the gates, c is the memory. W and U are dense kernels, w and u diagonal
+Letters: i, f, r, o are the gates, c is the memory, n its normaliser, m the stabiliser. i' and f'
+are gates times a power of e. W and U are dense kernels, w and u diagonal
 ones, p peepholes, `R_{jk}` the kernels of gate recurrence from gate j to gate k. b are biases, b'
 second biases; that of the candidate is multiplied by the reset gate.
 """
@@ -138,10 +139,14 @@ class _EquationBuilder:
             equations += self._gate(name)
         equations += [Equation(f"{LETTER[k]}_t", self._tied_value(form.gates[k])) for k in tied]
         equations.append(Equation(rf"\tilde{{{self.memory}}}_t", self._candidate()))
+        equations += self._scaled_gates() if form.normalizer else []
         equations.append(Equation(f"{self.memory}_t", self._memory()))
+        if form.normalizer:
+            equations.append(Equation("n_t", Expr(r"f'_t \odot n_{t-1} + i'_t", 2)))
         if form.memory == "cell":
             equations += self._gate("output") if "output" in form.blocks else self._tied_output()
-            activated = _activated(form.output_activation, Expr("c_t"))
+            read = Expr("c_t / n_t", 1) if form.normalizer else Expr("c_t")
+            activated = _activated(form.output_activation, read)
             output = _times(self._gate_symbol("output"), activated) or Expr("0")
             equations.append(Equation("h_t", output))
         return equations
@@ -208,12 +213,32 @@ class _EquationBuilder:
 
     def _memory(self) -> Expr:
         carried = _activated(self.form.carry_activation, Expr(f"{self.memory}_{{t-1}}"))
-        old = _times(self._gate_symbol("forget"), carried)
-        new = _times(self._gate_symbol("input"), Expr(rf"\tilde{{{self.memory}}}_t"))
+        scaled = self.form.normalizer
+        old = _times(self._gate_symbol("forget", scaled), carried)
+        new = _times(self._gate_symbol("input", scaled), Expr(rf"\tilde{{{self.memory}}}_t"))
         memory = _sum(old, new) if old or new else Expr("0")
         return _activated(self.form.memory_activation, memory)
 
-    def _gate_symbol(self, name: str) -> Expr | float:
+    def _scaled_gates(self) -> list[Equation]:
+        """The stabiliser m, and the gates times exp(-m)."""
+        log_i, log_f = self._log("input"), self._log("forget")
+        old = _sum(log_f, Expr("m_{t-1}"))
+        new = log_i or Expr("0")
+        largest = Expr(rf"\max({old.latex}, {new.latex})", old.ops + new.ops + 1)
+        i = Expr(rf"\exp({new.latex} - m_t)", new.ops + 2)
+        f = Expr(rf"\exp({old.latex} - m_t)", old.ops + 2)
+        return [Equation("m_t", largest), Equation("i'_t", i), Equation("f'_t", f)]
+
+    def _log(self, name: str) -> Expr | None:
+        """The logarithm of a gate; None if the gate is 1."""
+        value = self._gate_symbol(name)
+        if isinstance(value, Expr):
+            return Expr(rf"\log({value.latex})", value.ops + 1)
+        return None if value == 1.0 else Expr(rf"\log({value:.12g})")
+
+    def _gate_symbol(self, name: str, scaled: bool = False) -> Expr | float:
+        if scaled:
+            return Expr(f"{LETTER[name]}'_t")
         constant = self.form.gates[name].constant
         return Expr(f"{LETTER[name]}_t") if constant is None else constant
 

@@ -94,6 +94,7 @@ class NormalForm:
         reset: where the reset gate acts: "none", "before" or "after" the recurrent product.
         output_activation, memory_activation, carry_activation: φ, μ and κ: names, Configs or
             functions; "linear" is the identity.
+        normalizer: whether the output reads c divided by a normaliser n.
         gate_recurrence: whether gates see the gates of the previous time step.
         projection: the `Projection` of the input, or None.
         window: how many inputs the cell sees side by side.
@@ -107,6 +108,7 @@ class NormalForm:
     output_activation: Hashable
     memory_activation: Hashable
     carry_activation: Hashable
+    normalizer: bool
     gate_recurrence: bool
     projection: Projection | None
     window: int
@@ -122,14 +124,27 @@ class NormalForm:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """Names of the states, in order: h, then c, then the gates if there is gate recurrence."""
-        names = ("h", "c") if self.memory == "cell" else ("h",)
+        """Names of the states: h, the memories, then the gates if there is gate recurrence."""
+        names = ("h", *self.memories) if self.memory == "cell" else self.memories
         return names + (RECURRENT_GATES if self.gate_recurrence else ())
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """Names of the states that carry content: h or c; c, normaliser n and stabiliser m."""
+        if self.normalizer:
+            return ("c", "n", "m")
+        return ("c",) if self.memory == "cell" else ("h",)
 
     @property
     def memory_index(self) -> int:
         """The position of the memory among the states."""
-        return self.states.index("c" if self.memory == "cell" else "h")
+        return self.states.index(self.memories[0])
+
+    @property
+    def in_log(self) -> frozenset[str]:
+        """Names of the blocks that are computed as the logarithm of the gate."""
+        gates = ("input", "forget") if self.normalizer else ()
+        return frozenset(self.gates[name].block for name in gates) & self.blocks.keys()
 
     @property
     def square(self) -> tuple[str, ...]:
@@ -147,6 +162,7 @@ class NormalForm:
         output = self.blocks.get("output")
         return (
             self.memory_activation == self.carry_activation == "linear"
+            and not self.normalizer
             and all(block.input_only for block in before)
             and (output is None or not (output.recurrent_kernel or output.gate_recurrence))
         )
@@ -203,6 +219,7 @@ def resolve(spec: CellSpec) -> NormalForm:
         output_activation="linear" if spec.memory == "hidden" else output,
         memory_activation=spec.memory_activation,
         carry_activation=spec.carry_activation,
+        normalizer=spec.normalizer,
         gate_recurrence=spec.gate_recurrence,
         projection=spec.input_projection,
         window=spec.input_window,

@@ -331,6 +331,8 @@ def _activation_text(activation: Hashable) -> str:
 def _check_step(form: NormalForm) -> None:
     if form.gate_recurrence:
         raise NoOperator("gate_recurrence: in no operator are gates states of the next time step")
+    if form.normalizer:
+        raise NoOperator("normalizer: no operator divides the memory by a normaliser")
     for field in ("memory_activation", "carry_activation"):
         if getattr(form, field) not in LINEAR:
             raise NoOperator(
