@@ -84,6 +84,8 @@ def _draw_memory(form: NormalForm) -> Iterator[str]:
     yield from _draw_activation(form.carry_activation, (LEFT + COLUMN["forget"]) / 2, MEMORY)
     yield from _draw_activation(form.memory_activation, COLUMN["reset"] - 30, MEMORY)
     yield path("on", (x, TOP), (x, MEMORY))
+    if form.input_scale:
+        yield from _draw_activation("linear", x, (MEMORY + PRODUCTS) / 2, "× √(1−f²)")
     if forget.constant != 1.0:
         yield from _draw_product("forget", forget, COLUMN["forget"], MEMORY)
     if input_gate.constant != 1.0:
@@ -128,7 +130,8 @@ def _draw_box(form: NormalForm, name: str, heights: dict[str, float]) -> Iterato
     x, block = COLUMN[name], form.blocks.get(name)
     if block:
         letter = "c̃" if name == "candidate" else LETTER[name]
-        label = f"{letter} {_activation_text(block.activation) or 'linear'}"
+        activation = _activation_text(block.activation) or "linear"
+        label = f"{letter} exp(−λ{activation})" if block.decay else f"{letter} {activation}"
         long = len(label) > 10
         yield box("on", x, BOX, WIDTH + 10 * long, HEIGHT)
         yield text(x, BOX + 5, label, "small" if long else "")

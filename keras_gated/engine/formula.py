@@ -33,6 +33,7 @@ from keras_gated.spec.normal_form import NormalForm, Weight
 
 Tensors = dict[Any, Any]  # by name, or by key and blocks
 EPSILON = 1e-5  # of layer normalisation, added to the variance
+LEAST_REST = 0.25e-6  # of 1 - v²: there the slope of its root is 1000
 LARGEST_LOG = 80.0  # exp of it is finite in 32 bits and in bfloat16
 GAINS = {"kernel": "kernel_gain", "recurrent_kernel": "recurrent_gain"}
 
@@ -161,8 +162,9 @@ class Formula:
         self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
         # Of some gates a step computes the logarithm, by an activation of its own.
         computed = {k: lookup(b.activation) for k, b in form.blocks.items()}
-        computed |= {k: lookup(computed[k].log) for k in form.in_log}
+        computed |= {k: lookup(computed[k].log) for k in form.in_log if not form.blocks[k].decay}
         self.log_activation = {k: computed[k].function for k in form.in_log}
+        self.decay = {k: b.decay for k, b in form.blocks.items() if b.decay}
         self.slope = {k: a.slope for k, a in computed.items() if a.slope}  # of a value, see `Cut`
         blocks = form.blocks.values()
         of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
@@ -248,7 +250,7 @@ class Formula:
         a = _added(a, self._gates_before(weights, state))
         a = _added(a, {k: p[k] * c for k in p if k != "output"})
         a = {k: x if k == "output" and k in p else hooks.node(k, x) for k, x in a.items()}
-        value = self.gate_values(a, hooks)
+        value = self.gate_values(a, hooks, weights)
 
         r = value("reset")
         if behind:
@@ -272,9 +274,9 @@ class Formula:
         new |= {"h": h} | (gates if form.gate_recurrence else {})
         return h, [new[name] for name in names]
 
-    def gate_values(self, a: Tensors, hooks=HOOKS) -> "GateTensors":
+    def gate_values(self, a: Tensors, hooks=HOOKS, weights: Tensors | None = None) -> "GateTensors":
         """Returns a function: name of a gate -> its value, from pre-activations `a` by block."""
-        return GateTensors(self, a, hooks)
+        return GateTensors(self, a, hooks, weights or {})
 
     def _memories(self, value: "GateTensors", state: Tensors, candidate, hooks: Hooks) -> Tensors:
         """Returns the memories after the step by name; the first is "c", also if it is h."""
@@ -282,6 +284,8 @@ class Formula:
             return self._scaled_memories(value, state, candidate, hooks)
         c, f = state[self.form.memories[0]], value("forget")
         written = _times(value("input"), candidate)
+        if self.form.input_scale and written is not None:
+            written = _times(value.root_of_rest("forget"), written)
         c = self.mu(_sum(_times(f, self.kappa(c)), written, like=c))
         return {"c": hooks.memory(c, f, written)}
 
@@ -388,8 +392,10 @@ class Formula:
 class GateTensors:
     """Computes gates from pre-activations, see `gate_values`; tied gates share one activation."""
 
-    def __init__(self, formula: Formula, a: Tensors, hooks: Hooks):
+    def __init__(self, formula: Formula, a: Tensors, hooks: Hooks, weights: Tensors):
         self._formula, self._a, self._hooks = formula, a, hooks
+        decays = weights.get("decay")
+        self._decays = {} if decays is None else split(formula.names["decay"], decays)
         self._done: dict = {}
 
     def __call__(self, gate: str):
@@ -402,6 +408,13 @@ class GateTensors:
         if value.constant is not None:
             return math.log(value.constant)
         return self._activation(value.block, value.offset)
+
+    def root_of_rest(self, gate: str):
+        """Returns `√(1 - v²)` of a gate's value v; of a constant one, a float."""
+        constant = self._formula.form.gates[gate].constant
+        if constant is not None:
+            return math.sqrt(1.0 - constant**2)
+        return _root_of_rest(self.log(gate))
 
     # The arithmetic of `evaluate`
 
@@ -418,11 +431,28 @@ class GateTensors:
         if key not in self._done:
             a = self._a[block] + offset if offset else self._a[block]
             functions = self._formula.activation | self._formula.log_activation
-            self._done[key] = self._hooks.activated(block, functions[block], a)
+            value = self._hooks.activated(block, functions[block], a)
+            if block in self._decays:
+                rate = -self._formula.decay[block] * ops.softplus(self._decays[block])
+                # A node, since a weight acts here: its gradient is found as that of a bias.
+                value = self._hooks.node(f"logarithm of {block} + {offset}", rate * value)
+            self._done[key] = value
         return self._done[key]
 
     def complement(self, v):
         return 1.0 - v
+
+
+def _root_of_rest(log_v):
+    """`√(1 - v²)` from log v, exact where v is close to 1; its slope by 1 - v² is at most 1000.
+
+    At v = 1 the slope of a root is infinite, and the gradient of all weights would be NaN. So the
+    gradient goes through u - stop_gradient(u), which is 0, times a bounded slope; the value is that
+    of the root. recurrentgemma has the same bound.
+    """
+    u = -ops.expm1(2.0 * log_v)
+    root, slope = ops.sqrt(u), 0.5 * ops.rsqrt(ops.maximum(u, LEAST_REST))
+    return ops.stop_gradient(root) + (u - ops.stop_gradient(u)) * ops.stop_gradient(slope)
 
 
 def _clipped(function: Callable, limit: float | None) -> Callable:

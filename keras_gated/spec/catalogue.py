@@ -602,3 +602,20 @@ add(
     "The block around the cell (convolution, group norm, projections) is not part of it.",
     initial_bias="forget above 0, spread over the units, in the authors' code",
 )
+add(
+    "rg_lru",
+    "RG-LRU of Griffin: a trained decay, to the power of a gate that sees x_t",
+    lambda decay=8.0: replace(
+        HIDDEN,
+        forget_gate=replace(INPUT_ONLY, decay=decay),
+        input_gate=INPUT_ONLY,
+        candidate=Candidate("identity", None, use_bias=False, activation="linear"),
+        input_scale="root",
+    ),
+    paper="De et al. 2024, Griffin: mixing gated linear recurrences with local attention for "
+    "efficient language models. arXiv:2402.19427",
+    notes="What is written is multiplied by √(1 - f²) at every step, as in the paper. The code of "
+    "recurrentgemma has the factor 1 at the first step of a sequence, where the memory is empty. "
+    "λ starts with exp(-8 softplus(λ)) spread over [0.9, 0.999], as the paper says.",
+    initial_bias="zero; the decay is long at first",
+)

@@ -78,6 +78,9 @@ class CellSpec(Part):
         use_bias: bool, for all gates and the candidate where they do not set it.
         memory_activation: rare. Name or config of μ (STAR).
         carry_activation: rare. Name or config of κ (CFN).
+        input_scale: rare. None, or "root": what is written is also multiplied by `√(1 - f²)`
+            (RG-LRU), so that the memory is as large as the candidate. The forget gate is then
+            between 0 and 1: its activation is "sigmoid", or it is a constant.
         normalizer: rare. Whether the memory is divided by the sum of what was written (sLSTM): a
             third state `n_t = f ⊙ n_{t-1} + i`, and `h_t = o ⊙ φ(c_t / n_t)`. The input and forget
             gates have the activation "exp" or "sigmoid", or are constants > 0. A fourth state m
@@ -119,6 +122,7 @@ class CellSpec(Part):
     _: KW_ONLY
     memory_activation: Hashable = "linear"
     carry_activation: Hashable = "linear"
+    input_scale: str | None = None
     normalizer: bool = False
     gate_recurrence: bool = False
     input_projection: Projection | None = None
@@ -173,6 +177,8 @@ def _validate(spec: CellSpec) -> None:
     _check_ties(spec)
     _check_terms(spec)
     _check_rare(spec)
+    _check_decay(spec)
+    _check_input_scale(spec)
     _check_normalizer(spec)
     _check_dynamics(spec)
 
@@ -282,6 +288,48 @@ def _check_rare(spec: CellSpec) -> None:
         )
 
 
+def _activation(spec: CellSpec, gate: Gate) -> Hashable:
+    return spec.recurrent_activation if gate.activation is None else gate.activation
+
+
+def _check_decay(spec: CellSpec) -> None:
+    for name in GATES:
+        gate = spec.gate(name)
+        if getattr(gate, "decay", None) and _activation(spec, gate) != "sigmoid":
+            raise ValueError(
+                f"Argument `activation` of `{name}_gate` must be 'sigmoid' with a decay, so that "
+                f"the gate is between 0 and 1. Received: activation={_activation(spec, gate)!r} "
+                f"with decay={gate.decay}."
+            )
+
+
+def _check_input_scale(spec: CellSpec) -> None:
+    if spec.input_scale not in (None, "root"):
+        raise ValueError(
+            "Argument `input_scale` must be None or 'root', which is √(1 - f²). "
+            f"Received: input_scale={spec.input_scale!r}."
+        )
+    if spec.input_scale is None:
+        return
+    if spec.normalizer:
+        raise ValueError(
+            "Arguments `input_scale` and `normalizer` exclude each other: both scale what is "
+            f"written. Received: input_scale={spec.input_scale!r}, normalizer=True. Use one."
+        )
+    source = spec.source("forget")
+    if source.constant is None:
+        fits = _activation(spec, source.gate) == "sigmoid" and not source.complement
+    else:
+        fits = 0.0 <= source.constant <= 1.0
+    if not fits:
+        raise ValueError(
+            "Argument `forget_gate` must have the activation 'sigmoid' and be no complement, or be "
+            "a constant between 0 and 1, with input_scale='root': the scale is the root of "
+            f"1 - f². Received: forget_gate={spec.forget_gate!r} with "
+            f"recurrent_activation={spec.recurrent_activation!r}."
+        )
+
+
 def _check_normalizer(spec: CellSpec) -> None:
     """Refuses a normaliser with parts that would depend on the scale in which c is stored."""
     if not spec.normalizer:
@@ -313,7 +361,7 @@ def check_log(spec: CellSpec, name: str, because: str) -> None:
         because: the setting that needs the logarithm, for the error message.
     """
     source = spec.source(name)
-    activation = getattr(source.gate, "activation", None) or spec.recurrent_activation
+    activation = _activation(spec, source.gate) if isinstance(source.gate, Gate) else None
     constant = source.constant is not None
     fits = source.constant > 0.0 if constant else activation in HAVE_LOG and not source.complement
     if not fits:

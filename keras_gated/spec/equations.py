@@ -4,9 +4,10 @@ An equation is built from `Expr` objects. Each holds its LaTeX and counts the el
 that it stands for, so that equations and FLOPs cannot disagree.
 
 Letters: i, f, r, o are the gates, c is the memory, n its normaliser, m the stabiliser. i' and f'
-are gates times a power of e. W and U are dense kernels, w and u diagonal
-ones, p peepholes, `R_{jk}` the kernels of gate recurrence from gate j to gate k. b are biases, b'
-second biases; that of the candidate is multiplied by the reset gate.
+are gates times a power of e, s is a scale of what is written. W and U are dense kernels, w and u
+diagonal ones, p peepholes, λ the vectors of decays, `R_{jk}` the kernels of gate recurrence from
+gate j to gate k. b are biases, b' second biases; that of the candidate is multiplied by the reset
+gate.
 """
 
 import re
@@ -68,6 +69,10 @@ _PLAIN_TEXT = (  # (pattern, replacement), applied in this order
     (r"\\bar\{(\w)\}", "\\1\u0304"),
     (r"\\operatorname\{(\w+)\}", r"\1"),
     (r"\\frac\{1\}\{2\} ", "½ "),
+    (r"\\sqrt\{([^}]*)\}", r"√(\1)"),
+    (r"\^2", "²"),
+    (r"_t(?=²)", "ₜ"),
+    (r"\\lambda", "λ"),
     (r"_\{(\w),t\}", r"_\1"),
     (r"_\{(t-\d+)\}", lambda m: m[1].translate(str.maketrans("t-0123456789", "ₜ₋₀₁₂₃₄₅₆₇₈₉"))),
     (r"_\{(\w+)\}", r"_\1"),
@@ -116,6 +121,16 @@ def _as_factor(x: Expr) -> str:
     return x.latex if re.fullmatch(r"[\\\w{}-]+", x.latex) else f"({x.latex})"
 
 
+def _gate_value(block: Block, a: Expr) -> Expr:
+    """The value of a gate with pre-activation a."""
+    value = _activated(block.activation, a)
+    if not block.decay:
+        return value
+    rate = rf"\operatorname{{softplus}}(\lambda_{LETTER[block.name]})"
+    power = rf"-{block.decay:.12g} \, {rate} \odot {_in_brackets(value)}"
+    return Expr(rf"\exp({power})", value.ops + 4)
+
+
 class _EquationBuilder:
     """Builds the equations of one normal form.
 
@@ -140,6 +155,7 @@ class _EquationBuilder:
         equations += [Equation(f"{LETTER[k]}_t", self._tied_value(form.gates[k])) for k in tied]
         equations.append(Equation(rf"\tilde{{{self.memory}}}_t", self._candidate()))
         equations += self._scaled_gates() if form.normalizer else []
+        equations += self._input_scale() if form.input_scale else []
         equations.append(Equation(f"{self.memory}_t", self._memory()))
         if form.normalizer:
             equations.append(Equation("n_t", Expr(r"f'_t \odot n_{t-1} + i'_t", 2)))
@@ -173,7 +189,7 @@ class _EquationBuilder:
         if name in self.named:
             equations.append(Equation(f"a_{{{k},t}}", a))
             a = Expr(f"a_{{{k},t}}")
-        return [*equations, Equation(f"{k}_t", _activated(block.activation, a))]
+        return [*equations, Equation(f"{k}_t", _gate_value(block, a))]
 
     def _pre_activation(self, block: Block) -> Expr:
         k = LETTER[block.name]
@@ -216,8 +232,15 @@ class _EquationBuilder:
         scaled = self.form.normalizer
         old = _times(self._gate_symbol("forget", scaled), carried)
         new = _times(self._gate_symbol("input", scaled), Expr(rf"\tilde{{{self.memory}}}_t"))
+        new = _times(Expr("s_t"), new) if new and self.form.input_scale else new
         memory = _sum(old, new) if old or new else Expr("0")
         return _activated(self.form.memory_activation, memory)
+
+    def _input_scale(self) -> list[Equation]:
+        """The scale of what is written."""
+        f = self._gate_symbol("forget")
+        squared = f"{f.latex}^2" if isinstance(f, Expr) else f"{f**2:.17g}"
+        return [Equation("s_t", Expr(rf"\sqrt{{1 - {squared}}}", 3))]
 
     def _scaled_gates(self) -> list[Equation]:
         """The stabiliser m, and the gates times exp(-m)."""
@@ -261,7 +284,7 @@ class _EquationBuilder:
             return Expr(f"{k}_t")
         sign = "+" if offset > 0 else "-"
         a = Expr(f"a_{{{k},t}} {sign} {abs(offset):.12g}", 1, is_sum=True)
-        return _activated(self.form.blocks[block].activation, a)
+        return _gate_value(self.form.blocks[block], a)
 
     def complement(self, v: Expr) -> Expr:
         return Expr(f"1 - {_in_brackets(v)}", v.ops + 1, is_sum=True)

@@ -35,6 +35,7 @@ class Block:
     bias_initializer: Hashable
     input_activation: Hashable
     recurrent_input_activation: Hashable
+    decay: float | None
 
     @property
     def input_only(self) -> bool:
@@ -94,6 +95,7 @@ class NormalForm:
         reset: where the reset gate acts: "none", "before" or "after" the recurrent product.
         output_activation, memory_activation, carry_activation: φ, μ and κ: names, Configs or
             functions; "linear" is the identity.
+        input_scale: "root" if what is written is multiplied by √(1 - f²), else None.
         normalizer: whether the output reads c divided by a normaliser n.
         gate_recurrence: whether gates see the gates of the previous time step.
         projection: the `Projection` of the input, or None.
@@ -108,6 +110,7 @@ class NormalForm:
     output_activation: Hashable
     memory_activation: Hashable
     carry_activation: Hashable
+    input_scale: str | None
     normalizer: bool
     gate_recurrence: bool
     projection: Projection | None
@@ -143,8 +146,9 @@ class NormalForm:
     @property
     def in_log(self) -> frozenset[str]:
         """Names of the blocks that are computed as the logarithm of the gate."""
-        gates = ("input", "forget") if self.normalizer else ()
-        return frozenset(self.gates[name].block for name in gates) & self.blocks.keys()
+        gates = ("input", "forget") if self.normalizer else ("forget",) if self.input_scale else ()
+        of_gates = {self.gates[name].block for name in gates} & self.blocks.keys()
+        return of_gates | frozenset(name for name, block in self.blocks.items() if block.decay)
 
     @property
     def square(self) -> tuple[str, ...]:
@@ -219,6 +223,7 @@ def resolve(spec: CellSpec) -> NormalForm:
         output_activation="linear" if spec.memory == "hidden" else output,
         memory_activation=spec.memory_activation,
         carry_activation=spec.carry_activation,
+        input_scale=spec.input_scale,
         normalizer=spec.normalizer,
         gate_recurrence=spec.gate_recurrence,
         projection=spec.input_projection,
@@ -260,6 +265,7 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
         bias_initializer=getattr(part, "bias_initializer", None),
         input_activation=part.input_activation,
         recurrent_input_activation=getattr(part, "recurrent_input_activation", None),
+        decay=getattr(part, "decay", None),
     )
 
 
@@ -280,6 +286,7 @@ def _weights(blocks: dict[str, Block], projection: Projection | None) -> tuple[W
         Weight("bias", biases, blocks_with("use_bias")),
         *(weight for weight in kernels if weight.kernel != DENSE),
         Weight("peephole", ("peephole",), blocks_with("peephole")),
+        Weight("decay", ("decay",), blocks_with("decay")),
         Weight(gates, (gates,), blocks_with("gate_recurrence"), "gates", DENSE),
         Weight("projection_kernel", ("kernel",), projected, "input", DENSE),
         Weight("projection_bias", ("bias",), projected_bias, "input"),

@@ -32,9 +32,12 @@ class Gate(Part):
         input_activation: rare. Name of a function that is applied to `x_t` before the kernel
             (MUT1). Needs `kernel`.
         recurrent_input_activation: rare. The same for `h_{t-1}` (MUT3).
+        decay: rare. float > 0, or None. The value of the gate is then `exp(-decay softplus(λ) v)`,
+            where v is the sigmoid of the pre-activation and λ a trained vector (RG-LRU). At first
+            λ is such that the gate is between 0.9 and 0.999 where v is 1.
 
     Raises:
-        ValueError: if a kernel is none of the four kinds.
+        ValueError: if a kernel is none of the four kinds, or `decay` is no number > 0.
 
     Example:
         An LSTM whose forget gate starts open and sees only the input:
@@ -54,10 +57,12 @@ class Gate(Part):
     _: KW_ONLY
     input_activation: Hashable = None
     recurrent_input_activation: Hashable = None
+    decay: float | None = None
 
     def __post_init__(self):
         check_bools(self)
         _check_kernels(self)
+        _check_decay(self)
         freeze(self, "activation", "bias_initializer")
         freeze(self, "input_activation", "recurrent_input_activation")
 
@@ -242,6 +247,18 @@ def _other_tie(to: Any) -> str:
     if to in ("output", "output_gate"):
         return "Tie the output gate to the other gate instead."
     return "Write the name of a gate without `_gate`."
+
+
+def _check_decay(gate: Gate) -> None:
+    value = gate.decay
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < value < math.inf:
+        raise ValueError(
+            "Argument `decay` must be a number > 0, by which the trained exponent of the gate is "
+            f"multiplied, or None. Received: decay={value!r}."
+        )
+    object.__setattr__(gate, "decay", float(value))
 
 
 def _check_kernels(part: Gate | Candidate) -> None:

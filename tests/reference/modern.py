@@ -1,8 +1,8 @@
 """Cells of recent years: exponential gates, gates of a diagonal recurrence."""
 
-from numpy import exp, log, maximum, tanh
+from numpy import exp, log, log1p, maximum, sqrt, tanh
 
-from .base import FULL, G, full, sigmoid, witness
+from .base import FULL, B, G, W, feed, full, sigmoid, witness
 
 
 @witness(
@@ -29,3 +29,20 @@ def xlstm_slstm(w, x, state, forget="sigmoid"):
     c = f * c + i * z
     n = f * n + i
     return o * c / n, c, n, m_new
+
+
+@witness(
+    lambda m, n, **_: 2 * (m * n + n) + n,
+    square=True,
+    input=W | B,
+    forget=W | B | {"decay": "vector"},
+    settings=({"decay": 2.0},),
+    no_operator="input_scale",
+)
+def rg_lru(w, x, state, decay=8.0):
+    """De et al. 2024, RG-LRU: a = exp(-c softplus(Λ) r), h = a h + sqrt(1 - a^2) (i x)."""
+    (h,) = state
+    r = sigmoid(feed(w["forget"], x))
+    i = sigmoid(feed(w["input"], x))
+    a = exp(-decay * log1p(exp(w["forget"]["decay"])) * r)
+    return (a * h + sqrt(1 - a**2) * (i * x),)

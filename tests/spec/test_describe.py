@@ -15,7 +15,7 @@ from tests.reference import WITNESSES
 
 U, F, T, B = 5, 3, 8, 4
 LETTER = {"input": "i", "forget": "f", "reset": "r", "candidate": "c", "output": "o"}
-SYMBOL = {"bias": "b", "recurrent_bias": "b'", "peephole": "p"}
+SYMBOL = {"bias": "b", "recurrent_bias": "b'", "peephole": "p", "decay": r"\lambda"}
 
 CUSTOM = {
     "offset and complement": kg.CellSpec(
@@ -47,6 +47,16 @@ CUSTOM = {
         gate_recurrence=True,
         input_projection=kg.Projection("relu"),
         input_window=3,
+    ),
+    "scale of a constant": kg.CellSpec(forget_gate=0.6, input_scale="root"),
+    "decays of two gates": kg.CellSpec(
+        input_gate=kg.Gate(peephole=True, decay=0.5),
+        forget_gate=kg.Gate(decay=2),
+        output_gate=kg.Tied("forget", complement=True, offset=0.4),
+        input_scale="root",
+    ),
+    "normaliser of a decay": kg.CellSpec(
+        input_gate=kg.Gate(activation="exp"), forget_gate=kg.Gate(decay=1.5), normalizer=True
     ),
     "normaliser of constants": kg.CellSpec(
         input_gate=kg.Gate(recurrent_kernel=None, activation="exp"),
