@@ -114,6 +114,11 @@ def _draw_output(form: NormalForm) -> Iterator[str]:
     yield from _draw_activation(form.output_activation, BRANCH, (MEMORY + PRODUCTS) / 2, divided)
     if value.constant != 1.0:
         yield from _draw_product("output", value, x, PRODUCTS)
+    if form.input_skip:
+        right = (x + RIGHT) / 2
+        yield path("on", (right, PRODUCTS + 24), (right, PRODUCTS))
+        yield sign(right, PRODUCTS, "+")
+        yield text(right + 4, PRODUCTS + 36, f"(1−o) {_input_letter(form)}", "small", "start")
 
 
 def _draw_activation(activation: Hashable, x: float, y: float, before: str = "") -> Iterator[str]:
@@ -175,7 +180,7 @@ def _activation_text(activation: Hashable) -> str:
 
 def _input_lines(form: NormalForm) -> dict[str, str]:
     """The lines that boxes can see, by name, with their labels."""
-    lines = {"x": "x̂_{t}" if form.projection else "x_{t}", "h": "h_{t-1}"}
+    lines = {"x": _input_letter(form), "h": "h_{t-1}"}
     if form.window > 1:
         lines["x"] = f"x_{{t}} … x_{{t-{form.window - 1}}}"
     blocks = form.blocks.values()
@@ -184,6 +189,10 @@ def _input_lines(form: NormalForm) -> dict[str, str]:
     if form.gate_recurrence:
         lines["gates"] = "i f o_{t-1}"
     return lines | ({"b": "1"} if any(block.use_bias for block in blocks) else {})
+
+
+def _input_letter(form: NormalForm) -> str:
+    return "x̂_{t}" if form.projection else "x_{t}"
 
 
 def _draw_input_lines(lines: dict[str, str], heights: dict[str, float]) -> Iterator[str]:

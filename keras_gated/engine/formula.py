@@ -125,6 +125,7 @@ class Hooks:
         """Receives the gates by name, the candidate, `c` and `h` of a finished step."""
 
 
+SKIP = "skip"  # the input that the output shows, among the input terms and the nodes
 BEHIND_RESET = "candidate behind the reset gate"
 HOOKS = Hooks()
 NO_DROPOUT = DropoutMasks()
@@ -178,6 +179,8 @@ class Formula:
         self.phi_h = {
             k: lookup(b.recurrent_input_activation).function for k, b in form.blocks.items()
         }
+        # The gate whose peephole sees c_t; its pre-activation is complete after the memory.
+        self.late = frozenset(k for k, b in form.blocks.items() if b.peephole == "current")
         weights = (*form.weights, *extra_weights)
         self.names = {weight.name: weight.blocks for weight in weights}
         self.of_input = {weight.name for weight in weights if weight.sees == "input"}
@@ -186,9 +189,13 @@ class Formula:
         self.read_order = (tuple(k for k in form.blocks if k not in behind), behind)
 
     def input_terms(self, weights: Tensors, x, product=product_by_block) -> Tensors:
-        """Returns `W_k φ_x(x)` of each block that has it; x may have any leading axes."""
+        """Returns `W_k φ_x(x)` of each block that has it; x may have any leading axes.
+
+        `SKIP` is x itself, where the output shows it.
+        """
         x = self.projected(weights, x)
-        return self._kernel_terms(weights, x, "kernel", self.form.blocks, self.phi_x, product)
+        terms = self._kernel_terms(weights, x, "kernel", self.form.blocks, self.phi_x, product)
+        return terms | ({SKIP: x} if self.form.input_skip else {})
 
     def biased(self, weights: Tensors, terms: Tensors) -> Tensors:
         """Returns the input terms with `b_k` added."""
@@ -248,8 +255,8 @@ class Formula:
         p = split(self.names["peephole"], weights["peephole"]) if "peephole" in weights else {}
         a = _added(_gates(terms), _gates(recurrent))
         a = _added(a, self._gates_before(weights, state))
-        a = _added(a, {k: p[k] * c for k in p if k != "output"})
-        a = {k: x if k == "output" and k in p else hooks.node(k, x) for k, x in a.items()}
+        a = _added(a, {k: p[k] * c for k in p if k not in self.late})
+        a = {k: x if k in self.late else hooks.node(k, x) for k, x in a.items()}
         value = self.gate_values(a, hooks, weights)
 
         r = value("reset")
@@ -262,11 +269,12 @@ class Formula:
         # c_t, then what depends on it: the output gate's peephole, and h_t.
         new = self._memories(value, state, candidate, hooks)
         c = new["c"]
-        if "output" in p:
+        if self.late:
             a["output"] = hooks.node("output", _sum(a.get("output"), p["output"] * c))
         o = value("output")
         read = c / new["n"] if form.normalizer else c
-        h = _sum(_times(o, self.phi(self._normalized_memory(weights, read))), like=c)
+        h = _times(o, self.phi(self._normalized_memory(weights, read)))
+        h = _sum(h, _times(1.0 - o, a[SKIP]) if form.input_skip else None, like=c)
         if "output_projection_kernel" in weights:
             h = product(DENSE, h, weights["output_projection_kernel"])
         gates = {"input": value("input"), "forget": value("forget"), "output": o}

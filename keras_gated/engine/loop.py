@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.call import RecurrentCall, is_series
-from keras_gated.engine.formula import Hooks, cast_like, separate_columns
+from keras_gated.engine.formula import SKIP, Hooks, cast_like, separate_columns
 from keras_gated.engine.loop_plan import DRAWN, LoopPlan, not_none, states_before
 
 _ONE_WIDE_TYPE = ({"float32"}, {"float64"})
@@ -51,7 +51,8 @@ class EngineLoop:
             mask = call.time_major(ops.cast(call.mask, x.dtype)[..., None])
         x, weights, clock = call.readable(x, mask), dict(call.weights), []
         if reads_input:
-            of_input, blocks = [x], [k for k, b in cell.form.blocks.items() if b.kernel]
+            blocks = [k for k, b in cell.form.blocks.items() if b.kernel]
+            of_input, blocks = [x], blocks + [SKIP] * cell.form.input_skip
         else:
             terms = cell.input_terms(weights, x, separate_columns, mask, drawn.training)
             of_input, blocks = list(terms.values()), terms

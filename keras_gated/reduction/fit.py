@@ -234,7 +234,7 @@ class GateFit:
 def _terms(formula: Formula, name: str, block: Block, recording: Recording) -> list[Term]:
     """The terms of a gate that have entries in z, in order."""
     h = recording.before["h"]
-    memory = recording.values["c"] if name == "output" and block.peephole else None
+    memory = recording.values["c"] if block.peephole == "current" else None
     memory = recording.memory_before if memory is None else memory
     seen = {
         "kernel": (block.kernel, formula.phi_x[name], recording.x),

@@ -83,7 +83,7 @@ def is_part_of(new: Gate, old: Gate) -> bool:
     same = ["activation", *(["input_activation"] if new.kernel else [])]
     same += ["recurrent_input_activation"] if new.recurrent_kernel else []
     alike = all(getattr(new, name) == getattr(old, name) for name in same)
-    return sees and alike and new.peephole <= old.peephole
+    return sees and alike and new.peephole in (False, old.peephole)
 
 
 def _steps_of_gate(spec: CellSpec, name: str) -> Iterator[Step]:

@@ -619,3 +619,20 @@ add(
     "λ starts with exp(-8 softplus(λ)) spread over [0.9, 0.999], as the paper says.",
     initial_bias="zero; the decay is long at first",
 )
+add(
+    "sru",
+    "simple recurrent unit: gates see x_t and their own memory, the output shows x_t",
+    CellSpec(
+        forget_gate=replace(INPUT_ONLY, peephole=True),
+        input_gate=Tied("forget", complement=True),
+        output_gate=replace(INPUT_ONLY, peephole="previous"),
+        candidate=LINEAR,
+        output_activation="linear",
+        input_skip=True,
+    ),
+    paper="Lei et al. 2018, Simple recurrent units for highly parallelizable recurrence. "
+    "arXiv:1709.02755v5",
+    notes="The formula of 2018; the first one had no peepholes, and an activation of the memory. "
+    "The cell needs as many inputs as units; the authors' code projects x_t if they differ, and "
+    "multiplies the x_t that is shown by a constant.",
+)

@@ -78,6 +78,8 @@ class CellSpec(Part):
         use_bias: bool, for all gates and the candidate where they do not set it.
         memory_activation: rare. Name or config of μ (STAR).
         carry_activation: rare. Name or config of κ (CFN).
+        input_skip: rare. Whether the output also shows the input, `h_t = o ⊙ φ(c_t) + (1 - o) ⊙
+            x_t` (SRU). Needs `memory="cell"`, an output gate, and as many inputs as units.
         input_scale: rare. None, or "root": what is written is also multiplied by `√(1 - f²)`
             (RG-LRU), so that the memory is as large as the candidate. The forget gate is then
             between 0 and 1: its activation is "sigmoid", or it is a constant.
@@ -122,6 +124,7 @@ class CellSpec(Part):
     _: KW_ONLY
     memory_activation: Hashable = "linear"
     carry_activation: Hashable = "linear"
+    input_skip: bool = False
     input_scale: str | None = None
     normalizer: bool = False
     gate_recurrence: bool = False
@@ -178,6 +181,7 @@ def _validate(spec: CellSpec) -> None:
     _check_terms(spec)
     _check_rare(spec)
     _check_decay(spec)
+    _check_input_skip(spec)
     _check_input_scale(spec)
     _check_normalizer(spec)
     _check_dynamics(spec)
@@ -227,7 +231,8 @@ def _check_memory(spec: CellSpec) -> None:
         if getattr(spec.gate(name), "peephole", False):
             raise ValueError(
                 f"Argument `peephole` of `{name}_gate` must be False with memory='hidden', because "
-                "a peephole sees the state c. Received: peephole=True with memory='hidden'. "
+                "a peephole sees the state c. "
+                f"Received: peephole={spec.gate(name).peephole!r} with memory='hidden'. "
                 "Use memory='cell', or peephole=False."
             )
 
@@ -301,6 +306,22 @@ def _check_decay(spec: CellSpec) -> None:
                 f"the gate is between 0 and 1. Received: activation={_activation(spec, gate)!r} "
                 f"with decay={gate.decay}."
             )
+
+
+def _check_input_skip(spec: CellSpec) -> None:
+    if not spec.input_skip:
+        return
+    if spec.memory != "cell":
+        raise ValueError(
+            "Argument `input_skip` needs memory='cell': with memory='hidden' the output is the "
+            "memory itself. Received: input_skip=True with memory='hidden'. Use memory='cell'."
+        )
+    if spec.source("output").constant == 1.0:
+        raise ValueError(
+            "Argument `input_skip` needs an output gate that is not 1: the input is multiplied by "
+            f"1 - o. Received: input_skip=True with output_gate={spec.output_gate!r}. "
+            "Use output_gate=True."
+        )
 
 
 def _check_input_scale(spec: CellSpec) -> None:
@@ -378,8 +399,9 @@ def _check_dynamics(spec: CellSpec) -> None:
     sources = [spec.source(name) for name in GATES]
     gates = [source.gate for source in sources if isinstance(source.gate, Gate)]
     reads_h = [_sees_state(spec), *(gate.recurrent_kernel for gate in gates)]
+    peepholes = [(s.name, getattr(s.gate, "peephole", False)) for s in sources]
     # The output gate's peephole sees c_t, not the state that is carried over.
-    reads_c = [getattr(s.gate, "peephole", False) and s.name != "output" for s in sources]
+    reads_c = [p and (name != "output" or p == "previous") for name, p in peepholes]
     reads = [*reads_h, *reads_c]
     if spec.source("forget").constant == 0.0 and not (any(reads) or spec.gate_recurrence):
         raise ValueError(

@@ -97,7 +97,8 @@ def _sum(*terms: Expr | None) -> Expr:
 def _times(gate: Expr | float, x: Expr) -> Expr | None:
     """`gate ⊙ x`: x itself if the gate is 1, None if it is 0."""
     if isinstance(gate, Expr):
-        return Expr(rf"{gate.latex} \odot {_in_brackets(x)}", gate.ops + x.ops + 1)
+        latex = rf"{_in_brackets(gate)} \odot {_in_brackets(x)}"
+        return Expr(latex, gate.ops + x.ops + 1)
     if gate == 1.0:
         return x
     return Expr(rf"{gate:.12g} \, {_in_brackets(x)}", x.ops + 1) if gate else None
@@ -163,7 +164,8 @@ class _EquationBuilder:
             equations += self._gate("output") if "output" in form.blocks else self._tied_output()
             read = Expr("c_t / n_t", 1) if form.normalizer else Expr("c_t")
             activated = _activated(form.output_activation, read)
-            output = _times(self._gate_symbol("output"), activated) or Expr("0")
+            output = _times(self._gate_symbol("output"), activated)
+            output = _sum(output, self._skip()) if output or form.input_skip else Expr("0")
             equations.append(Equation("h_t", output))
         return equations
 
@@ -193,7 +195,7 @@ class _EquationBuilder:
 
     def _pre_activation(self, block: Block) -> Expr:
         k = LETTER[block.name]
-        memory = "c_t" if block.name == "output" else "c_{t-1}"
+        memory = "c_t" if block.peephole == "current" else "c_{t-1}"
         gates = [LETTER[j] for j in RECURRENT_GATES] if block.gate_recurrence else []
         return _sum(
             self._kernel_term(block, "kernel", self.x),
@@ -235,6 +237,13 @@ class _EquationBuilder:
         new = _times(Expr("s_t"), new) if new and self.form.input_scale else new
         memory = _sum(old, new) if old or new else Expr("0")
         return _activated(self.form.memory_activation, memory)
+
+    def _skip(self) -> Expr | None:
+        """What the output shows of the input."""
+        if not self.form.input_skip:
+            return None
+        o = self._gate_symbol("output")
+        return _times(self.complement(o) if isinstance(o, Expr) else 1.0 - o, self.x)
 
     def _input_scale(self) -> list[Equation]:
         """The scale of what is written."""

@@ -21,7 +21,8 @@ RECURRENT_GATES = ("input", "forget", "output")  # with gate recurrence they are
 class Block:
     """The terms and weights of one gate or of the candidate, with all defaults filled in.
 
-    The fields have the meanings that they have in `Gate` and `Candidate`; kernels are objects.
+    The fields have the meanings that they have in `Gate` and `Candidate`; kernels are objects, and
+    `peephole` is "previous" for one at c_{t-1}, "current" for one at c_t, and "" for none.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Block:
     recurrent_kernel: Kernel | None
     use_bias: bool
     use_recurrent_bias: bool
-    peephole: bool
+    peephole: str
     gate_recurrence: bool
     activation: Hashable
     bias_initializer: Hashable
@@ -41,6 +42,12 @@ class Block:
     def input_only(self) -> bool:
         """Whether the block sees only `x_t`: no state and no other gate."""
         return not (self.recurrent_kernel or self.peephole or self.gate_recurrence)
+
+    @property
+    def sees_only_new_memory(self) -> bool:
+        """Whether the block sees c_t, and no state of the time step before."""
+        before = self.recurrent_kernel or self.gate_recurrence
+        return self.peephole == "current" and not before
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ class NormalForm:
         reset: where the reset gate acts: "none", "before" or "after" the recurrent product.
         output_activation, memory_activation, carry_activation: φ, μ and κ: names, Configs or
             functions; "linear" is the identity.
+        input_skip: whether the output shows the input too.
         input_scale: "root" if what is written is multiplied by √(1 - f²), else None.
         normalizer: whether the output reads c divided by a normaliser n.
         gate_recurrence: whether gates see the gates of the previous time step.
@@ -110,6 +118,7 @@ class NormalForm:
     output_activation: Hashable
     memory_activation: Hashable
     carry_activation: Hashable
+    input_skip: bool
     input_scale: str | None
     normalizer: bool
     gate_recurrence: bool
@@ -152,9 +161,12 @@ class NormalForm:
 
     @property
     def square(self) -> tuple[str, ...]:
-        """Names of the blocks that need as many inputs as there are units; often empty."""
-        kernels = {} if self.projection else {k: b.kernel for k, b in self.blocks.items()}
-        return tuple(k for k, kernel in kernels.items() if kernel and not kernel.mixes_units)
+        """Names of what needs as many inputs as there are units, blocks or "skip"; often empty."""
+        if self.projection:
+            return ()
+        kernels = {k: b.kernel for k, b in self.blocks.items()}
+        alone = tuple(k for k, kernel in kernels.items() if kernel and not kernel.mixes_units)
+        return (*alone, "skip") if self.input_skip else alone
 
     @property
     def linear_memory(self) -> bool:
@@ -168,16 +180,23 @@ class NormalForm:
             self.memory_activation == self.carry_activation == "linear"
             and not self.normalizer
             and all(block.input_only for block in before)
-            and (output is None or not (output.recurrent_kernel or output.gate_recurrence))
+            and (output is None or output.input_only or output.sees_only_new_memory)
         )
+
+    @property
+    def _why_square(self) -> str:
+        kernels = [name for name in self.square if name != "skip"]
+        if kernels:
+            return f"the kernel of its {' and '.join(kernels)} is diagonal or identity"
+        return "its output shows the input (input_skip)"
 
     def check_input_dim(self, input_dim: int, units: int) -> None:
         """Raises a ValueError if this cell cannot have `input_dim` inputs and `units` units."""
         if self.square and self.window * input_dim != units:
             raise ValueError(
                 f"Argument `units` must equal the number of input features for this cell, because "
-                f"the kernel of its {' and '.join(self.square)} is diagonal or identity: unit j "
-                f"sees input j. Received: units={units}, input features={input_dim} in a window of "
+                f"{self._why_square}: unit j sees input j. "
+                f"Received: units={units}, input features={input_dim} in a window of "
                 f"{self.window} time steps. Project the input first: keras.layers.Dense before "
                 "the layer, or input_projection=keras_gated.Projection() in the specification."
             )
@@ -223,6 +242,7 @@ def resolve(spec: CellSpec) -> NormalForm:
         output_activation="linear" if spec.memory == "hidden" else output,
         memory_activation=spec.memory_activation,
         carry_activation=spec.carry_activation,
+        input_skip=spec.input_skip,
         input_scale=spec.input_scale,
         normalizer=spec.normalizer,
         gate_recurrence=spec.gate_recurrence,
@@ -259,7 +279,7 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
         recurrent_kernel=as_kernel(part.recurrent_kernel),
         use_bias=has_bias(spec, part),
         use_recurrent_bias=has_bias(spec, part) and second_bias,
-        peephole=getattr(part, "peephole", False),
+        peephole=_peephole(name, getattr(part, "peephole", False)),
         gate_recurrence=spec.gate_recurrence and name in RECURRENT_GATES,
         activation=activation,
         bias_initializer=getattr(part, "bias_initializer", None),
@@ -267,6 +287,12 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
         recurrent_input_activation=getattr(part, "recurrent_input_activation", None),
         decay=getattr(part, "decay", None),
     )
+
+
+def _peephole(name: str, value: bool | str) -> str:
+    if not value:
+        return ""
+    return "current" if name == "output" and value != "previous" else "previous"
 
 
 def _weights(blocks: dict[str, Block], projection: Projection | None) -> tuple[Weight, ...]:

@@ -209,6 +209,10 @@ def _lstm(
     function = _gate_function(form, gates, tuple(names.values()))
     blocks = {k: _gate_block(form, name, gates[name], function) for k, name in names.items()}
     followed = blocks["o"].block
+    if followed and followed.name == "output" and followed.peephole == "previous":
+        raise NoOperator(
+            "peephole of the output gate: the operator's output gate sees c_t, this one c_(t-1)"
+        )
     if followed and followed.name != "output" and followed.peephole:
         raise NoOperator(
             "output_gate tied to a gate with a peephole: the operator's output gate sees c_t, "
@@ -333,6 +337,8 @@ def _check_step(form: NormalForm) -> None:
         raise NoOperator("gate_recurrence: in no operator are gates states of the next time step")
     if form.normalizer:
         raise NoOperator("normalizer: no operator divides the memory by a normaliser")
+    if form.input_skip:
+        raise NoOperator("input_skip: no operator adds its input to its output")
     if form.input_scale:
         raise NoOperator("input_scale: no operator scales what is written by the forget gate")
     for name, block in form.blocks.items():

@@ -24,8 +24,9 @@ class Gate(Part):
             does not see `x_t`).
         recurrent_kernel: how the gate sees `h_{t-1}`: one of the same four.
         use_bias: bool, or None for the layer's `use_bias`.
-        peephole: bool. Whether each unit also sees its own memory `c*`, times a weight. Needs
-            `memory="cell"`.
+        peephole: bool, or "previous". Whether each unit also sees its own memory `c*`, times a
+            weight. Needs `memory="cell"`. The input and forget gates see `c_{t-1}`, the output gate
+            `c_t`, or `c_{t-1}` with "previous" (SRU).
         activation: name or config of the activation; None for the layer's `recurrent_activation`.
         bias_initializer: name or config of an initializer; None for the layer's
             `bias_initializer`.
@@ -51,7 +52,7 @@ class Gate(Part):
     kernel: str | None = "dense"
     recurrent_kernel: str | None = "dense"
     use_bias: bool | None = None
-    peephole: bool = False
+    peephole: bool | str = False
     activation: Hashable = None
     bias_initializer: Hashable = None
     _: KW_ONLY
@@ -61,6 +62,7 @@ class Gate(Part):
 
     def __post_init__(self):
         check_bools(self)
+        _check_peephole(self.peephole)
         _check_kernels(self)
         _check_decay(self)
         freeze(self, "activation", "bias_initializer")
@@ -247,6 +249,14 @@ def _other_tie(to: Any) -> str:
     if to in ("output", "output_gate"):
         return "Tie the output gate to the other gate instead."
     return "Write the name of a gate without `_gate`."
+
+
+def _check_peephole(value: Any) -> None:
+    if not isinstance(value, Hashable) or value not in (False, True, "previous"):
+        raise ValueError(
+            "Argument `peephole` must be True, False or 'previous' (the output gate sees the "
+            f"memory before the step). Received: peephole={value!r}."
+        )
 
 
 def _check_decay(gate: Gate) -> None:

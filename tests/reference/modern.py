@@ -2,7 +2,7 @@
 
 from numpy import exp, log, log1p, maximum, sqrt, tanh
 
-from .base import FULL, B, G, W, feed, full, sigmoid, witness
+from .base import FULL, B, G, P, W, feed, full, sigmoid, witness
 
 
 @witness(
@@ -46,3 +46,21 @@ def rg_lru(w, x, state, decay=8.0):
     i = sigmoid(feed(w["input"], x))
     a = exp(-decay * log1p(exp(w["forget"]["decay"])) * r)
     return (a * h + sqrt(1 - a**2) * (i * x),)
+
+
+@witness(
+    lambda m, n: 3 * m * n + 2 * n + 2 * n,
+    states=2,
+    square=True,
+    forget=W | B | P,
+    candidate=W,
+    output=W | B | P,
+    no_operator="input_skip",
+)
+def sru(w, x, state):
+    """Lei et al. 2018, SRU, their equations 1 to 4: f and r see c_{t-1}; r shows c or x."""
+    _, c_before = state
+    f = sigmoid(feed(w["forget"], x) + w["forget"]["peephole"] * c_before)
+    r = sigmoid(feed(w["output"], x) + w["output"]["peephole"] * c_before)
+    c = f * c_before + (1 - f) * (x @ w["candidate"]["kernel"])
+    return r * c + (1 - r) * x, c

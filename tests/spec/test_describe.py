@@ -48,6 +48,17 @@ CUSTOM = {
         input_projection=kg.Projection("relu"),
         input_window=3,
     ),
+    "input shown": kg.CellSpec(
+        output_gate=kg.Tied("forget", complement=True),
+        input_skip=True,
+        input_projection=kg.Projection("tanh"),
+    ),
+    "input shown by a constant": kg.CellSpec(
+        output_gate=0.25, input_skip=True, input_projection=kg.Projection()
+    ),
+    "peephole before the step": kg.CellSpec(
+        forget_gate=kg.Gate(peephole="previous"), output_gate=kg.Gate(peephole="previous")
+    ),
     "scale of a constant": kg.CellSpec(forget_gate=0.6, input_scale="root"),
     "decays of two gates": kg.CellSpec(
         input_gate=kg.Gate(peephole=True, decay=0.5),

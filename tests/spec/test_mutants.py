@@ -85,6 +85,17 @@ FORMS = {
         "ind_rnn",
         lambda f: with_block(f, "candidate", recurrent_kernel=as_kernel("identity")),
     ),
+    "input shown left out": ("sru", lambda f: replace(f, input_skip=False)),
+    "peephole of the output gate at c_t": (
+        "sru",
+        lambda f: with_block(f, "output", peephole="current"),
+    ),
+    "scale of what is written ignored": ("rg_lru", lambda f: replace(f, input_scale=None)),
+    "decay of another number": ("rg_lru", lambda f: with_block(f, "forget", decay=1.0)),
+    "exponential gate as sigmoid": (
+        "xlstm_slstm",
+        lambda f: with_block(f, "input", activation="sigmoid"),
+    ),
     "gate between 0 and 1 where it reaches 2": (
         "brc",
         lambda f: with_block(f, "reset", activation="sigmoid"),
