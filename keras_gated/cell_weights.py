@@ -83,6 +83,8 @@ class CellWeights(keras.layers.Layer):
             return {"initializer": "zeros" if kind == "shift" else "ones"}
         if kind == "decay":
             return {"initializer": self._initial_decay}
+        if weight.name == "tie":
+            return {"initializer": _initial_tie}
         initializer = getattr(self, f"{kind}_initializer")
         if weight.name == "bias":
             initializer = self._initial_bias
@@ -227,6 +229,11 @@ class BlockDifferences(NamedTuple):
 
     missing: tuple[tuple[str, str], ...]
     unexpected: tuple[tuple[str, str], ...]
+
+
+def _initial_tie(shape, dtype=None):
+    """ζ = 1 and ν = -4 of each tie with a trained scale, as in the authors' code of FastGRNN."""
+    return ops.stack([ops.full(shape[1:], start, dtype=dtype) for start in (1.0, -4.0)])
 
 
 def _shapes(blocks: Mapping) -> dict[tuple[str, str], tuple]:

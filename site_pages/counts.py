@@ -9,25 +9,26 @@ Count = Callable[..., int]
 
 
 def count_formula(count: Count, spec: str | kg.CellSpec, square: bool = False) -> str:
-    """Returns a count of a cell in LaTeX, a sum of multiples of m n, n² and n.
+    """Returns a count of a cell in LaTeX, a sum of multiples of m n, n², n and 1.
 
     Args:
         count: `keras_gated.count_parameters` or `count_flops`.
         spec: name of a preset, or a `CellSpec`.
         square: whether the cell has as many inputs as units.
 
-    The coefficients follow from the counts of three small cells.
+    The coefficients follow from the counts of four small cells.
     """
 
     def at(inputs: int, units: int) -> int:
         return count(spec, input_dim=units if square else inputs, units=units)
 
     one, both = at(1, 1), at(2, 1) - at(1, 1)
-    squares = (at(1, 2) - 2 * one) // 2
+    squares = (at(1, 3) - 2 * at(1, 2) + one) // 2
     if square:
         both = 0
-    terms = {"m n": both, "n^2": squares, "n": one - both - squares}
-    return " + ".join(f"{'' if k == 1 else k} {of}".strip() for of, k in terms.items() if k)
+    units = at(1, 2) - one - both - 3 * squares
+    terms = {"m n": both, "n^2": squares, "n": units, "": one - both - squares - units}
+    return " + ".join(f"{'' if k == 1 and of else k} {of}".strip() for of, k in terms.items() if k)
 
 
 def shape_formula(weight: Weight, form: NormalForm) -> str:

@@ -161,13 +161,16 @@ def gate_value(value: GateValue) -> str:
     if not value.block:
         return f"{value.constant:.3g}"
     letter = LETTER[value.block] + ("′" if value.offset else "")
-    return f"1 − {letter}" if value.complement else letter
+    text = f"1 − {letter}" if value.complement else letter
+    return f"ζ({text}) + ν" if value.trained else text
 
 
 def _draw_ties(form: NormalForm) -> Iterator[str]:
     for name, value in form.gates.items():
         if value.block not in ("", name):
             yield arc("tied", COLUMN[value.block], COLUMN[name], TOP, 30)
+    for name in form.shared:
+        yield arc("tied", COLUMN["candidate"], COLUMN[name], TOP, 30)
 
 
 def _activation_text(activation: Hashable) -> str:

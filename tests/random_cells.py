@@ -53,9 +53,37 @@ def specification(rng) -> CellSpec:
             "input_projection": one_of(rng, None, None, None, Projection(activation="tanh")),
         }
         try:
-            return checked(CellSpec(**options))
+            return checked(CellSpec(**options | rare_part(rng)))
         except ValueError:
             continue
+
+
+def rare_part(rng) -> dict:
+    """Arguments of a part that few cells have, or none."""
+    kernel = one_of(rng, "dense", "diagonal", None)
+    parts = {
+        "normalizer": {
+            "memory": "cell",
+            "input_gate": Gate(recurrent_kernel=kernel, activation="exp"),
+            "forget_gate": one_of(rng, Gate(), Gate(activation="exp"), Gate(decay=2.0), 0.9),
+            "normalizer": True,
+        },
+        "scale": {
+            "forget_gate": one_of(rng, Gate(recurrent_kernel=kernel, decay=8.0), Gate(), 0.6),
+            "input_scale": "root",
+        },
+        "skip": {"memory": "cell", "input_skip": True},
+        "peephole": {
+            "memory": "cell",
+            "output_gate": Gate(recurrent_kernel=kernel, peephole="previous"),
+        },
+        "shared": {
+            "forget_gate": Gate(shares="candidate"),
+            "input_gate": Tied("forget", complement=True, trained=True),
+            "reset_gate": False,
+        },
+    }
+    return parts[one_of(rng, *parts)] if rng.random() < 0.4 else {}
 
 
 def checked(spec: CellSpec) -> CellSpec:

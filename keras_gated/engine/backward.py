@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_gated.engine.backends.selected import backend
-from keras_gated.engine.formula import BEHIND_RESET, Formula, Hooks, Tensors, cast_like
+from keras_gated.engine.formula import BEHIND_RESET, SHARED, Formula, Hooks, Tensors, cast_like
 
 # For each piece: {index of a known value: slope}. A slope of None: the piece is that value itself.
 Slopes = list[dict[int, Any]]
@@ -217,7 +217,11 @@ class Cut:
     def _node_of(self, block: str) -> str:
         """The node that a block's column of a product is added to."""
         behind = block == "candidate" and BEHIND_RESET in self.nodes
-        return BEHIND_RESET if behind else block
+        return BEHIND_RESET if behind else self.node_of_term(block)
+
+    def node_of_term(self, block: str) -> str:
+        """Returns the node that the input term of a block is added to."""
+        return SHARED if block == "candidate" and SHARED in self.nodes else block
 
     def step_gradients(self, x, of_nodes: list, known: list) -> tuple[Any, list]:
         """Returns the gradients of x and of the weights at one time step.

@@ -48,6 +48,11 @@ def split(names: tuple[str, ...], tensor) -> Tensors:
     return dict(zip(names, ops.split(tensor, len(names), axis=-1), strict=True))
 
 
+def split_numbers(names: tuple[str, ...], tensor) -> Tensors:
+    """Returns for each of `names` its numbers, a list, from a tensor (how many, len(names))."""
+    return {name: list(ops.unstack(tensor[:, k])) for k, name in enumerate(names)}
+
+
 def cast_like(x, like):
     """Returns x in the type of `like`, x itself if it has that type."""
     return x if x.dtype == like.dtype else ops.cast(x, like.dtype)
@@ -126,6 +131,7 @@ class Hooks:
 
 
 SKIP = "skip"  # the input that the output shows, among the input terms and the nodes
+SHARED = "shared products"  # a node: of the candidate, and of gates that share them
 BEHIND_RESET = "candidate behind the reset gate"
 HOOKS = Hooks()
 NO_DROPOUT = DropoutMasks()
@@ -250,8 +256,10 @@ class Formula:
         # a_k of the gates; the output gate's is not complete if it has a peephole at c_t.
         first, behind = self.read_order
         terms = {k: cast_like(a, c) for k, a in input_terms.items()}
-        terms = self.biased(weights, terms)
         recurrent = self.recurrent_terms(weights, h, first, hooks.product)
+        if form.shared:
+            terms, recurrent = self._shared_terms(terms, recurrent, hooks)
+        terms = self.biased(weights, terms)
         p = split(self.names["peephole"], weights["peephole"]) if "peephole" in weights else {}
         a = _added(_gates(terms), _gates(recurrent))
         a = _added(a, self._gates_before(weights, state))
@@ -285,6 +293,16 @@ class Formula:
     def gate_values(self, a: Tensors, hooks=HOOKS, weights: Tensors | None = None) -> "GateTensors":
         """Returns a function: name of a gate -> its value, from pre-activations `a` by block."""
         return GateTensors(self, a, hooks, weights or {})
+
+    def _shared_terms(self, terms: Tensors, recurrent: Tensors, hooks: Hooks) -> tuple:
+        """Returns the terms with the candidate's products in all blocks that share them.
+
+        The sum is a node: the gradients of all its readers meet there, before they go on to the
+        products.
+        """
+        rest = {k: u for k, u in recurrent.items() if k != "candidate"}
+        q = hooks.node(SHARED, _sum(terms.get("candidate"), recurrent.get("candidate")))
+        return terms | {k: q for k in (*self.form.shared, "candidate")}, rest
 
     def _memories(self, value: "GateTensors", state: Tensors, candidate, hooks: Hooks) -> Tensors:
         """Returns the memories after the step by name; the first is "c", also if it is h."""
@@ -402,6 +420,7 @@ class GateTensors:
 
     def __init__(self, formula: Formula, a: Tensors, hooks: Hooks, weights: Tensors):
         self._formula, self._a, self._hooks = formula, a, hooks
+        self._ties = split_numbers(formula.names["tie"], weights["tie"]) if "tie" in weights else {}
         decays = weights.get("decay")
         self._decays = {} if decays is None else split(formula.names["decay"], decays)
         self._done: dict = {}
@@ -449,6 +468,13 @@ class GateTensors:
 
     def complement(self, v):
         return 1.0 - v
+
+    def scaled(self, v, gate: str):
+        key = ("scaled", gate)
+        if key not in self._done:
+            scale, shift = (ops.sigmoid(number) for number in self._ties[gate])
+            self._done[key] = self._hooks.node(f"tie of {gate}", scale * v + shift)
+        return self._done[key]
 
 
 def _root_of_rest(log_v):

@@ -93,8 +93,10 @@ class EngineLoop:
         inputs = self.plan.sort([ops.copy(x) for x in self.tensors])  # of a variable, a tensor
         weights = self.plan.formula.slice_weights(inputs.weights)
         biases = weights["bias", 0]  # of 32 bits under mixed precision, as the step adds them
+        # A product that gates share has no bias of its own.
+        ready = set(biases) - ({"candidate"} if self.plan.formula.form.shared else set())
         terms = {
-            k: cast_like(x, biases[k]) + biases.pop(k) if k in biases else x
+            k: cast_like(x, biases[k]) + biases.pop(k) if k in ready else x
             for k, x in inputs.terms.items()
         }
         last, h = self.plan.over_time(inputs._replace(terms=terms), weights, False, loop)

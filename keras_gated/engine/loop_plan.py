@@ -217,7 +217,9 @@ class LoopPlan:
         if self.reads_input:
             return of_states, found, dict(zip(inputs.weights, sums, strict=True))
         of_nodes = dict(zip(cut.nodes, found, strict=True))
-        of_terms = [cast_like(of_nodes[k], term) for k, term in inputs.terms.items()]
+        of_terms = [
+            cast_like(of_nodes[cut.node_of_term(k)], term) for k, term in inputs.terms.items()
+        ]
         return of_states, of_terms, cut.weight_gradients(of_nodes)
 
 

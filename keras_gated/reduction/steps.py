@@ -88,12 +88,14 @@ def is_part_of(new: Gate, old: Gate) -> bool:
 
 def _steps_of_gate(spec: CellSpec, name: str) -> Iterator[Step]:
     gate = spec.gate(name)
-    if not isinstance(gate, Gate) or gate.decay:  # a fit knows no trained exponent
+    # A fit knows no trained exponent, and no products that belong to the candidate.
+    if not isinstance(gate, Gate) or gate.decay or gate.shares:
         return
     smaller = [(title, change(gate)) for title, change in GATE_STEPS.items()]
     for other in GATES:
         source = spec.gate(other)
-        if other not in (name, "output") and isinstance(source, Gate) and not source.decay:
+        own = isinstance(source, Gate) and not (source.decay or source.shares)
+        if own and other not in (name, "output"):
             smaller.append((f"the {other} gate", Tied(other)))
             smaller.append((f"1 - the {other} gate", Tied(other, complement=True)))
     for title, value in smaller:

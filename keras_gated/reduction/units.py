@@ -23,6 +23,7 @@ def check_units(layer: GatedRNN) -> None:
         "has a diagonal or identity kernel over its input": bool(form.square),
         "has an input projection": form.projection is not None,
         "has gate_recurrence": form.gate_recurrence,
+        "has a trained tie": any(value.trained for value in form.gates.values()),
         "has projection_units: make these fewer": bool(cell.projection_units),
         "has layer_norm": cell.layer_norm,
         "has batch_norm": cell.batch_norm,

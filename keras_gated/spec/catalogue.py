@@ -636,3 +636,17 @@ add(
     "The cell needs as many inputs as units; the authors' code projects x_t if they differ, and "
     "multiplies the x_t that is shown by a constant.",
 )
+add(
+    "fast_grnn",
+    "FastGRNN: gate and candidate share one product",
+    replace(
+        HIDDEN,
+        forget_gate=Gate(shares="candidate"),
+        input_gate=Tied("forget", complement=True, trained=True),
+    ),
+    paper="Kusupati et al. 2018, FastGRNN: a fast, accurate, stable and tiny kilobyte sized gated "
+    "recurrent neural network. arXiv:1901.02358",
+    notes="z is the share that is kept. ζ and ν are sigmoids of trained numbers, which start at 1 "
+    "and -4, as in the authors' code. The kernels have full rank.",
+    initial_bias="one, in the authors' code",
+)

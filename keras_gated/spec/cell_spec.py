@@ -180,6 +180,8 @@ def _validate(spec: CellSpec) -> None:
     _check_ties(spec)
     _check_terms(spec)
     _check_rare(spec)
+    _check_shared(spec)
+    _check_trained_ties(spec)
     _check_decay(spec)
     _check_input_skip(spec)
     _check_input_scale(spec)
@@ -270,6 +272,7 @@ def _check_terms(spec: CellSpec) -> None:
             continue
         recurrent = _sees_state(spec) if part is spec.candidate else part.recurrent_kernel
         terms = (part.kernel, recurrent, has_bias(spec, part), getattr(part, "peephole", False))
+        terms += (getattr(part, "shares", None),)
         others = spec.gate_recurrence and argument not in ("candidate", "reset_gate")
         if not (any(terms) or others):
             raise ValueError(
@@ -295,6 +298,40 @@ def _check_rare(spec: CellSpec) -> None:
 
 def _activation(spec: CellSpec, gate: Gate) -> Hashable:
     return spec.recurrent_activation if gate.activation is None else gate.activation
+
+
+def _check_shared(spec: CellSpec) -> None:
+    shares = any(getattr(spec.gate(name), "shares", None) for name in GATES)
+    candidate = spec.candidate
+    product = candidate.kernel or candidate.recurrent_kernel
+    if shares and not (product and spec.reset_gate == 1.0):
+        raise ValueError(
+            "Argument `shares` of a gate needs a candidate with a kernel, and no reset gate: gate "
+            "and candidate then have the same products. Received: shares='candidate' with "
+            f"reset_gate={spec.reset_gate!r}, candidate={candidate!r}."
+        )
+
+
+def _check_trained_ties(spec: CellSpec) -> None:
+    for name in GATES:
+        tie = spec.gate(name)
+        if not isinstance(tie, Tied):
+            continue
+        if tie.trained and (name == "reset" or spec.source(name).constant is not None):
+            raise ValueError(
+                "Argument `trained` of Tied must be False for a reset gate and for a gate that "
+                f"follows a constant. Received: {name}_gate={tie!r}. Use trained=False."
+            )
+        if getattr(spec.gate(tie.to), "trained", False):
+            raise ValueError(
+                "Argument `to` of Tied must be no gate with a trained tie: its scale is its own. "
+                f"Received: {name}_gate={tie!r}, {tie.to}_gate={spec.gate(tie.to)!r}. Tie both to "
+                "the gate that has weights."
+            )
+
+
+def _is_trained(spec: CellSpec, name: str) -> bool:
+    return getattr(spec.gate(name), "trained", False)
 
 
 def _check_decay(spec: CellSpec) -> None:
@@ -339,7 +376,8 @@ def _check_input_scale(spec: CellSpec) -> None:
         )
     source = spec.source("forget")
     if source.constant is None:
-        fits = _activation(spec, source.gate) == "sigmoid" and not source.complement
+        plain = not (source.complement or _is_trained(spec, "forget"))
+        fits = _activation(spec, source.gate) == "sigmoid" and plain
     else:
         fits = 0.0 <= source.constant <= 1.0
     if not fits:
@@ -384,7 +422,8 @@ def check_log(spec: CellSpec, name: str, because: str) -> None:
     source = spec.source(name)
     activation = _activation(spec, source.gate) if isinstance(source.gate, Gate) else None
     constant = source.constant is not None
-    fits = source.constant > 0.0 if constant else activation in HAVE_LOG and not source.complement
+    plain = not (source.complement or _is_trained(spec, name))
+    fits = source.constant > 0.0 if constant else activation in HAVE_LOG and plain
     if not fits:
         raise ValueError(
             f"Argument `{name}_gate` must have the activation 'exp' or 'sigmoid', or be a constant "

@@ -4,7 +4,8 @@ An equation is built from `Expr` objects. Each holds its LaTeX and counts the el
 that it stands for, so that equations and FLOPs cannot disagree.
 
 Letters: i, f, r, o are the gates, c is the memory, n its normaliser, m the stabiliser. i' and f'
-are gates times a power of e, s is a scale of what is written. W and U are dense kernels, w and u
+are gates times a power of e, s is a scale of what is written, q the products that gates share with
+the candidate, ζ and ν the trained numbers of ties. W and U are dense kernels, w and u
 diagonal ones, p peepholes, λ the vectors of decays, `R_{jk}` the kernels of gate recurrence from
 gate j to gate k. b are biases, b' second biases; that of the candidate is multiplied by the reset
 gate.
@@ -73,6 +74,8 @@ _PLAIN_TEXT = (  # (pattern, replacement), applied in this order
     (r"\^2", "²"),
     (r"_t(?=²)", "ₜ"),
     (r"\\lambda", "λ"),
+    (r"\\zeta", "ζ"),
+    (r"\\nu", "ν"),
     (r"_\{(\w),t\}", r"_\1"),
     (r"_\{(t-\d+)\}", lambda m: m[1].translate(str.maketrans("t-0123456789", "ₜ₋₀₁₂₃₄₅₆₇₈₉"))),
     (r"_\{(\w+)\}", r"_\1"),
@@ -151,6 +154,7 @@ class _EquationBuilder:
         before = [name for name in ("input", "forget", "reset") if name in form.blocks]
         tied = [k for k in ("input", "forget", "reset") if form.gates[k].block not in ("", k)]
         equations = self._input()
+        equations += self._shared_product() if form.shared else []
         for name in before:
             equations += self._gate(name)
         equations += [Equation(f"{LETTER[k]}_t", self._tied_value(form.gates[k])) for k in tied]
@@ -184,6 +188,12 @@ class _EquationBuilder:
             self.x = Expr(r"\hat{x}_t")
         return equations
 
+    def _shared_product(self) -> list[Equation]:
+        """The products that gates share with the candidate."""
+        block = self.form.candidate
+        of_x = self._kernel_term(block, "kernel", self.x)
+        return [Equation("q_t", _sum(of_x, self._kernel_term(block, "recurrent_kernel", self.h)))]
+
     def _gate(self, name: str) -> list[Equation]:
         block, k = self.form.blocks[name], LETTER[name]
         a = self._pre_activation(block)
@@ -198,6 +208,7 @@ class _EquationBuilder:
         memory = "c_t" if block.peephole == "current" else "c_{t-1}"
         gates = [LETTER[j] for j in RECURRENT_GATES] if block.gate_recurrence else []
         return _sum(
+            Expr("q_t") if block.shares else None,
             self._kernel_term(block, "kernel", self.x),
             self._kernel_term(block, "recurrent_kernel", self.h),
             Expr(rf"p_{k} \odot {memory}", 1) if block.peephole else None,
@@ -226,7 +237,8 @@ class _EquationBuilder:
             product = _sum(recurrent, Expr("b'_c") if block.use_recurrent_bias else None)
             recurrent = _times(r, product)
         bias = Expr("b_c") if block.use_bias else None
-        a = _sum(self._kernel_term(block, "kernel", self.x), recurrent, bias)
+        products = (self._kernel_term(block, "kernel", self.x), recurrent)
+        a = _sum(*((Expr("q_t"),) if form.shared else products), bias)
         return _activated(block.activation, a)
 
     def _memory(self) -> Expr:
@@ -297,3 +309,8 @@ class _EquationBuilder:
 
     def complement(self, v: Expr) -> Expr:
         return Expr(f"1 - {_in_brackets(v)}", v.ops + 1, is_sum=True)
+
+    def scaled(self, v: Expr, gate: str) -> Expr:
+        k = LETTER[gate]
+        latex = rf"\sigma(\zeta_{k}) \, {_in_brackets(v)} + \sigma(\nu_{k})"
+        return Expr(latex, v.ops + 2, is_sum=True)

@@ -17,12 +17,14 @@ class GateValue:
         block: name of the block with the pre-activation `a`; "" if the gate is constant.
         offset: the value is `v = activation(a + offset)`,
         complement: or `1 - v` if this is True.
+        trained: name of the gate whose trained scale and shift are applied to this, or "".
     """
 
     constant: float | None = None
     block: str = ""
     offset: float = 0.0
     complement: bool = False
+    trained: str = ""
 
 
 class Arithmetic(Protocol):
@@ -37,10 +39,14 @@ class Arithmetic(Protocol):
     def complement(self, v: Any) -> Any:
         """Returns `1 - v`."""
 
+    def scaled(self, v: Any, gate: str) -> Any:
+        """Returns `σ(ζ) v + σ(ν)` with the trained numbers of a gate."""
+
 
 def evaluate(value: GateValue, arithmetic: Arithmetic) -> Any:
     """Returns the value of a gate."""
     if value.constant is not None:
         return arithmetic.constant(value.constant)
     v = arithmetic.activated(value.block, value.offset)
-    return arithmetic.complement(v) if value.complement else v
+    v = arithmetic.complement(v) if value.complement else v
+    return arithmetic.scaled(v, value.trained) if value.trained else v

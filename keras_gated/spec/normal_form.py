@@ -37,16 +37,18 @@ class Block:
     input_activation: Hashable
     recurrent_input_activation: Hashable
     decay: float | None
+    shares: bool
 
     @property
     def input_only(self) -> bool:
         """Whether the block sees only `x_t`: no state and no other gate."""
-        return not (self.recurrent_kernel or self.peephole or self.gate_recurrence)
+        sees_state = self.recurrent_kernel or self.peephole or self.gate_recurrence
+        return not (sees_state or self.shares)
 
     @property
     def sees_only_new_memory(self) -> bool:
         """Whether the block sees c_t, and no state of the time step before."""
-        before = self.recurrent_kernel or self.gate_recurrence
+        before = self.recurrent_kernel or self.gate_recurrence or self.shares
         return self.peephole == "current" and not before
 
 
@@ -62,6 +64,7 @@ class Weight:
         sees: what it multiplies or is added to: "input"; or "state" (h), "gates" (the three gates
             of the step before), or None for what a step itself adds.
         kernel: the kind of kernel; None if it is none, but a bias, a gain or a peephole.
+        one_number: whether it has one number for all units of a block.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Weight:
     blocks: tuple[str, ...]
     sees: str | None = None
     kernel: Kernel | None = None
+    one_number: bool = False
 
     @property
     def is_matrix(self) -> bool:
@@ -88,7 +92,8 @@ class Weight:
         rows = {"input": input_dim, "state": output_dim or units, "gates": gates}
         if self.kernel is not None:
             return self.kernel.shape(rows[self.sees or ""], units, count)
-        return (len(self.keys), count * units) if len(self.keys) > 1 else (count * units,)
+        size = count if self.one_number else count * units
+        return (len(self.keys), size) if len(self.keys) > 1 else (size,)
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,11 @@ class NormalForm:
 
     def __hash__(self) -> int:
         return hash((self.memory, self.weights))  # the dictionaries have no hash
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of the blocks whose products are the candidate's."""
+        return tuple(name for name, block in self.blocks.items() if block.shares)
 
     @property
     def candidate(self) -> Block:
@@ -233,6 +243,7 @@ def resolve(spec: CellSpec) -> NormalForm:
     present = {name: parts[name] for name in BLOCKS if isinstance(parts[name], Gate | Candidate)}
     second_bias = reset == "after" and _has_second_bias(spec, gates["reset"])
     blocks = {name: _block(spec, name, part, second_bias) for name, part in present.items()}
+    trained = tuple(name for name, value in gates.items() if value.trained)
     output = spec.output_activation or spec.candidate.activation
     return NormalForm(
         memory=spec.memory,
@@ -248,7 +259,7 @@ def resolve(spec: CellSpec) -> NormalForm:
         gate_recurrence=spec.gate_recurrence,
         projection=spec.input_projection,
         window=spec.input_window,
-        weights=_weights(blocks, spec.input_projection),
+        weights=_weights(blocks, spec.input_projection, trained),
     )
 
 
@@ -256,7 +267,8 @@ def _gate_value(spec: CellSpec, name: str) -> GateValue:
     source = spec.source(name)
     if source.constant is not None:
         return GateValue(constant=source.constant)
-    return GateValue(None, source.name, source.offset, source.complement)
+    trained = name if getattr(spec.gate(name), "trained", False) else ""
+    return GateValue(None, source.name, source.offset, source.complement, trained)
 
 
 def _reset_position(spec: CellSpec, value: GateValue) -> str:
@@ -286,6 +298,7 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
         input_activation=part.input_activation,
         recurrent_input_activation=getattr(part, "recurrent_input_activation", None),
         decay=getattr(part, "decay", None),
+        shares=getattr(part, "shares", None) is not None,
     )
 
 
@@ -295,8 +308,13 @@ def _peephole(name: str, value: bool | str) -> str:
     return "current" if name == "output" and value != "previous" else "previous"
 
 
-def _weights(blocks: dict[str, Block], projection: Projection | None) -> tuple[Weight, ...]:
-    """Returns the weights that have at least one block: those that Keras has first, then others."""
+def _weights(
+    blocks: dict[str, Block], projection: Projection | None, trained: tuple[str, ...]
+) -> tuple[Weight, ...]:
+    """Returns the weights that have at least one block: those that Keras has first, then others.
+
+    `trained` are the gates whose tie has a trained scale and shift.
+    """
 
     def blocks_with(field: str) -> tuple[str, ...]:
         return tuple(name for name, block in blocks.items() if getattr(block, field))
@@ -313,6 +331,7 @@ def _weights(blocks: dict[str, Block], projection: Projection | None) -> tuple[W
         *(weight for weight in kernels if weight.kernel != DENSE),
         Weight("peephole", ("peephole",), blocks_with("peephole")),
         Weight("decay", ("decay",), blocks_with("decay")),
+        Weight("tie", ("scale", "shift"), trained, one_number=True),
         Weight(gates, (gates,), blocks_with("gate_recurrence"), "gates", DENSE),
         Weight("projection_kernel", ("kernel",), projected, "input", DENSE),
         Weight("projection_bias", ("bias",), projected_bias, "input"),

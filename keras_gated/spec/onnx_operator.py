@@ -267,6 +267,9 @@ class _OperatorArithmetic:
             "sigmoid or a linear function can the weights express it"
         )
 
+    def scaled(self, v: OperatorBlock, gate: str) -> OperatorBlock:
+        raise NoOperator(f"{gate}_gate: no operator has a trained scale of a gate's value")
+
 
 def _bias_for(value: float, function: Function) -> float | None:
     """The bias b with function(b) = value, or None if there is no such bias."""
@@ -337,6 +340,8 @@ def _check_step(form: NormalForm) -> None:
         raise NoOperator("gate_recurrence: in no operator are gates states of the next time step")
     if form.normalizer:
         raise NoOperator("normalizer: no operator divides the memory by a normaliser")
+    for name in form.shared:
+        raise NoOperator(f"shares of the {name} gate: in an operator each block has its products")
     if form.input_skip:
         raise NoOperator("input_skip: no operator adds its input to its output")
     if form.input_scale:

@@ -33,6 +33,9 @@ class Gate(Part):
         input_activation: rare. Name of a function that is applied to `x_t` before the kernel
             (MUT1). Needs `kernel`.
         recurrent_input_activation: rare. The same for `h_{t-1}` (MUT3).
+        shares: rare. "candidate", or None. The pre-activation is then the candidate's products with
+            `x_t` and `h_{t-1}`, plus the gate's own bias and peephole (FastGRNN); the gate has no
+            kernels. There must be no reset gate.
         decay: rare. float > 0, or None. The value of the gate is then `exp(-decay softplus(λ) v)`,
             where v is the sigmoid of the pre-activation and λ a trained vector (RG-LRU). At first
             λ is such that the gate is between 0.9 and 0.999 where v is 1.
@@ -59,8 +62,10 @@ class Gate(Part):
     input_activation: Hashable = None
     recurrent_input_activation: Hashable = None
     decay: float | None = None
+    shares: str | None = None
 
     def __post_init__(self):
+        _take_products(self)
         check_bools(self)
         _check_peephole(self.peephole)
         _check_kernels(self)
@@ -79,6 +84,8 @@ class Tied(Part):
         to: "input", "forget" or "reset": the gate that this one follows.
         complement: bool. Whether the value is `1 - v` in place of `v`.
         offset: float. Added to the pre-activation `a`, before the complement is taken.
+        trained: rare. bool. Whether the value u, which is `v` or `1 - v`, becomes `σ(ζ) u + σ(ν)`
+            with two trained numbers ζ and ν for all units (FastGRNN). They start at 1 and -4.
 
     Raises:
         ValueError: if `to` is another name, or `offset` is not a finite number.
@@ -94,6 +101,7 @@ class Tied(Part):
     to: str
     complement: bool = False
     offset: float = 0.0
+    trained: bool = False
 
     def __post_init__(self):
         check_bools(self)
@@ -249,6 +257,23 @@ def _other_tie(to: Any) -> str:
     if to in ("output", "output_gate"):
         return "Tie the output gate to the other gate instead."
     return "Write the name of a gate without `_gate`."
+
+
+def _take_products(gate: Gate) -> None:
+    """Leaves out the kernels of a gate that shares the candidate's products."""
+    if gate.shares is None:
+        return
+    own = {gate.kernel, gate.recurrent_kernel} - {"dense", None}
+    before = (gate.input_activation, gate.recurrent_input_activation)
+    if gate.shares != "candidate" or own or before != (None, None):
+        raise ValueError(
+            "Argument `shares` must be 'candidate' or None, and a gate that shares the products of "
+            "the candidate has no kernels and no input activations of its own. "
+            f"Received: shares={gate.shares!r} with kernel={gate.kernel!r}, "
+            f"recurrent_kernel={gate.recurrent_kernel!r}, input activations {before}."
+        )
+    object.__setattr__(gate, "kernel", None)
+    object.__setattr__(gate, "recurrent_kernel", None)
 
 
 def _check_peephole(value: Any) -> None:

@@ -103,7 +103,8 @@ def _shape(key, kind, m, n):
     """The shape of a weight; 'square' is a kernel on n features, 'gates' one matrix per i, f, o."""
     if kind == "dense":
         return (m if key == "kernel" else n, n)
-    return {"diagonal": (n,), "vector": (n,), "square": (n, n), "gates": (3, n, n)}[kind]
+    shapes = {"diagonal": (n,), "vector": (n,), "square": (n, n), "gates": (3, n, n)}
+    return (shapes | {"number": (1,)})[kind]
 
 
 def draw(name, m, n, rng, scale=0.5, window=None) -> Weights:

@@ -64,3 +64,20 @@ def sru(w, x, state):
     r = sigmoid(feed(w["output"], x) + w["output"]["peephole"] * c_before)
     c = f * c_before + (1 - f) * (x @ w["candidate"]["kernel"])
     return r * c + (1 - r) * x, c
+
+
+@witness(
+    lambda m, n: n * (m + n) + 2 * n + 2,
+    forget=B,
+    input={"scale": "number", "shift": "number"},
+    candidate=FULL,
+    no_operator="shares of the forget gate",
+)
+def fast_grnn(w, x, state):
+    """Kusupati et al. 2018, FastGRNN: z and h~ of one product; (zeta (1 - z) + nu) h~ + z h."""
+    (h,) = state
+    product = x @ w["candidate"]["kernel"] + h @ w["candidate"]["recurrent_kernel"]
+    z = sigmoid(product + w["forget"]["bias"])
+    content = tanh(product + w["candidate"]["bias"])
+    zeta, nu = sigmoid(w["input"]["scale"]), sigmoid(w["input"]["shift"])
+    return ((zeta * (1 - z) + nu) * content + z * h,)

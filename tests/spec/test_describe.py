@@ -16,6 +16,7 @@ from tests.reference import WITNESSES
 U, F, T, B = 5, 3, 8, 4
 LETTER = {"input": "i", "forget": "f", "reset": "r", "candidate": "c", "output": "o"}
 SYMBOL = {"bias": "b", "recurrent_bias": "b'", "peephole": "p", "decay": r"\lambda"}
+SYMBOL |= {"scale": r"\zeta", "shift": r"\nu"}
 
 CUSTOM = {
     "offset and complement": kg.CellSpec(
@@ -58,6 +59,11 @@ CUSTOM = {
     ),
     "peephole before the step": kg.CellSpec(
         forget_gate=kg.Gate(peephole="previous"), output_gate=kg.Gate(peephole="previous")
+    ),
+    "shared by three": kg.CellSpec(
+        forget_gate=kg.Gate(shares="candidate", peephole=True),
+        input_gate=kg.Tied("forget", offset=0.2, trained=True),
+        output_gate=kg.Gate(shares="candidate", use_bias=False),
     ),
     "scale of a constant": kg.CellSpec(forget_gate=0.6, input_scale="root"),
     "decays of two gates": kg.CellSpec(

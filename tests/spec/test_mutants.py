@@ -85,6 +85,11 @@ FORMS = {
         "ind_rnn",
         lambda f: with_block(f, "candidate", recurrent_kernel=as_kernel("identity")),
     ),
+    "complement of a trained tie ignored": (
+        "fast_grnn",
+        lambda f: with_gate(f, "input", complement=False),
+    ),
+    "trained numbers of a tie ignored": ("fast_grnn", lambda f: with_gate(f, "input", trained="")),
     "input shown left out": ("sru", lambda f: replace(f, input_skip=False)),
     "peephole of the output gate at c_t": (
         "sru",
