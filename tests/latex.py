@@ -11,7 +11,7 @@ import numpy as np
 
 TOKEN = re.compile(
     r"""\\frac\{1\}\{2\} | \\(?:tilde|hat|bar)\{\w\}_t | \\operatorname\{\w+\} | \\\w+ | \\,
-    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w) | \d+(?:\.\d+)?(?:e-?\d+)? | [-+()\[\];]""",
+    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w)(?:\^\{\(\d+\)\})? | \d+(?:\.\d+)?(?:e-?\d+)? | [-+()\[\];]""",
     re.VERBOSE,
 )
 FUNCTIONS = {

@@ -50,18 +50,18 @@ def cast_like(x, like):
     return x if x.dtype == like.dtype else ops.cast(x, like.dtype)
 
 
-def product(kernel: Kernel, x, w):
-    """Returns the product of x with a kernel w, taken in the type of w.
+def product(kernel: Kernel, x, w, blocks: int = 1):
+    """Returns the product of x with a kernel w of some blocks, taken in the type of w.
 
     A matrix may have 16 bits, and the result then has the type of x.
     """
-    y = kernel.product(ops, cast_like(x, w), w)
+    y = kernel.product(ops, cast_like(x, w), w, blocks)
     return cast_like(y, x) if kernel.mixes_units else y
 
 
 def product_by_block(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
     """Returns `{name: its part of the product of x with w}`."""
-    return split(names, product(kernel, x, w))
+    return split(names, product(kernel, x, w, len(names)))
 
 
 def separate_columns(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
@@ -70,7 +70,7 @@ def separate_columns(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
     A wide product that is cut later is slower in the loop: XLA reads several blocks from one tensor
     without vector instructions (see `loop_plan`).
     """
-    return {name: kernel.product(ops, x, part) for name, part in split(names, w).items()}
+    return {name: kernel.product(ops, x, part, 1) for name, part in split(names, w).items()}
 
 
 def _normal(x):
@@ -296,7 +296,8 @@ class Formula:
             if not kernel.mixes_units:
                 terms[names[0]] = seen if w is None else product(kernel, seen, w)
             elif (gain := GAINS[key]) in weights:
-                normal = _normal(cast_like(product(kernel, seen, w), weights[gain]))
+                whole = product(kernel, seen, w, len(names))
+                normal = _normal(cast_like(whole, weights[gain]))
                 terms |= split(names, normal * self._columns(weights, gain, names))
             else:
                 terms |= product_of_blocks(kernel, names, seen, w)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_gated.spec.cell_spec import GATES, CellSpec
+from keras_gated.spec.kernels import sees_no_more
 from keras_gated.spec.parts import Gate, Tied
 
 
@@ -79,7 +80,7 @@ def with_defaults_of(new: Gate, old: Gate) -> Gate:
 def is_part_of(new: Gate, old: Gate) -> bool:
     """Returns whether a gate sees nothing that another one does not see, and is computed alike."""
     kinds = [(new.kernel, old.kernel), (new.recurrent_kernel, old.recurrent_kernel)]
-    sees = all(n in (None, o) or (n, o) == ("diagonal", "dense") for n, o in kinds)
+    sees = all(sees_no_more(*pair) for pair in kinds)
     same = ["activation", *(["input_activation"] if new.kernel else [])]
     same += ["recurrent_input_activation"] if new.recurrent_kernel else []
     alike = all(getattr(new, name) == getattr(old, name) for name in same)
@@ -106,8 +107,8 @@ def is_diagonal(value: Any) -> bool:
 
 
 def _is_smaller(gate: Gate, value: Any) -> bool:
-    """Whether a recurrent kernel is diagonal only where it was dense, or diagonal already."""
-    return not is_diagonal(value) or gate.recurrent_kernel in ("dense", "diagonal")
+    """Whether a recurrent kernel is diagonal only where that is a part of what it was."""
+    return not is_diagonal(value) or sees_no_more("diagonal", gate.recurrent_kernel)
 
 
 def _is_allowed(spec: CellSpec, name: str, value: Any) -> bool:

@@ -21,6 +21,7 @@ def check_units(layer: GatedRNN) -> None:
     cell, form = layer.cell, layer.cell.form
     reasons = {
         "has a diagonal or identity kernel over its input": bool(form.square),
+        "has kernels of blocks": any(w.kernel and w.kernel.is_stack for w in form.weights),
         "has an input projection": form.projection is not None,
         "has gate_recurrence": form.gate_recurrence,
         "has projection_units: make these fewer": bool(cell.projection_units),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FORMAT = 1  # the newest that this version reads
+FORMAT = 2  # the newest that this version reads
 
 
 @dataclass(frozen=True)

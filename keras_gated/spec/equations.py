@@ -4,8 +4,9 @@ An equation is built from `Expr` objects. Each holds its LaTeX and counts the el
 that it stands for, so that equations and FLOPs cannot disagree.
 
 Letters: i, f, r, o are the gates, c is the memory. W and U are dense kernels, w and u diagonal
-ones, p peepholes, `R_{jk}` the kernels of gate recurrence from gate j to gate k. b are biases, b'
-second biases; that of the candidate is multiplied by the reset gate.
+ones, `U^{(n)}` one of n blocks on the diagonal, p peepholes, `R_{jk}` the kernels of gate
+recurrence from gate j to gate k. b are biases, b' second biases; that of the candidate is
+multiplied by the reset gate.
 """
 
 import re
@@ -67,6 +68,7 @@ _PLAIN_TEXT = (  # (pattern, replacement), applied in this order
     (r"\\bar\{(\w)\}", "\\1\u0304"),
     (r"\\operatorname\{(\w+)\}", r"\1"),
     (r"\\frac\{1\}\{2\} ", "½ "),
+    (r"\^\{(\(\d+\))\}", lambda m: m[1].translate(str.maketrans("()0123456789", "⁽⁾⁰¹²³⁴⁵⁶⁷⁸⁹"))),
     (r"_\{(\w),t\}", r"_\1"),
     (r"_\{(t-\d+)\}", lambda m: m[1].translate(str.maketrans("t-0123456789", "ₜ₋₀₁₂₃₄₅₆₇₈₉"))),
     (r"_\{(\w+)\}", r"_\1"),

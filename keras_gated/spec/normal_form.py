@@ -4,6 +4,7 @@
 and weights in order. No file after this one follows a tie or decides the order of blocks.
 """
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -137,6 +138,21 @@ class NormalForm:
         kernels = {} if self.projection else {k: b.kernel for k, b in self.blocks.items()}
         return tuple(k for k, kernel in kernels.items() if kernel and not kernel.mixes_units)
 
+    def groups(self, *keys: str) -> int:
+        """Returns the least common multiple of the groups of the kernels called `keys`."""
+        kernels = (getattr(block, key) for block in self.blocks.values() for key in keys)
+        return math.lcm(*(kernel.groups for kernel in kernels if kernel))
+
+    @property
+    def unit_groups(self) -> int:
+        """A number that must divide the number of units; 1 if there is no kernel of blocks."""
+        return self.groups("kernel", "recurrent_kernel")
+
+    @property
+    def input_groups(self) -> int:
+        """A number that must divide the number of inputs side by side in a window."""
+        return 1 if self.projection else self.groups("kernel")
+
     @property
     def linear_memory(self) -> bool:
         """Whether `c_t` is linear in `c_{t-1}` with coefficients that depend only on the inputs.
@@ -151,8 +167,24 @@ class NormalForm:
             and (output is None or not (output.recurrent_kernel or output.gate_recurrence))
         )
 
-    def check_input_dim(self, input_dim: int, units: int) -> None:
-        """Raises a ValueError if this cell cannot have `input_dim` inputs and `units` units."""
+    def check_sizes(self, input_dim: int, units: int, output_dim: int | None = None) -> None:
+        """Raises a ValueError if this cell cannot have these sizes, which `shapes` takes."""
+        self._check_square(input_dim, units)
+        needed = (
+            ("units", units, self.unit_groups),
+            ("input features", self.window * input_dim, self.input_groups),
+            ("projection_units", output_dim or units, self.groups("recurrent_kernel")),
+        )
+        for name, size, groups in needed:
+            if size % groups:
+                raise ValueError(
+                    f"The number of {name} must be a multiple of {groups} for this cell, because "
+                    "the kernels of its specification have so many blocks on the diagonal. "
+                    f"Received: {name}={size}. Take a multiple of {groups}, or another number of "
+                    "blocks: keras_gated.Blocks(n)."
+                )
+
+    def _check_square(self, input_dim: int, units: int) -> None:
         if self.square and self.window * input_dim != units:
             raise ValueError(
                 f"Argument `units` must equal the number of input features for this cell, because "
@@ -173,9 +205,9 @@ class NormalForm:
             output_dim: size of h; None if it is `units`.
 
         Raises:
-            ValueError: if a diagonal or identity kernel needs as many inputs as units.
+            ValueError: if a kernel does not fit these numbers.
         """
-        self.check_input_dim(input_dim, units)
+        self.check_sizes(input_dim, units, output_dim)
         window_dim = self.window * input_dim
         sizes = {w.name: window_dim for w in self.weights}
         if self.projection:

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from keras_gated.spec.config import Config, Part, from_json_value
-from keras_gated.spec.kernels import check_kernel
+from keras_gated.spec.kernels import Kernel, check_kernel
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Gate(Part):
 
     Args:
         kernel: how the gate sees `x_t`: "dense" (every unit sees every input), "diagonal" (unit j
-            sees input j, times a weight), "identity" (unit j sees input j unchanged) or None (it
-            does not see `x_t`).
-        recurrent_kernel: how the gate sees `h_{t-1}`: one of the same four.
+            sees input j, times a weight), "identity" (unit j sees input j unchanged), a `Blocks`
+            (n dense blocks on the diagonal) or None (it does not see `x_t`).
+        recurrent_kernel: how the gate sees `h_{t-1}`: one of the same.
         use_bias: bool, or None for the layer's `use_bias`.
         peephole: bool. Whether each unit also sees its own memory `c*`, times a weight. Needs
             `memory="cell"`.
@@ -34,7 +34,7 @@ class Gate(Part):
         recurrent_input_activation: rare. The same for `h_{t-1}` (MUT3).
 
     Raises:
-        ValueError: if a kernel is none of the four kinds.
+        ValueError: if a kernel is none of these kinds.
 
     Example:
         An LSTM whose forget gate starts open and sees only the input:
@@ -45,8 +45,8 @@ class Gate(Part):
         (5248, 4224)
     """
 
-    kernel: str | None = "dense"
-    recurrent_kernel: str | None = "dense"
+    kernel: str | Kernel | None = "dense"
+    recurrent_kernel: str | Kernel | None = "dense"
     use_bias: bool | None = None
     peephole: bool = False
     activation: Hashable = None
@@ -108,8 +108,9 @@ class Candidate(Part):
     """The candidate: the new content, of which the input gate decides how much is written.
 
     Args:
-        kernel: how the candidate sees `x_t`: "dense", "diagonal", "identity" or None; see `Gate`.
-        recurrent_kernel: how it sees `h_{t-1}`: one of the same four.
+        kernel: how the candidate sees `x_t`: "dense", "diagonal", "identity", a `Blocks` or None;
+            see `Gate`.
+        recurrent_kernel: how it sees `h_{t-1}`: one of the same.
         use_bias: bool, or None for the layer's `use_bias`.
         activation: name or config of the activation g; None is "linear".
         reset_after: bool. Whether the reset gate multiplies the recurrent product `U h` (True) or
@@ -121,7 +122,7 @@ class Candidate(Part):
             (MUT1). Needs `kernel`.
 
     Raises:
-        ValueError: if a kernel is none of the four kinds.
+        ValueError: if a kernel is none of these kinds.
 
     Example:
         >>> spec = kg.CellSpec(candidate=kg.Candidate(recurrent_kernel=None, activation="relu"))
@@ -129,8 +130,8 @@ class Candidate(Part):
         ('c̃ₜ = relu(W_c xₜ + b_c)', 'hₜ = oₜ ⊙ relu(cₜ)')
     """
 
-    kernel: str | None = "dense"
-    recurrent_kernel: str | None = "dense"
+    kernel: str | Kernel | None = "dense"
+    recurrent_kernel: str | Kernel | None = "dense"
     use_bias: bool | None = None
     activation: Hashable = "tanh"
     reset_after: bool = False

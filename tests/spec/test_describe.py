@@ -46,6 +46,11 @@ CUSTOM = {
         input_projection=kg.Projection("relu"),
         input_window=3,
     ),
+    "blocks": kg.CellSpec(
+        input_gate=kg.Gate(kernel=kg.Blocks(1), recurrent_kernel=kg.Blocks(5)),
+        forget_gate=kg.Gate(recurrent_kernel=kg.Blocks(1), peephole=True),
+        candidate=kg.Candidate(recurrent_kernel=kg.Blocks(5)),
+    ),
     "only the memory decays": kg.CellSpec(forget_gate=0.5, input_gate=0.25, output_gate=1.0),
 }
 
@@ -63,8 +68,19 @@ def symbols(blocks: dict) -> dict:
                 values[f"{SYMBOL[key]}_{k}"] = weight
             else:
                 letter = "W" if key == "kernel" else "U"
-                values[f"{letter if weight.ndim == 2 else letter.lower()}_{k}"] = weight
+                name = f"{letter if weight.ndim > 1 else letter.lower()}_{k}"
+                values[name] = weight
+                if weight.ndim == 3:
+                    values[f"{name}^{{({len(weight)})}}"] = block_diagonal(weight)
     return values
+
+
+def block_diagonal(blocks: np.ndarray) -> np.ndarray:
+    """The matrix with these blocks on its diagonal."""
+    (n, rows, columns), matrix = blocks.shape, np.zeros(np.multiply(len(blocks), blocks.shape[1:]))
+    for k in range(n):
+        matrix[k * rows : (k + 1) * rows, k * columns : (k + 1) * columns] = blocks[k]
+    return matrix
 
 
 def as_printed(spec, blocks: dict, x: np.ndarray, states: list) -> np.ndarray:

@@ -1,0 +1,337 @@
+"""Parts of the formula in cells that no preset is, under all that a layer can do with a cell."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+import keras_gated as kg
+from keras_gated.engine.run import run_by
+from tests.helpers import BACKEND, FINEST, Summed, assert_close, compare, run_and_differentiate
+
+B, T, F, U = 3, 6, 4, 6  # all kernels of two blocks fit
+RNG = np.random.default_rng(11)
+MASK = np.array([[1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 0, 1], [1, 1, 1, 0, 0, 0]], bool)
+
+two, three = kg.Blocks(2), kg.Blocks(3)
+COUPLED = kg.Tied("forget", complement=True)
+SPECS = {
+    "blocks, LSTM": kg.CellSpec(
+        input_gate=kg.Gate(two, two),
+        forget_gate=kg.Gate("dense", two, peephole=True),
+        output_gate=kg.Gate(two, three),
+        candidate=kg.Candidate("dense", three),
+    ),
+    "blocks, GRU": kg.CellSpec(
+        memory="hidden",
+        input_gate=COUPLED,
+        forget_gate=kg.Gate(recurrent_kernel=two),
+        reset_gate=kg.Gate(recurrent_kernel=two),
+        candidate=kg.Candidate(recurrent_kernel=two, reset_after=True),
+    ),
+    "blocks, reset before": kg.CellSpec(
+        reset_gate=kg.Gate(recurrent_kernel=two), candidate=kg.Candidate(two, two)
+    ),
+    "blocks, linear": kg.CellSpec(
+        forget_gate=kg.Gate(two, None),
+        input_gate=COUPLED,
+        output_gate=kg.Gate("dense", None),
+        candidate=kg.Candidate(two, None),
+    ),
+}
+NATIVE = {"blocks, LSTM": "LSTM", "blocks, GRU": "GRU", "blocks, linear": "LSTM"}
+LINEAR = ["blocks, linear"]
+OPTIONS = {
+    "dropout": {"dropout": 0.3, "recurrent_dropout": 0.4, "candidate_dropout": 0.2},
+    "zoneout": {"zoneout": 0.3},
+    "state_clip": {"state_clip": 0.2},
+    "weight_noise": {"weight_noise": 0.2},
+    "batch_norm": {"batch_norm": True},
+    "layer_norm": {"layer_norm": True},
+    "projection_units": {"projection_units": 12},
+}
+every = pytest.mark.parametrize("name", SPECS)
+on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow alone")
+
+
+def made(name: str, dtype: str = FINEST, **arguments):
+    """A built layer with random weights."""
+    arguments = {"return_sequences": True, "dtype": dtype, "seed": 3, **arguments}
+    layer = kg.GatedRNN(U, SPECS[name], **arguments)
+    layer.build((B, T, F))
+    rng = np.random.default_rng(7)
+    for weight in layer.trainable_weights:
+        weight.assign(0.6 * rng.standard_normal(weight.shape))
+    return layer
+
+
+def inputs(layer, dtype: str = FINEST) -> tuple:
+    """Sequences, and initial states that are not zero."""
+    rng = np.random.default_rng(8)
+    states = [0.7 * rng.standard_normal((B, size)).astype(dtype) for size in layer.cell.state_size]
+    return rng.standard_normal((B, T, F)).astype(dtype), states
+
+
+def slopes(layer, automatic: bool = False, **call) -> tuple:
+    """Outputs and gradients of outputs and last states, by weights and initial states."""
+    x, states = inputs(layer)
+    rng, model = np.random.default_rng(9), layer
+    if layer.return_state:
+        model = Summed(layer, rng.normal(size=(len(states), B, U)))
+    upstream = rng.normal(size=(B, T, layer.cell.output_size))
+    if not automatic:
+        return run_and_differentiate(model, x, upstream, states, **call)
+    with run_by(lambda _: None):
+        return run_and_differentiate(model, x, upstream, states, **call)
+
+
+@every
+def test_the_gradient_under_masks_equals_the_automatic_one(name):
+    layer = made(name, return_state=True)
+    assert layer.cell.automatic_reason is None
+    compare(slopes(layer, mask=MASK), slopes(layer, automatic=True, mask=MASK), name)
+
+
+@every
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_has_the_automatic_gradient_or_is_refused(name, option):
+    """In training, with the same masks and noise drawn for both."""
+    try:
+        # With projection_units the states have two sizes.
+        layer = made(name, return_state=option != "projection_units", **OPTIONS[option])
+    except ValueError as error:
+        assert f"`{option}`" in str(error) and "Received" in str(error)
+        return
+    found = []
+    for automatic in (False, True):
+        layer.cell.seed_generator.state.assign([0, 5])
+        found.append(slopes(layer, automatic, mask=MASK, training=True))
+    compare(*found, f"{name} {option}")
+
+
+@on_tensorflow
+@every
+def test_the_gradient_equals_central_differences(name):
+    layer = made(name)
+    x, states = inputs(layer)
+    upstream = np.random.default_rng(2).normal(size=(B, T, U))
+    call = {"initial_state": states}
+    _, by_weight, _ = run_and_differentiate(layer, x, upstream, states)
+    before = layer.get_weights()
+    for k, slope in enumerate(by_weight):
+        direction, values = np.random.default_rng(k).normal(size=slope.shape), []
+        for step in (1e-6, -1e-6):
+            layer.set_weights([*before[:k], before[k] + step * direction, *before[k + 1 :]])
+            values.append(float(np.sum(upstream * keras.ops.convert_to_numpy(layer(x, **call)))))
+        difference = (values[0] - values[1]) / 2e-6
+        assert np.sum(slope * direction) == pytest.approx(difference, rel=1e-7, abs=1e-7)
+        layer.set_weights(before)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_all_time_steps_at_once(name, mask):
+    ways = [made(name, return_state=True, time_parallel=way) for way in (True, False)]
+    assert not any(made(other).cell.parallel_in_time for other in SPECS.keys() - {*LINEAR})
+    call = {} if mask is None else {"mask": mask}
+    at_once, in_a_loop = (slopes(layer, **call) for layer in ways)
+    for k, (ours, theirs) in enumerate(zip(at_once, in_a_loop, strict=True)):
+        for one, other in zip(ours, theirs, strict=True):
+            assert_close(one, other, f"keras {FINEST}", f"{name}: {k}")
+
+
+@on_tensorflow
+@every
+def test_compiled_by_xla(name):
+    import tensorflow as tf
+
+    layer = made(name, "float32")
+    x, _ = inputs(layer, "float32")
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            y = tf.reduce_sum(layer(x) ** 2)
+        return tape.gradient(y, [w.value for w in layer.trainable_weights])
+
+    for ours, eager in zip(tf.function(step, jit_compile=True)(x), step(x), strict=True):
+        assert_close(ours, eager, "xla", name)
+
+
+@every
+def test_saved_and_loaded(name, tmp_path):
+    model = keras.Sequential([keras.Input((None, F)), made(name, "float32")])
+    x, _ = inputs(model.layers[0], "float32")
+    expected = model(x)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.layers[0].spec == SPECS[name]
+    assert_close(loaded(x), expected, "reload", name)
+    assert kg.CellSpec.from_config(SPECS[name].to_config()) == SPECS[name]
+
+
+@every
+def test_counts_and_text(name):
+    layer = made(name)
+    assert kg.count_parameters(SPECS[name], F, U) == layer.count_params()
+    units = kg.units_for_budget(SPECS[name], F, 10_000)
+    step = layer.cell.form.unit_groups
+    assert kg.count_parameters(SPECS[name], F, units) <= 10_000 and units % step == 0
+    assert kg.count_parameters(SPECS[name], F, units + step) > 10_000
+    text = kg.describe(layer, F, U)
+    assert "\\" not in text and "{" not in text
+    assert (NATIVE.get(name) or "Scan") in text.split("ONNX")[1]
+
+
+@every
+def test_mixed_precision(name):
+    found = []
+    for dtype in ("float32", "mixed_bfloat16"):
+        layer = made(name, dtype)
+        found.append(layer(inputs(layer, "float32")[0]))
+        assert found[-1].dtype is not None
+    assert_close(keras.ops.cast(found[1], "float32"), found[0], "mixed_bfloat16", name)
+
+
+@every
+def test_traces_and_streams_of_one_step_each(name):
+    """A trace says the gates of each step; a stateful layer goes on where it stopped."""
+    layer = made(name, "float32")
+    x, _ = inputs(layer, "float32")
+    trace = kg.trace_gates(layer, x)[layer.name]
+    gates = [k for k in ("input", "forget", "reset", "output") if k in trace]
+    assert gates == [
+        k for k in ("input", "forget", "reset", "output") if layer.cell.form.gates[k].block
+    ]
+    memory, candidate = trace.get("c", trace["h"]), trace["candidate"]
+    before = np.concatenate([np.zeros_like(memory[:, :1]), memory[:, :-1]], axis=1)
+    assert_close(
+        trace["forget"] * before + trace["input"] * candidate, memory, "float32", f"{name}: memory"
+    )
+    chunks = made(name, "float32", stateful=True)
+    steps = [chunks(x[:, t : t + 1]) for t in range(T)]
+    assert_close(keras.ops.concatenate(steps, axis=1), layer(x), "chunks", name)
+
+
+@on_tensorflow
+@every
+@pytest.mark.parametrize("lowering", ["auto", "scan"])
+def test_exported(name, lowering, tmp_path):
+    layer = made(name, "float32", name="a")
+    model = keras.Sequential([keras.Input((None, F), name="x"), keras.layers.Masking(), layer])
+    report = kg.export_onnx(model, tmp_path / "model.onnx", lowering=lowering)
+    operator = NATIVE.get(name, "Scan") if lowering == "auto" else "Scan"
+    assert report.layers[0].operator == operator and report.largest_difference < 1e-5
+    streamed = keras.Sequential([keras.Input((None, F), name="x"), layer])
+    stream = kg.export_streaming(streamed, tmp_path / "stream.onnx", lowering=lowering)
+    assert stream.largest_difference < 1e-5
+
+
+@on_tensorflow
+@every
+def test_reported(name):
+    """What each smaller gate would cost is what the smaller model costs."""
+    model = keras.Sequential([keras.Input((None, F)), made(name, "float32", name="a")])
+    model.add(keras.layers.Dense(1))
+    model.compile("sgd", "mse")
+    x, y = inputs(model.layers[0], "float32")[0], np.ones((B, T, 1), "float32")
+    report = kg.gate_report(model, x, y, verbose=0)
+    batch = {"batch_size": B, "verbose": 0}
+    for row in report.rows[::3]:
+        smaller = kg.reduce_gates(model, row.changes, x, fit=row.fitted)
+        smaller.compile("sgd", "mse")
+        assert row.loss == pytest.approx(smaller.evaluate(x, y, **batch), rel=1e-4), row
+        assert row.weights == model.count_params() - smaller.count_params() > 0
+
+
+# Blocks -------------------------------------------------------------------------------------------
+
+
+def test_blocks_are_initialised_one_by_one():
+    """Each is a matrix with the fans of its own, and no two are equal."""
+    gate = kg.Gate(kernel=None, recurrent_kernel=two, use_bias=False)
+    spec = kg.CellSpec(forget_gate=gate, input_gate=COUPLED, output_gate=1.0)
+    layer = kg.GatedRNN(U, spec, recurrent_initializer=keras.initializers.Orthogonal(seed=1))
+    layer.build((None, None, F))
+    first, second = keras.ops.convert_to_numpy(layer.block_weights()["forget"]["recurrent_kernel"])
+    for block in (first, second):
+        np.testing.assert_allclose(block @ block.T, np.eye(U // 2), atol=1e-5)
+    assert np.abs(first - second).max() > 0.01
+    again = kg.GatedRNN(U, spec, recurrent_initializer=keras.initializers.Orthogonal(seed=1))
+    again.build((None, None, F))
+    assert_close(again.get_weights()[-1], layer.get_weights()[-1], "reload", "seed")
+
+
+@pytest.mark.parametrize("projection", [None, 12])
+def test_blocks_are_a_dense_kernel_with_zeros(projection):
+    spec = SPECS["blocks, LSTM"]
+
+    def dense(part):
+        kinds = {"kernel": part.kernel and "dense", "recurrent_kernel": "dense"}
+        return replace(part, **kinds)
+
+    gates = {f"{k}_gate": dense(spec.gate(k)) for k in ("input", "forget", "output")}
+    whole = replace(spec, **gates, candidate=dense(spec.candidate))
+    small = made("blocks, LSTM", projection_units=projection)
+    large = kg.GatedRNN(U, whole, return_sequences=True, dtype=FINEST, projection_units=projection)
+    large.build((B, T, F))
+    blocks = {k: dict(block) for k, block in small.block_weights().items()}
+    for name, block in small.cell.form.blocks.items():
+        for key, size in (("kernel", F), ("recurrent_kernel", projection or U)):
+            w = keras.ops.convert_to_numpy(blocks[name][key])
+            blocks[name][key] = getattr(block, key).to_matrix(np, w, size)
+    large.set_block_weights(blocks)
+    x, states = inputs(small)
+    found = [layer(x, initial_state=states) for layer in (small, large)]
+    assert_close(*found, f"keras {FINEST}", "blocks")
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: kg.Blocks(0), "`n`...n=0"),
+        (lambda: kg.Blocks(True), "`n`...n=True"),
+        (lambda: kg.Blocks(2.0), "`n`...n=2.0"),
+        (lambda: built(5, 4), "units must be a multiple of 2...units=5...Blocks(n)"),
+        (lambda: built(6, 3), "input features must be a multiple of 2...input features=3"),
+        (lambda: built(6, 4, projection_units=3), "projection_units...projection_units=3"),
+        (lambda: kg.Gate(kernel="blocks"), "`kernel`...keras_gated.Blocks(n)...kernel='blocks'"),
+        (
+            lambda: kg.count_parameters(kg.CellSpec(candidate=kg.Candidate(two)), 3, 4),
+            "input features=3",
+        ),
+    ],
+)
+def test_blocks_that_do_not_fit(make, text):
+    from tests.helpers import raises
+
+    raises(make, text)
+
+
+def built(units: int, features: int, **options):
+    spec = kg.CellSpec(candidate=kg.Candidate(kernel=two, recurrent_kernel=two))
+    kg.GatedRNN(units, spec, **options).build((None, None, features))
+
+
+def test_units_of_blocks_stay():
+    model = keras.Sequential([keras.Input((None, F)), made("blocks, GRU", "float32", name="a")])
+    model.add(keras.layers.Dense(1))
+    with pytest.raises(ValueError, match="'a' has kernels of blocks"):
+        kg.reduce_gates(model, {"a": {"units": 4}}, np.ones((2, 3, F), "float32"))
+
+
+@on_tensorflow
+def test_a_dense_gate_can_become_one_of_blocks():
+    rng = np.random.default_rng(0)
+    layer = kg.GatedLSTM(U, name="a", return_sequences=True)
+    model = keras.Sequential([keras.Input((None, F)), layer, keras.layers.Dense(1)])
+    model.set_weights([0.5 * rng.standard_normal(w.shape) for w in model.get_weights()])
+    x = rng.standard_normal((20, T, F)).astype("float32")
+    values = {}
+    for n in (1, 2, 3):
+        gate = kg.Gate(recurrent_kernel=kg.Blocks(n)) if n > 1 else kg.Gate()
+        smaller = kg.reduce_gates(model, {"a": {"forget_gate": gate}}, x) if n > 1 else model
+        values[n] = keras.ops.convert_to_numpy(smaller(x))
+        assert model.count_params() - smaller.count_params() == U * U - U * U // n
+    errors = [np.abs(values[n] - values[1]).mean() for n in (2, 3)]
+    assert 0 < errors[0] < errors[1] < 0.1
