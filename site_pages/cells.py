@@ -102,7 +102,8 @@ def write_page(preset: Preset) -> str:
         f"$$\n{kg.equations(preset.name)}\n$$",
         "",
         "$i$, $f$, $r$, $o$ are the input, forget, reset and output gates; a product $\\odot$ is "
-        "unit by unit; $W$ and $U$ are dense kernels, $w$ and $u$ diagonal ones, $p$ peepholes.",
+        "unit by unit; $W$ and $U$ are dense kernels, $U^{(k)}$ is one of $k$ blocks on the "
+        "diagonal, $w$ and $u$ are diagonal ones, $p$ peepholes.",
         "",
         "## Weights",
         "",

@@ -24,8 +24,9 @@ WIDTH, HEIGHT = 76, 32  # of a box
 TOP, BOTTOM = BOX - HEIGHT // 2, BOX + HEIGHT // 2  # y of a box
 KINDS = {
     "dense": "dense: sees all",
-    "diagonal": "diagonal: each its own",
-    "identity": "identity: as it is",
+    "blocks": "blocks: groups",
+    "diagonal": "diagonal: its own",
+    "identity": "as it is",
 }
 
 
@@ -56,11 +57,11 @@ def draw_legend() -> str:
 
 
 def _explain_marks() -> Iterator[str]:
-    for x, (kind, meaning) in zip((12, 152, 330), KINDS.items(), strict=True):
+    for x, (kind, meaning) in zip((12, 142, 268, 408), KINDS.items(), strict=True):
         yield from _draw_mark(x, 16, kind)
         yield text(x + 13, 21, meaning, "small", "start")
-    yield from _draw_mark(490, 16, "bias")
-    yield text(503, 21, "bias", "small", "start")
+    yield from _draw_mark(500, 16, "bias")
+    yield text(513, 21, "bias", "small", "start")
 
 
 def _explain_outlines() -> Iterator[str]:
@@ -214,6 +215,10 @@ def _draw_mark(x: float, y: float, kind: str) -> Iterator[str]:
         yield box("on-fill", x, y, 13, 13)
     else:
         yield box("on", x, y, 13, 13)
+        if kind == "blocks":
+            yield box("on-fill", x - 3, y - 3, 5, 5)
+            yield box("on-fill", x + 3, y + 3, 5, 5)
+            return
         ends = ((-5, -5), (5, 5)) if kind == "diagonal" else ((-4, 0), (4, 0))
         yield path("on", *((x + dx, y + dy) for dx, dy in ends))
 
@@ -223,6 +228,10 @@ def _draw_reset(form: NormalForm, y: float) -> Iterator[str]:
     if form.reset == "none":
         return
     kind, x, right = gate_kind("reset", form.gates["reset"]), COLUMN["candidate"], COLUMN["reset"]
+    if form.reset == "all":
+        yield arrow(kind, (right - WIDTH / 2, BOX), (x + WIDTH / 2, BOX))
+        yield text((x + right) / 2, BOX - 8, "×", "small")
+        return
     between = (x + right) / 2
     yield arrow(kind, (right - WIDTH / 2, BOX), (between, BOX), (between, y - 14), (x + 8, y - 4))
     yield text(between + 4, y - 8, "× h" if form.reset == "before" else "× U h", "small", "start")

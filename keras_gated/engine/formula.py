@@ -154,7 +154,9 @@ class Formula:
         self.phi = lookup(form.output_activation).function
         self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
         slopes = {k: lookup(b.activation).slope for k, b in form.blocks.items()}
-        self.slope = {k: slope for k, slope in slopes.items() if slope}  # of a value, see `Cut`
+        # Slopes of a value, see `Cut`: of blocks whose activation alone reads their node.
+        alone = form.blocks.keys() - ({"candidate"} if form.reset == "all" else set())
+        self.slope = {k: slope for k, slope in slopes.items() if slope and k in alone}
         blocks = form.blocks.values()
         of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
         named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
@@ -280,6 +282,7 @@ class Formula:
             a = _sum(None if term is None else hooks.node("candidate", term), recurrent)
         else:
             a = hooks.node("candidate", _sum(term, recurrent))
+            a = _times(r, a) if self.form.reset == "all" else a
         return hooks.activated("candidate", self.activation["candidate"], a)
 
     def _kernel_terms(

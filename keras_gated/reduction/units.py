@@ -98,7 +98,9 @@ def keep_units(blocks: Blocks, stay: np.ndarray) -> Blocks:
 def _mean_seen(layer: GatedRNN, name: str, recording: Recording, reset: float | None) -> np.ndarray:
     """The mean (U,) of what the recurrent kernel of a block sees, after a constant reset gate."""
     seen = _apply(layer.cell.formula.phi_h[name], recording.before["h"])
-    if name == "candidate" and reset is not None:
+    if name == "candidate" and layer.cell.form.reset == "all":
+        pass  # the bias, which takes the mean up, is multiplied by the reset gate too
+    elif name == "candidate" and reset is not None:
         seen = reset * seen
     elif name == "candidate" and layer.cell.form.reset == "before":
         seen = seen * recording.values["reset"]

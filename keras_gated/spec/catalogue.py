@@ -11,6 +11,7 @@ from functools import partial
 
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.config import Config
+from keras_gated.spec.kernels import Blocks
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
 from keras_gated.spec.preset_lookup import presets
 
@@ -111,6 +112,29 @@ add(
     notes="z is the share that is written: h = (1 - z) h + z candidate. With negated weights of z "
     "it is gru_cho.",
     initial_bias="zero, or input below 0 to keep the state at first",
+)
+
+
+def block_gru(blocks: int = 1) -> CellSpec:
+    """Returns the GRU of DreamerV3 with recurrent kernels of so many blocks."""
+    gate = Gate(recurrent_kernel=Blocks(blocks))
+    return replace(
+        WRITES,
+        input_gate=replace(gate, bias_initializer=MINUS_ONE),
+        reset_gate=gate,
+        candidate=Candidate(recurrent_kernel=gate.recurrent_kernel, reset_all=True),
+    )
+
+
+add(
+    "block_gru",
+    "GRU whose reset gate multiplies the whole candidate, recurrent kernels of blocks",
+    block_gru,
+    paper="Hafner et al. 2023, Mastering diverse domains through world models. arXiv:2301.04104",
+    notes="The - 1 inside the update gate of the authors' code is the initial bias here. That code "
+    "has 8 blocks: blocks=8, for units that are a multiple of 8. It normalises the sum of all "
+    "products, before the bias; layer_norm=True normalises the product of x and that of h.",
+    initial_bias="input -1, so that the state is kept at first",
 )
 
 # Greff et al.: one part removed from the LSTM with peepholes ------------------------------------

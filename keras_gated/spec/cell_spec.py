@@ -17,7 +17,7 @@ $$
 pre-activation of gate k. Its peephole `p_k` sees `c*`, which is `c_{t-1}` for the input and forget
 gates and `c_t` for the output gate. The candidate has two forms: the reset gate acts before or
 after the recurrent product. With `memory="hidden"` there is one state: h is the memory, `o = 1` and
-`φ` is the identity.
+`φ` is the identity. A part that is rare is in the argument that sets it.
 
 `CellSpec` is a frozen dataclass that checks its fields. This file needs the standard library only.
 """
@@ -220,7 +220,14 @@ def _check_memory(spec: CellSpec) -> None:
 
 
 def _check_reset(spec: CellSpec) -> None:
-    if spec.reset_gate != 1.0 and spec.candidate.recurrent_kernel is None:
+    candidate = spec.candidate
+    if candidate.reset_all and spec.source("reset").constant == 0.0:
+        raise ValueError(
+            "Argument `reset_gate` must not be 0 with Candidate(reset_all=True): the candidate "
+            "would see nothing. Received: reset_gate=0.0. Leave out the reset gate, or give it "
+            "weights."
+        )
+    if spec.reset_gate != 1.0 and candidate.recurrent_kernel is None and not candidate.reset_all:
         raise ValueError(
             "Argument `reset_gate` must be absent (False or 1.0) if the candidate does not see "
             f"h_(t-1): there is nothing to reset. Received: reset_gate={spec.reset_gate!r} with "

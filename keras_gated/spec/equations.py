@@ -206,6 +206,7 @@ class _EquationBuilder:
             recurrent = _times(r, product)
         bias = Expr("b_c") if block.use_bias else None
         a = _sum(self._kernel_term(block, "kernel", self.x), recurrent, bias)
+        a = _times(r, a) if form.reset == "all" else a
         return _activated(block.activation, a)
 
     def _memory(self) -> Expr:

@@ -92,7 +92,8 @@ class NormalForm:
         memory: "cell" or "hidden".
         blocks: the gates that have weights and the candidate, by name, in the order of `BLOCKS`.
         gates: the value of each of the four gates, by name.
-        reset: where the reset gate acts: "none", "before" or "after" the recurrent product.
+        reset: where the reset gate acts: "none", "before" or "after" the recurrent product, or on
+            "all" of the candidate's pre-activation.
         output_activation, memory_activation, carry_activation: φ, μ and κ: names, Configs or
             functions; "linear" is the identity.
         gate_recurrence: whether gates see the gates of the previous time step.
@@ -252,6 +253,8 @@ def _gate_value(spec: CellSpec, name: str) -> GateValue:
 def _reset_position(spec: CellSpec, value: GateValue) -> str:
     if value.constant in (0.0, 1.0):
         return "none"
+    if spec.candidate.reset_all:
+        return "all"
     return "after" if spec.candidate.reset_after else "before"
 
 

@@ -329,6 +329,8 @@ def _activation_text(activation: Hashable) -> str:
 
 
 def _check_step(form: NormalForm) -> None:
+    if form.reset == "all":
+        raise NoOperator("reset_all: no operator resets the whole pre-activation of the candidate")
     if form.gate_recurrence:
         raise NoOperator("gate_recurrence: in no operator are gates states of the next time step")
     for field in ("memory_activation", "carry_activation"):

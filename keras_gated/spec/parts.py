@@ -6,7 +6,7 @@ into a JSON-ready configuration and back. This file needs the standard library o
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -120,9 +120,11 @@ class Candidate(Part):
             Keras, the gates then have a second bias as well.
         input_activation: rare. Name of a function that is applied to `x_t` before the kernel
             (MUT1). Needs `kernel`.
+        reset_all: rare. bool. Whether the reset gate multiplies the whole pre-activation, `g(r ⊙
+            (W x_t + U h_{t-1} + b))` (DreamerV3). Excludes `reset_after=True`.
 
     Raises:
-        ValueError: if a kernel is none of these kinds.
+        ValueError: if a kernel is none of these kinds, or the reset gate is to act in two places.
 
     Example:
         >>> spec = kg.CellSpec(candidate=kg.Candidate(recurrent_kernel=None, activation="relu"))
@@ -138,10 +140,17 @@ class Candidate(Part):
     use_recurrent_bias: bool = True
     _: KW_ONLY
     input_activation: Hashable = None
+    reset_all: bool = field(default=False, metadata={"format": 2})
 
     def __post_init__(self):
         check_bools(self)
         _check_kernels(self)
+        if self.reset_all and self.reset_after:
+            raise ValueError(
+                "Arguments `reset_all` and `reset_after` exclude each other: the reset gate "
+                "multiplies the whole pre-activation, or the recurrent product alone. Received: "
+                "reset_all=True, reset_after=True. Leave out one of them."
+            )
         if self.activation is None:  # in Keras, activation=None is the linear activation
             object.__setattr__(self, "activation", "linear")
         freeze(self, "activation", "input_activation")
@@ -180,10 +189,10 @@ def freeze(part: Part, *names: str) -> None:
 
 def check_bools(part: Part) -> None:
     """Raises a ValueError if a field of a part that is a bool has another value."""
-    for field in fields(part):
-        value = getattr(part, field.name)
-        if field.type is bool or (field.type == (bool | None) and value is not None):
-            check_bool(value, field.name)
+    for one in fields(part):
+        value = getattr(part, one.name)
+        if one.type is bool or (one.type == (bool | None) and value is not None):
+            check_bool(value, one.name)
 
 
 def check_bool(value: Any, argument: str) -> bool:

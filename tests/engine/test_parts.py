@@ -33,6 +33,29 @@ SPECS = {
     "blocks, reset before": kg.CellSpec(
         reset_gate=kg.Gate(recurrent_kernel=two), candidate=kg.Candidate(two, two)
     ),
+    "reset of the whole candidate": kg.CellSpec(
+        memory="hidden",
+        input_gate=COUPLED,
+        reset_gate=True,
+        candidate=kg.Candidate(recurrent_kernel=two, reset_all=True),
+    ),
+    "whole candidate, tied": kg.CellSpec(
+        reset_gate=kg.Tied("input", offset=0.4),
+        candidate=kg.Candidate(reset_all=True, activation="softsign"),
+    ),
+    "whole candidate, constant": kg.CellSpec(
+        reset_gate=0.5, candidate=kg.Candidate(reset_all=True)
+    ),
+    "whole candidate of the input": kg.CellSpec(
+        reset_gate=True, candidate=kg.Candidate(recurrent_kernel=None, reset_all=True)
+    ),
+    "whole candidate, linear": kg.CellSpec(
+        memory="hidden",
+        forget_gate=kg.Gate(recurrent_kernel=None),
+        input_gate=COUPLED,
+        reset_gate=kg.Gate(recurrent_kernel=None),
+        candidate=kg.Candidate(recurrent_kernel=None, reset_all=True),
+    ),
     "blocks, linear": kg.CellSpec(
         forget_gate=kg.Gate(two, None),
         input_gate=COUPLED,
@@ -41,7 +64,7 @@ SPECS = {
     ),
 }
 NATIVE = {"blocks, LSTM": "LSTM", "blocks, GRU": "GRU", "blocks, linear": "LSTM"}
-LINEAR = ["blocks, linear"]
+LINEAR = [name for name in SPECS if "linear" in name]
 OPTIONS = {
     "dropout": {"dropout": 0.3, "recurrent_dropout": 0.4, "candidate_dropout": 0.2},
     "zoneout": {"zoneout": 0.3},
@@ -55,10 +78,10 @@ every = pytest.mark.parametrize("name", SPECS)
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow alone")
 
 
-def made(name: str, dtype: str = FINEST, **arguments):
+def made(kind: str, dtype: str = FINEST, **arguments):
     """A built layer with random weights."""
     arguments = {"return_sequences": True, "dtype": dtype, "seed": 3, **arguments}
-    layer = kg.GatedRNN(U, SPECS[name], **arguments)
+    layer = kg.GatedRNN(U, SPECS[kind], **arguments)
     layer.build((B, T, F))
     rng = np.random.default_rng(7)
     for weight in layer.trainable_weights:
