@@ -12,7 +12,7 @@ Gates that a cell does not have are faint. A gate that follows another has a das
 
 from collections.abc import Hashable, Iterator
 
-from keras_gated.spec.activations import lookup
+from keras_gated.spec.activations import Floored, lookup
 from keras_gated.spec.equations import LETTER, to_plain_text
 from keras_gated.spec.normal_form import Block, GateValue, NormalForm
 from site_pages.svg import arc, arrow, box, circle, path, picture, sign, text
@@ -164,6 +164,8 @@ def _draw_ties(form: NormalForm) -> Iterator[str]:
 
 def _activation_text(activation: Hashable) -> str:
     """The name of an activation, as short as possible; "" if it is linear."""
+    if isinstance(activation, Floored):
+        return f"{_activation_text(activation.activation)} ≥ {activation.floor:.3g}"
     return to_plain_text(lookup(activation).latex.format("·", g="·")).removesuffix("(·)").strip("·")
 
 

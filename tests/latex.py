@@ -21,6 +21,7 @@ FUNCTIONS = {
     r"\operatorname{hardsigmoid}": lambda x: np.clip(x / 6.0 + 0.5, 0.0, 1.0),
     r"\operatorname{softsign}": lambda x: x / (1.0 + np.abs(x)),
     r"\operatorname{softplus}": lambda x: np.logaddexp(x, 0.0),
+    r"\operatorname{silu}": lambda x: x / (1.0 + np.exp(-x)),
     r"\operatorname{elu}": lambda x: np.where(x > 0, x, np.expm1(x)),
 }
 

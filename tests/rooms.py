@@ -4,7 +4,7 @@
 # folder and modules of it; a folder has several lines where others come in between.
 ROOMS = """
     : installation
-    spec: config kernels gate_values parts cell_spec normal_form activations from_arguments
+    spec: config activations kernels gate_values parts cell_spec normal_form from_arguments
     spec: preset_lookup catalogue options onnx_operator operator_weights equations describe
     engine.backends: unrolled tensorflow jax torch selected
     engine: formula call random_masks input_window backward loop_plan loop parallel_scan fused run

@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 
 from keras import ops
 
-from keras_gated.spec.activations import ACTIVATIONS, lookup
+from keras_gated.spec.activations import is_own, lookup
 from keras_gated.spec.gate_values import evaluate
 from keras_gated.spec.kernels import DENSE, Kernel
 from keras_gated.spec.normal_form import NormalForm, Weight
@@ -162,7 +162,7 @@ class Formula:
         named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
         used = [lookup(name) for name in named]
         # Whether nothing is called that a user wrote, and that may not be the same at each call.
-        self.repeatable = all(name is None or name in ACTIVATIONS for name in named)
+        self.repeatable = all(map(is_own, named))
         self.elementwise = all(activation.elementwise for activation in used)
         self.functions = [activation.function for activation in used]
         self.phi_x = {k: lookup(b.input_activation).function for k, b in form.blocks.items()}

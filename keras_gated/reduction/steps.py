@@ -70,7 +70,7 @@ def after(spec: CellSpec, changes: dict[str, Any]) -> CellSpec:
 
 def with_defaults_of(new: Gate, old: Gate) -> Gate:
     """Returns a gate with the activation, initializer and so on of another where it names none."""
-    names = ["activation", "bias_initializer", "use_bias"]
+    names = ["activation", "bias_initializer", "use_bias", "floor"]
     names += ["input_activation"] * (new.kernel is not None)
     names += ["recurrent_input_activation"] * (new.recurrent_kernel is not None)
     unset = [name for name in names if getattr(new, name) is None]
@@ -81,7 +81,7 @@ def is_part_of(new: Gate, old: Gate) -> bool:
     """Returns whether a gate sees nothing that another one does not see, and is computed alike."""
     kinds = [(new.kernel, old.kernel), (new.recurrent_kernel, old.recurrent_kernel)]
     sees = all(sees_no_more(*pair) for pair in kinds)
-    same = ["activation", *(["input_activation"] if new.kernel else [])]
+    same = ["activation", "floor", *(["input_activation"] if new.kernel else [])]
     same += ["recurrent_input_activation"] if new.recurrent_kernel else []
     alike = all(getattr(new, name) == getattr(old, name) for name in same)
     return sees and alike and new.peephole <= old.peephole

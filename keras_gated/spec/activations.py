@@ -26,6 +26,7 @@ class Activation:
             beta is None if the activation has no such parameter. None if no activation is equal.
         elementwise: whether each entry of the result depends only on the same entry of the input.
         slope: its derivative as a function of its value, tensor -> tensor, where that is simple.
+        ops: elementwise operations that count for it.
     """
 
     source: Callable[[Any], Any] | str
@@ -33,6 +34,7 @@ class Activation:
     onnx: tuple[str, float | None, float | None] | None = None
     elementwise: bool = True
     slope: Callable[[Any], Any] | None = None
+    ops: int = 1
 
     @property
     def function(self) -> Callable[[Any], Any]:
@@ -71,6 +73,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "softsign": _keras("softsign", r"\operatorname{{softsign}}({})", "Softsign", None, None),
     "softplus": _keras("softplus", r"\operatorname{{softplus}}({})", "Softplus", None, None),
     "elu": _keras("elu", r"\operatorname{{elu}}({})", "Elu", 1.0, None),
+    "silu": _keras("silu", r"\operatorname{{silu}}({})"),
     # The two squashing functions of the LSTM of 1997, 4σ(x) - 2 and 2σ(x) - 1, written with tanh.
     "double_half_tanh": Activation(
         lambda x: 2.0 * _tanh(0.5 * x),
@@ -99,18 +102,56 @@ ELEMENTWISE = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Floored:
+    """The activation of a gate with a floor: `floor + (1 - floor) v`.
+
+    Attributes:
+        activation: the one that computes v, as `lookup` takes it.
+        floor: float in (0, 1).
+    """
+
+    activation: Hashable
+    floor: float
+
+    def __str__(self) -> str:
+        return f"{self.activation} with a floor of {self.floor:.12g}"
+
+    def resolve(self) -> Activation:
+        """Returns it as an `Activation`."""
+        base, floor, rest = lookup(self.activation), self.floor, 1.0 - self.floor
+        slope, inner = base.slope, "{g}" if base.latex == "{}" else base.latex
+        inner = f"({inner})" if "+" in inner else inner
+        return Activation(
+            lambda x: floor + rest * base.function(x),
+            rf"{floor:.12g} + {rest:.12g} \, {inner}",
+            elementwise=base.elementwise,
+            slope=None if slope is None else lambda v: rest * slope((v - floor) / rest),
+            ops=base.ops + 2,
+        )
+
+
+def is_own(identifier: Hashable) -> bool:
+    """Returns whether an activation is made of those in `ACTIVATIONS` alone."""
+    if isinstance(identifier, Floored):
+        return is_own(identifier.activation)
+    return identifier is None or identifier in ACTIVATIONS
+
+
 def lookup(identifier: Hashable) -> Activation:
     """Returns the activation that a specification names.
 
     Args:
         identifier: a name in `ACTIVATIONS`, any other name that Keras knows, a Config, a function,
-            or None ("linear").
+            a `Floored`, or None ("linear").
 
     Raises:
         ValueError: if Keras does not know it.
     """
     if identifier is None:
         return ACTIVATIONS["linear"]
+    if isinstance(identifier, Floored):
+        return identifier.resolve()
     if isinstance(identifier, str) and identifier in ACTIVATIONS:
         return ACTIVATIONS[identifier]
     try:

@@ -584,6 +584,23 @@ add(
     paper="Feng et al. 2024, Were RNNs all we needed? arXiv:2410.01201",
     notes="The plain form. The log-space form has another candidate and positive states.",
 )
+add(
+    "hgrn_real",
+    "the real part of HGRN: a floor under the forget gate",
+    lambda floor=0.5: CellSpec(
+        forget_gate=replace(INPUT_ONLY, floor=floor),
+        input_gate=Tied("forget", complement=True),
+        output_gate=INPUT_ONLY,
+        candidate=replace(FREE, activation="silu"),
+        output_activation="linear",
+    ),
+    paper="Qin, Yang and Zhong 2023, Hierarchically gated recurrent neural network for sequence "
+    "modeling. arXiv:2311.04823",
+    notes="The paper's states are complex; this is a cell for each of their two parts, without "
+    "rotation. There the floor is trained, tied across layers, and grows from 0 in the first layer "
+    "towards 1; here it is an argument for each layer. The normalisation and the projection of the "
+    "output are layers behind the cell.",
+)
 QRNN = "Bradbury et al. 2017, Quasi-recurrent neural networks. arXiv:1611.01576"
 
 

@@ -101,10 +101,11 @@ def _times(gate: Expr | float, x: Expr) -> Expr | None:
 
 def _activated(activation, x: Expr) -> Expr:
     """The activation applied to x; x itself if the activation is linear."""
-    latex = lookup(activation).latex
-    if latex == "{}":
+    found = lookup(activation)
+    if found.latex == "{}":
         return x
-    return Expr(latex.format(x.latex, g=_in_brackets(x)), x.ops + 1, is_sum="+" in latex)
+    latex = found.latex.format(x.latex, g=_in_brackets(x))
+    return Expr(latex, x.ops + found.ops, is_sum="+" in found.latex)
 
 
 def _in_brackets(x: Expr) -> str:

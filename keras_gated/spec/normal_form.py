@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from keras_gated.spec.activations import Floored
 from keras_gated.spec.cell_spec import GATES, CellSpec, has_bias
 from keras_gated.spec.gate_values import GateValue
 from keras_gated.spec.kernels import DENSE, Kernel, as_kernel
@@ -266,6 +267,8 @@ def _has_second_bias(spec: CellSpec, reset: GateValue) -> bool:
 
 def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool) -> Block:
     activation = spec.recurrent_activation if part.activation is None else part.activation
+    if floor := getattr(part, "floor", None):
+        activation = Floored(activation, floor)
     return Block(
         name=name,
         kernel=as_kernel(part.kernel),

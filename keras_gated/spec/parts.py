@@ -32,9 +32,11 @@ class Gate(Part):
         input_activation: rare. Name of a function that is applied to `x_t` before the kernel
             (MUT1). Needs `kernel`.
         recurrent_input_activation: rare. The same for `h_{t-1}` (MUT3).
+        floor: rare. float in [0, 1), or None for 0: the value of the gate is `floor + (1 - floor)
+            v`, where v is that of the activation (HGRN). For activations between 0 and 1.
 
     Raises:
-        ValueError: if a kernel is none of these kinds.
+        ValueError: if a kernel is none of these kinds, or the floor is not in [0, 1).
 
     Example:
         An LSTM whose forget gate starts open and sees only the input:
@@ -54,10 +56,13 @@ class Gate(Part):
     _: KW_ONLY
     input_activation: Hashable = None
     recurrent_input_activation: Hashable = None
+    floor: float | None = field(default=None, metadata={"format": 2})
 
     def __post_init__(self):
         check_bools(self)
         _check_kernels(self)
+        if self.floor is not None:
+            object.__setattr__(self, "floor", _checked_floor(self.floor))
         freeze(self, "activation", "bias_initializer")
         freeze(self, "input_activation", "recurrent_input_activation")
 
@@ -252,6 +257,15 @@ def _other_tie(to: Any) -> str:
     if to in ("output", "output_gate"):
         return "Tie the output gate to the other gate instead."
     return "Write the name of a gate without `_gate`."
+
+
+def _checked_floor(value: Any) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 <= value < 1.0:
+        raise ValueError(
+            "Argument `floor` must be a number in [0, 1), the smallest value of the gate, or None. "
+            f"Received: floor={value!r}. For a constant gate pass a number in its place."
+        )
+    return float(value)
 
 
 def _check_kernels(part: Gate | Candidate) -> None:

@@ -56,6 +56,17 @@ SPECS = {
         reset_gate=kg.Gate(recurrent_kernel=None),
         candidate=kg.Candidate(recurrent_kernel=None, reset_all=True),
     ),
+    "floor": kg.CellSpec(
+        input_gate=kg.Tied("forget", complement=True, offset=0.3),
+        forget_gate=kg.Gate(floor=0.6, peephole=True),
+        output_gate=kg.Gate(floor=0.25, activation="tanh"),
+    ),
+    "floors, linear": kg.CellSpec(
+        memory="hidden",
+        forget_gate=kg.Gate(recurrent_kernel=None, floor=0.9),
+        input_gate=kg.Gate(recurrent_kernel=None, floor=0.1, activation="one_plus_tanh"),
+        candidate=kg.Candidate(recurrent_kernel=None),
+    ),
     "blocks, linear": kg.CellSpec(
         forget_gate=kg.Gate(two, None),
         input_gate=COUPLED,

@@ -1,6 +1,6 @@
 """Cells without recurrent weights: a linear recurrence whose gates see inputs only."""
 
-from numpy import split, tanh
+from numpy import exp, split, tanh
 
 from .base import B, W, feed, sigmoid, witness
 
@@ -116,3 +116,22 @@ def qrnn_ifo(w, x, state, window=2):
     i = sigmoid(convolved(w["input"], x, window))
     c = f * c + i * z
     return o * c, c
+
+
+@witness(
+    lambda m, n, floor=0.5: 3 * (n * m + n),
+    states=2,
+    forget=W | B,
+    candidate=W | B,
+    output=W | B,
+    settings=({"floor": 0.9},),
+    no_operator="activation of the gates differs",
+)
+def hgrn_real(w, x, state, floor=0.5):
+    """Qin et al. 2023, HGRN, real part: lambda = gamma + (1 - gamma) mu; content SiLU; gated."""
+    _, c = state
+    content = feed(w["candidate"], x)
+    gamma, mu = floor, sigmoid(feed(w["forget"], x))
+    lam = gamma + (1 - gamma) * mu
+    c = lam * c + (1 - lam) * content / (1 + exp(-content))
+    return sigmoid(feed(w["output"], x)) * c, c
