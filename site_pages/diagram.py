@@ -129,6 +129,7 @@ def _draw_box(form: NormalForm, name: str, heights: dict[str, float]) -> Iterato
     if block:
         letter = "c̃" if name == "candidate" else LETTER[name]
         label = f"{letter} {_activation_text(block.activation) or 'linear'}"
+        label += " / Σ" if name in form.gates and form.gates[name].other else ""
         long = len(label) > 10
         yield box("on", x, BOX, WIDTH + 10 * long, HEIGHT)
         yield text(x, BOX + 5, label, "small" if long else "")
@@ -152,7 +153,7 @@ def gate_value(value: GateValue) -> str:
     """Returns the value of a gate as text: a constant, or the gate that it follows."""
     if not value.block:
         return f"{value.constant:.3g}"
-    letter = LETTER[value.block] + ("′" if value.offset else "")
+    letter = LETTER[value.block] + ("′" if value.offset or value.other else "")
     return f"1 − {letter}" if value.complement else letter
 
 

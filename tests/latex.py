@@ -1,7 +1,7 @@
 """Evaluates equations printed in LaTeX, in float64 NumPy: reads the text and nothing else.
 
 sum     := product (("+" | "-") product)*
-product := factor ((\\odot | \\, | nothing) factor)*      a matrix acts on the factor after it
+product := factor ((\\odot | \\, | / | nothing) factor)*  a matrix acts on the factor after it
 factor  := number | name | function "(" sum ")" | "(" sum ")" | "[" sum (";" sum)* "]"
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 TOKEN = re.compile(
     r"""\\frac\{1\}\{2\} | \\(?:tilde|hat|bar)\{\w\}_t | \\operatorname\{\w+\} | \\\w+ | \\,
-    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w)(?:\^\{\(\d+\)\})? | \d+(?:\.\d+)?(?:e-?\d+)? | [-+()\[\];]""",
+    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w)(?:\^\{\(\d+\)\})? | \d+(?:\.\d+)?(?:e-?\d+)? | [-+()\[\];/]""",
     re.VERBOSE,
 )
 FUNCTIONS = {
@@ -22,6 +22,7 @@ FUNCTIONS = {
     r"\operatorname{softsign}": lambda x: x / (1.0 + np.abs(x)),
     r"\operatorname{softplus}": lambda x: np.logaddexp(x, 0.0),
     r"\operatorname{silu}": lambda x: x / (1.0 + np.exp(-x)),
+    r"\operatorname{positivelinear}": lambda x: np.where(x >= 0, x + 0.5, 1 / (1 + np.exp(-x))),
     r"\operatorname{elu}": lambda x: np.where(x > 0, x, np.expm1(x)),
 }
 
@@ -68,6 +69,10 @@ class _Reader:
     def product(self):
         result = self.factor()
         while self.peek() not in (None, "+", "-", ")", "]", ";"):
+            if self.peek() == "/":
+                self.take()
+                result = result / self.factor()
+                continue
             if self.peek() in (r"\odot", r"\,"):
                 self.take()
             result = result * self.factor()

@@ -155,7 +155,8 @@ class Formula:
         self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
         slopes = {k: lookup(b.activation).slope for k, b in form.blocks.items()}
         # Slopes of a value, see `Cut`: of blocks whose activation alone reads their node.
-        alone = form.blocks.keys() - ({"candidate"} if form.reset == "all" else set())
+        shared = {value.block for value in form.gates.values() if value.other}
+        alone = form.blocks.keys() - shared - ({"candidate"} if form.reset == "all" else set())
         self.slope = {k: slope for k, slope in slopes.items() if slope and k in alone}
         blocks = form.blocks.values()
         of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
@@ -165,6 +166,7 @@ class Formula:
         self.repeatable = all(map(is_own, named))
         self.elementwise = all(activation.elementwise for activation in used)
         self.functions = [activation.function for activation in used]
+        self.log = {k: lookup(form.blocks[k].activation).log for k in shared}
         self.phi_x = {k: lookup(b.input_activation).function for k, b in form.blocks.items()}
         self.phi_h = {
             k: lookup(b.recurrent_input_activation).function for k, b in form.blocks.items()
@@ -267,7 +269,7 @@ class Formula:
 
     def gate_values(self, a: Tensors, hooks=HOOKS) -> Callable[[str], Any]:
         """Returns a function: name of a gate -> its value, from pre-activations `a` by block."""
-        arithmetic = _GateTensors(self.activation, a, hooks)
+        arithmetic = _GateTensors(self, a, hooks)
         return lambda gate: evaluate(self.form.gates[gate], arithmetic)
 
     def _normalized_memory(self, weights: Tensors, c):
@@ -349,8 +351,9 @@ class Formula:
 class _GateTensors:
     """Computes gates from pre-activations, see `gate_values`; tied gates share one activation."""
 
-    def __init__(self, functions: dict[str, Callable], a: Tensors, hooks: Hooks):
-        self._functions, self._a, self._hooks = functions, a, hooks
+    def __init__(self, formula: Formula, a: Tensors, hooks: Hooks):
+        self._functions, self._log = formula.activation, formula.log
+        self._a, self._hooks = a, hooks
         self._done: dict = {}
 
     def constant(self, value: float) -> float:
@@ -361,6 +364,16 @@ class _GateTensors:
         if key not in self._done:
             a = self._a[block] + offset if offset else self._a[block]
             self._done[key] = self._hooks.activated(block, self._functions[block], a)
+        return self._done[key]
+
+    def share(self, block: str, other: str):
+        """Of logarithms, since both values can be too small for their sum: v / (v + w) is
+        σ(log v - log w).
+        """
+        key = (block, other)
+        if key not in self._done:
+            one, another = (self._log[k](self._a[k]) for k in key)
+            self._done[key] = ops.sigmoid(one - another)
         return self._done[key]
 
     def complement(self, v):

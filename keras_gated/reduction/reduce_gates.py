@@ -204,6 +204,7 @@ def joint_option(cell: Any) -> str | None:
     """Returns the option by which a cell computes its gates together, or None."""
     options = {"layer_norm": cell.layer_norm, "batch_norm": cell.batch_norm}
     options["gate_recurrence"] = cell.spec.gate_recurrence
+    options["normalize_gates"] = cell.spec.normalize_gates
     return next((name for name, on in options.items() if on), None)
 
 

@@ -26,6 +26,8 @@ class Activation:
             beta is None if the activation has no such parameter. None if no activation is equal.
         elementwise: whether each entry of the result depends only on the same entry of the input.
         slope: its derivative as a function of its value, tensor -> tensor, where that is simple.
+        log: the logarithm of its value, tensor -> tensor, for all arguments; None if the value can
+            be 0 or less.
         ops: elementwise operations that count for it.
     """
 
@@ -34,6 +36,7 @@ class Activation:
     onnx: tuple[str, float | None, float | None] | None = None
     elementwise: bool = True
     slope: Callable[[Any], Any] | None = None
+    log: Callable[[Any], Any] | None = None
     ops: int = 1
 
     @property
@@ -55,15 +58,39 @@ def _tanh(x: Any) -> Any:
     return keras.ops.tanh(x)
 
 
-def _keras(name: str, latex: str, *onnx, slope=None) -> Activation:
+def _log(x: Any) -> Any:
+    import keras
+
+    return keras.ops.log(x)
+
+
+def _log_sigmoid(x: Any) -> Any:
+    import keras
+
+    return keras.ops.log_sigmoid(x)
+
+
+def _positive_linear(x: Any) -> Any:
+    import keras
+
+    return keras.ops.where(x >= 0, x + 0.5, keras.ops.sigmoid(x))
+
+
+def _keras(name: str, latex: str, *onnx, slope=None, log=None) -> Activation:
     """Returns the entry of an activation that Keras has under the same name."""
-    return Activation(name, latex, onnx or None, slope=slope)
+    return Activation(name, latex, onnx or None, slope=slope, log=log)
 
 
 ACTIVATIONS: dict[str, Activation] = {
     "linear": _keras("linear", "{}", "Affine", 1.0, 0.0),
     "sigmoid": _keras(
-        "sigmoid", r"\sigma({})", "Sigmoid", None, None, slope=lambda v: v * (1.0 - v)
+        "sigmoid",
+        r"\sigma({})",
+        "Sigmoid",
+        None,
+        None,
+        slope=lambda v: v * (1.0 - v),
+        log=_log_sigmoid,
     ),
     "tanh": _keras("tanh", r"\tanh({})", "Tanh", None, None, slope=lambda v: (1.0 - v) * (1.0 + v)),
     "relu": _keras("relu", r"\operatorname{{relu}}({})", "Relu", None, None),
@@ -74,6 +101,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": _keras("softplus", r"\operatorname{{softplus}}({})", "Softplus", None, None),
     "elu": _keras("elu", r"\operatorname{{elu}}({})", "Elu", 1.0, None),
     "silu": _keras("silu", r"\operatorname{{silu}}({})"),
+    # The candidate of minGRU and minLSTM that is never negative: x + 1/2 for x >= 0, else σ(x).
+    "positive_linear": Activation(_positive_linear, r"\operatorname{{positivelinear}}({})"),
     # The two squashing functions of the LSTM of 1997, 4σ(x) - 2 and 2σ(x) - 1, written with tanh.
     "double_half_tanh": Activation(
         lambda x: 2.0 * _tanh(0.5 * x),
@@ -127,6 +156,7 @@ class Floored:
             rf"{floor:.12g} + {rest:.12g} \, {inner}",
             elementwise=base.elementwise,
             slope=None if slope is None else lambda v: rest * slope((v - floor) / rest),
+            log=None if base.log is None else lambda x: _log(floor + rest * base.function(x)),
             ops=base.ops + 2,
         )
 

@@ -578,11 +578,42 @@ add(
     confirmed=True,
 )
 add(
+    "gilr",
+    "gated impulse linear recurrence",
+    PARALLEL,
+    paper="Martin and Cundy 2018, Parallelizing linear recurrent neural nets over sequence length. "
+    "arXiv:1709.04057",
+    notes="The gate keeps: h = g h + (1 - g) candidate. The GILR-LSTM of the paper has an LSTM "
+    "around it.",
+)
+MINIMAL = partial(
+    add,
+    paper="Feng et al. 2024, Were RNNs all we needed? arXiv:2410.01201",
+    notes="The plain form. With positive=True it is what the log-space form computes: the "
+    "candidate is x + 1/2 for x >= 0, else σ(x). There h_0 is positive too: pass an initial state.",
+)
+
+
+def content(positive: bool) -> Candidate:
+    """Returns the candidate of the minimal cells, linear or positive."""
+    return replace(FREE, activation="positive_linear" if positive else "linear")
+
+
+MINIMAL(
     "min_gru",
     "minimal GRU without hidden-state dependence",
-    replace(WRITES, input_gate=INPUT_ONLY, candidate=replace(FREE, activation="linear")),
-    paper="Feng et al. 2024, Were RNNs all we needed? arXiv:2410.01201",
-    notes="The plain form. The log-space form has another candidate and positive states.",
+    lambda positive=False: replace(WRITES, input_gate=INPUT_ONLY, candidate=content(positive)),
+)
+MINIMAL(
+    "min_lstm",
+    "minimal LSTM: input and forget gate divided by their sum",
+    lambda positive=False: replace(
+        HIDDEN,
+        input_gate=INPUT_ONLY,
+        forget_gate=INPUT_ONLY,
+        candidate=content(positive),
+        normalize_gates=True,
+    ),
 )
 add(
     "hgrn_real",

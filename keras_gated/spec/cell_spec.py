@@ -23,9 +23,10 @@ after the recurrent product. With `memory="hidden"` there is one state: h is the
 """
 
 from collections.abc import Hashable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
+from keras_gated.spec.activations import lookup
 from keras_gated.spec.config import Part
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied, as_gate, check_bools, freeze
 
@@ -82,6 +83,9 @@ class CellSpec(Part):
         input_projection: rare. A `Projection` of `x_t` (MinimalRNN), or None.
         input_window: rare. int >= 1. How many inputs the cell sees side by side: `x_t`, `x_{t-1}`
             and so on (QRNN).
+        normalize_gates: rare. Whether the input and the forget gate are divided by their sum (
+            minLSTM). Both need weights of their own, and an activation that is never 0. Gates tied
+            to them follow the divided ones.
 
     Raises:
         ValueError: if a part has no meaning in the formula. The message says which part, what was
@@ -117,6 +121,7 @@ class CellSpec(Part):
     gate_recurrence: bool = False
     input_projection: Projection | None = None
     input_window: int = 1
+    normalize_gates: bool = field(default=False, metadata={"format": 2})
 
     def __post_init__(self):
         if self.output_gate is None:
@@ -167,6 +172,7 @@ def _validate(spec: CellSpec) -> None:
     _check_ties(spec)
     _check_terms(spec)
     _check_rare(spec)
+    _check_normalized(spec)
     _check_dynamics(spec)
 
 
@@ -280,6 +286,28 @@ def _check_rare(spec: CellSpec) -> None:
             "Argument `input_window` must be an integer >= 1: the number of inputs that the cell "
             f"sees at each time step. Received: input_window={spec.input_window!r}."
         )
+
+
+def _check_normalized(spec: CellSpec) -> None:
+    if not spec.normalize_gates:
+        return
+    for name in ("input", "forget"):
+        gate = spec.gate(name)
+        named = getattr(gate, "activation", None) or spec.recurrent_activation
+        if not isinstance(gate, Gate) or lookup(named).log is None:
+            raise ValueError(
+                f"Argument `{name}_gate` must have weights of its own and the activation 'sigmoid' "
+                "with normalize_gates=True: the gate is divided by a sum that must not be 0. "
+                f"Received: {name}_gate={gate!r} with the activation {named!r}. Set "
+                f"{name}_gate=keras_gated.Gate(activation='sigmoid')."
+            )
+    for name in GATES:
+        if spec.source(name).offset and spec.source(name).name in ("input", "forget"):
+            raise ValueError(
+                f"Argument `offset` of `{name}_gate` must be 0 with normalize_gates=True: it "
+                "follows a gate that is divided by a sum, which has no pre-activation. Received: "
+                f"offset={spec.source(name).offset!r}. Leave out the offset."
+            )
 
 
 def _check_dynamics(spec: CellSpec) -> None:

@@ -6,7 +6,7 @@ that it stands for, so that equations and FLOPs cannot disagree.
 Letters: i, f, r, o are the gates, c is the memory. W and U are dense kernels, w and u diagonal
 ones, `U^{(n)}` one of n blocks on the diagonal, p peepholes, `R_{jk}` the kernels of gate
 recurrence from gate j to gate k. b are biases, b' second biases; that of the candidate is
-multiplied by the reset gate.
+multiplied by the reset gate. i' and f' are gates divided by their sum.
 """
 
 import re
@@ -139,6 +139,7 @@ class _EquationBuilder:
         equations = self._input()
         for name in before:
             equations += self._gate(name)
+        equations += [self._shared(k) for k in before if form.gates[k].other]
         equations += [Equation(f"{LETTER[k]}_t", self._tied_value(form.gates[k])) for k in tied]
         equations.append(Equation(rf"\tilde{{{self.memory}}}_t", self._candidate()))
         equations.append(Equation(f"{self.memory}_t", self._memory()))
@@ -172,6 +173,11 @@ class _EquationBuilder:
             equations.append(Equation(f"a_{{{k},t}}", a))
             a = Expr(f"a_{{{k},t}}")
         return [*equations, Equation(f"{k}_t", _activated(block.activation, a))]
+
+    def _shared(self, name: str) -> Equation:
+        """A gate divided by the sum of itself and another one."""
+        one, other = LETTER[name], LETTER[self.form.gates[name].other]
+        return Equation(f"{one}'_t", Expr(f"{one}_t / ({one}_t + {other}_t)", 2))
 
     def _pre_activation(self, block: Block) -> Expr:
         k = LETTER[block.name]
@@ -218,8 +224,14 @@ class _EquationBuilder:
         return _activated(self.form.memory_activation, memory)
 
     def _gate_symbol(self, name: str) -> Expr | float:
-        constant = self.form.gates[name].constant
-        return Expr(f"{LETTER[name]}_t") if constant is None else constant
+        value = self.form.gates[name]
+        if value.constant is not None:
+            return value.constant
+        return (
+            self.share(name, value.other)
+            if value.other and value.block == name
+            else (Expr(f"{LETTER[name]}_t"))
+        )
 
     def _tied_output(self) -> list[Equation]:
         value = self.form.gates["output"]
@@ -241,6 +253,9 @@ class _EquationBuilder:
         sign = "+" if offset > 0 else "-"
         a = Expr(f"a_{{{k},t}} {sign} {abs(offset):.12g}", 1, is_sum=True)
         return _activated(self.form.blocks[block].activation, a)
+
+    def share(self, block: str, other: str) -> Expr:
+        return Expr(f"{LETTER[block]}'_t")
 
     def complement(self, v: Expr) -> Expr:
         return Expr(f"1 - {_in_brackets(v)}", v.ops + 1, is_sum=True)

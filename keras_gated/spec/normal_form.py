@@ -248,7 +248,9 @@ def _gate_value(spec: CellSpec, name: str) -> GateValue:
     source = spec.source(name)
     if source.constant is not None:
         return GateValue(constant=source.constant)
-    return GateValue(None, source.name, source.offset, source.complement)
+    shared = {"input": "forget", "forget": "input"} if spec.normalize_gates else {}
+    other = shared.get(source.name, "")
+    return GateValue(None, source.name, source.offset, source.complement, other)
 
 
 def _reset_position(spec: CellSpec, value: GateValue) -> str:

@@ -252,6 +252,9 @@ class _OperatorArithmetic:
     def activated(self, block: str, offset: float) -> OperatorBlock:
         return OperatorBlock(self.form.blocks[block], shift=offset)
 
+    def share(self, block: str, other: str) -> OperatorBlock:
+        raise NoOperator("normalize_gates: no operator divides gates by their sum")
+
     def complement(self, v: OperatorBlock) -> OperatorBlock:
         name, _, beta = self.function
         if self.function == AFFINE:

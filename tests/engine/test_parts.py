@@ -8,7 +8,15 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.engine.run import run_by
-from tests.helpers import BACKEND, FINEST, Summed, assert_close, compare, run_and_differentiate
+from tests.helpers import (
+    BACKEND,
+    FINEST,
+    Summed,
+    assert_close,
+    compare,
+    raises,
+    run_and_differentiate,
+)
 
 B, T, F, U = 3, 6, 4, 6  # all kernels of two blocks fit
 RNG = np.random.default_rng(11)
@@ -66,6 +74,19 @@ SPECS = {
         forget_gate=kg.Gate(recurrent_kernel=None, floor=0.9),
         input_gate=kg.Gate(recurrent_kernel=None, floor=0.1, activation="one_plus_tanh"),
         candidate=kg.Candidate(recurrent_kernel=None),
+    ),
+    "divided by their sum": kg.CellSpec(
+        input_gate=kg.Gate(recurrent_kernel=two, peephole=True),
+        reset_gate=kg.Tied("forget"),
+        output_gate=kg.Tied("input", complement=True),
+        normalize_gates=True,
+    ),
+    "divided with a floor, linear": kg.CellSpec(
+        input_gate=kg.Gate(recurrent_kernel=None, floor=0.2),
+        forget_gate=kg.Gate(recurrent_kernel=None),
+        output_gate=kg.Tied("forget"),
+        candidate=kg.Candidate(recurrent_kernel=None, activation="positive_linear"),
+        normalize_gates=True,
     ),
     "blocks, linear": kg.CellSpec(
         forget_gate=kg.Gate(two, None),
@@ -337,8 +358,6 @@ def test_blocks_are_a_dense_kernel_with_zeros(projection):
     ],
 )
 def test_blocks_that_do_not_fit(make, text):
-    from tests.helpers import raises
-
     raises(make, text)
 
 
@@ -369,3 +388,93 @@ def test_a_dense_gate_can_become_one_of_blocks():
         assert model.count_params() - smaller.count_params() == U * U - U * U // n
     errors = [np.abs(values[n] - values[1]).mean() for n in (2, 3)]
     assert 0 < errors[0] < errors[1] < 0.1
+
+
+# Gates divided by their sum -----------------------------------------------------------------------
+
+
+def softplus(a):
+    return np.logaddexp(0.0, a)
+
+
+def scan_in_log_space(log_coefficients, log_values):
+    """Heinsen 2023, as in Feng et al. 2024, appendix B: h_t from t = 1 on."""
+    zeros = np.zeros_like(log_values[:, :1])
+    a_star = np.concatenate([zeros, np.cumsum(log_coefficients, axis=1)], axis=1)
+    sums = np.logaddexp.accumulate(log_values - a_star, axis=1)
+    return np.exp(a_star + sums)[:, 1:]
+
+
+@pytest.mark.parametrize("name", ["min_gru", "min_lstm"])
+@pytest.mark.parametrize("time_parallel", [True, False])
+def test_the_minimal_cells_equal_the_papers_log_space_form(name, time_parallel):
+    """Feng et al. 2024, arXiv:2410.01201, algorithms 6 and 8."""
+    spec = kg.preset(name, positive=True)
+    layer = kg.GatedRNN(U, spec, return_sequences=True, dtype=FINEST, time_parallel=time_parallel)
+    x = RNG.normal(size=(B, 50, F)).astype(FINEST)
+    layer.build(x.shape)
+    layer.set_weights([RNG.normal(size=w.shape) for w in layer.get_weights()])
+    h_0 = np.exp(RNG.normal(size=(B, U))).astype(FINEST)
+    weights = layer.block_weights().items()
+    to_numpy = keras.ops.convert_to_numpy
+    k = {name: x @ to_numpy(w["kernel"]) + to_numpy(w["bias"]) for name, w in weights}
+    if name == "min_gru":
+        log_f, log_i = -softplus(k["input"]), -softplus(-k["input"])
+    else:
+        difference = softplus(-k["forget"]) - softplus(-k["input"])
+        log_f, log_i = -softplus(difference), -softplus(-difference)
+    a = k["candidate"]
+    log_g = np.where(a >= 0, np.log(np.maximum(a, 0.0) + 0.5), -softplus(-a))
+    log_values = np.concatenate([np.log(h_0)[:, None], log_i + log_g], axis=1)
+    expected = scan_in_log_space(log_f, log_values)
+    assert_close(layer(x, initial_state=[h_0]), expected, f"keras {FINEST}", name)
+
+
+@pytest.mark.parametrize("large", [80.0, 1000.0])
+def test_gates_divided_by_their_sum_are_finite(large):
+    """Where both are too small for float32, they still share 1."""
+    layer = kg.GatedRNN(2, "min_lstm", return_sequences=True)
+    layer.build((None, None, 1))
+    one, x = np.ones(2, "float32"), np.ones((1, 2, 1), "float32")
+    zeros = np.zeros((1, 2), "float32")
+    blocks = {"input": -large * one, "forget": (-large - 1.0) * one, "candidate": one}
+    layer.set_block_weights({k: {"kernel": zeros, "bias": v} for k, v in blocks.items()})
+    f = 1.0 / (1.0 + np.e)  # e^-1 / (e^-1 + 1)
+    expected = np.array([1.0 - f, 1.0 - f * f])[None, :, None] + np.zeros((1, 2, 2))
+    assert_close(layer(x), expected, "float32", f"{large}")
+    _, by_weight, _ = run_and_differentiate(layer, x, np.ones((1, 2, 2), "float32"))
+    assert all(np.isfinite(slope).all() and np.abs(slope).max() > 1e-3 for slope in by_weight)
+
+
+COUPLING = {"input_gate": kg.Gate(), "forget_gate": kg.Gate(), "normalize_gates": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"forget_gate": 0.5}, "`forget_gate`...weights of its own...forget_gate=0.5"),
+        ({"input_gate": COUPLED}, "`input_gate`...input_gate=Tied"),
+        ({"recurrent_activation": "tanh"}, "`input_gate`...'sigmoid'...'tanh'"),
+        ({"forget_gate": kg.Gate(activation="hard_sigmoid")}, "`forget_gate`...'hard_sigmoid'"),
+        (
+            {"reset_gate": kg.Tied("forget", offset=0.5)},
+            "`offset` of `reset_gate`...normalize_gates=True...offset=0.5",
+        ),
+    ],
+)
+def test_gates_that_cannot_be_divided_by_their_sum(change, text):
+    raises(lambda: kg.CellSpec(**COUPLING | change), text)
+
+
+def test_a_floor_is_a_number_below_one():
+    for wrong in (1.0, -0.1, True, "0.5", float("nan")):
+        raises(lambda wrong=wrong: kg.Gate(floor=wrong), f"`floor`...[0, 1)...floor={wrong!r}")
+    assert kg.Gate(floor=0).floor == 0.0
+
+
+def test_a_reset_gate_acts_in_one_place():
+    text = "`reset_all` and `reset_after`...reset_all=True, reset_after=True"
+    raises(lambda: kg.Candidate(reset_all=True, reset_after=True), text)
+    closed = {"reset_gate": 0.0, "candidate": kg.Candidate(reset_all=True)}
+    raises(lambda: kg.CellSpec(**closed), "`reset_gate`...reset_all=True...reset_gate=0.0")
+    raises(lambda: kg.GatedRNN(U, "block_gru", reset_after=True), text)

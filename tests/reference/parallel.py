@@ -1,6 +1,6 @@
 """Cells without recurrent weights: a linear recurrence whose gates see inputs only."""
 
-from numpy import exp, split, tanh
+from numpy import exp, split, tanh, where
 
 from .base import B, W, feed, sigmoid, witness
 
@@ -11,12 +11,46 @@ def convolved(k, x, window):
     return sum(x_lag @ w_lag for x_lag, w_lag in taps) + k["bias"]
 
 
-@witness(lambda m, n: 2 * n * m + 2 * n, input=W | B, candidate=W | B)
-def min_gru(w, x, state):
-    """Feng et al. 2024, minGRU: z writes; plain form, content W x + b (not the log-space one)."""
+def content(k, x, positive):
+    """Feng et al. 2024: content W x + b; in the log-space form g of it, which is positive."""
+    a = feed(k, x)
+    return where(a >= 0, a + 0.5, sigmoid(a)) if positive else a
+
+
+@witness(
+    lambda m, n: 2 * n * m + 2 * n,
+    input=W | B,
+    candidate=W | B,
+    settings=({"positive": True},),
+)
+def min_gru(w, x, state, positive=False):
+    """Feng et al. 2024, minGRU: z writes."""
     (h,) = state
     z = sigmoid(feed(w["input"], x))
-    return ((1 - z) * h + z * feed(w["candidate"], x),)
+    return ((1 - z) * h + z * content(w["candidate"], x, positive),)
+
+
+@witness(
+    lambda m, n: 3 * n * m + 3 * n,
+    input=W | B,
+    forget=W | B,
+    candidate=W | B,
+    settings=({"positive": True},),
+    no_operator="normalize_gates",
+)
+def min_lstm(w, x, state, positive=False):
+    """Feng et al. 2024, minLSTM: f and i divided by their sum."""
+    (h,) = state
+    f, i = sigmoid(feed(w["forget"], x)), sigmoid(feed(w["input"], x))
+    return (f / (f + i) * h + i / (f + i) * content(w["candidate"], x, positive),)
+
+
+@witness(lambda m, n: 2 * n * m + 2 * n, forget=W | B, candidate=W | B)
+def gilr(w, x, state):
+    """Martin & Cundy 2018, GILR: g keeps; i = tanh(V x + b)."""
+    (h,) = state
+    g = sigmoid(feed(w["forget"], x))
+    return (g * h + (1 - g) * tanh(feed(w["candidate"], x)),)
 
 
 @witness(lambda m, n: 2 * n * m + n, forget=W | B, candidate=W)
