@@ -188,14 +188,14 @@ class Blocks(Kernel):
         ValueError: if `n` is not an integer > 0.
 
     Example:
-        A GRU whose states are in four groups that do not see one another:
+        An LSTM whose forget gate sees the outputs of its own group alone:
 
-        >>> gate = kg.Gate(recurrent_kernel=kg.Blocks(4))
-        >>> candidate = kg.Candidate(recurrent_kernel=kg.Blocks(4), reset_after=True)
-        >>> layer = kg.GatedGRU(32, update_gate=gate, reset_gate=gate)
-        >>> spec = kg.CellSpec(forget_gate=gate, candidate=candidate, output_gate=False)
-        >>> kg.count_parameters(spec, 8, 32)
-        3168
+        >>> layer = kg.GatedLSTM(32, forget_gate=kg.Gate(recurrent_kernel=kg.Blocks(4)))
+        >>> layer.build((None, None, 8))
+        >>> tuple(layer.block_weights()["forget"]["recurrent_kernel"].shape)
+        (4, 8, 8)
+        >>> kg.count_parameters("lstm", 8, 32), kg.count_parameters(layer.cell.spec, 8, 32)
+        (5248, 4480)
     """
 
     n: int = field(metadata={"format": 2})

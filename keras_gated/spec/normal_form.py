@@ -169,13 +169,12 @@ class NormalForm:
             and (output is None or not (output.recurrent_kernel or output.gate_recurrence))
         )
 
-    def check_sizes(self, input_dim: int, units: int, output_dim: int | None = None) -> None:
-        """Raises a ValueError if this cell cannot have these sizes, which `shapes` takes."""
+    def check_sizes(self, input_dim: int, units: int) -> None:
+        """Raises a ValueError if this cell cannot have `input_dim` inputs and `units` units."""
         self._check_square(input_dim, units)
         needed = (
             ("units", units, self.unit_groups),
             ("input features", self.window * input_dim, self.input_groups),
-            ("projection_units", output_dim or units, self.groups("recurrent_kernel")),
         )
         for name, size, groups in needed:
             if size % groups:
@@ -209,7 +208,7 @@ class NormalForm:
         Raises:
             ValueError: if a kernel does not fit these numbers.
         """
-        self.check_sizes(input_dim, units, output_dim)
+        self.check_sizes(input_dim, units)
         window_dim = self.window * input_dim
         sizes = {w.name: window_dim for w in self.weights}
         if self.projection:
