@@ -203,6 +203,9 @@ def _tied_theta(change: LayerChange, gate: str, fits: Fits) -> np.ndarray | None
         return None  # it sees another memory
     if not source.complement:
         return other.theta
+    followers = change.layer.cell.form.gates.values()
+    if any(value.block == gate and value.offset for value in followers):
+        return None  # an offset is added before the complement is taken, not after it
     mirrored = np.allclose(other.activation(-other.a) + other.value, 1.0, atol=1e-6)
     return -other.theta if mirrored else None
 
