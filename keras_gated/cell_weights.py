@@ -81,6 +81,8 @@ class CellWeights(keras.layers.Layer):
         )
         if kind in ("kernel_gain", "recurrent_gain", "gain", "shift"):
             return {"initializer": "zeros" if kind == "shift" else "ones"}
+        if kind == "decay":
+            return {"initializer": self._initial_decay}
         initializer = getattr(self, f"{kind}_initializer")
         if weight.name == "bias":
             initializer = self._initial_bias
@@ -116,6 +118,13 @@ class CellWeights(keras.layers.Layer):
         if len(shape) == 1:
             return bias
         return ops.stack([bias, self.bias_initializer(shape[1:], dtype=dtype)])
+
+    def _initial_decay(self, shape, dtype=None):
+        """λ with which gates with a decay c lie in [0.9, 0.999] at most: exp(-c softplus(λ))."""
+        rates = [block.decay for block in self.form.blocks.values() if block.decay]
+        largest = keras.initializers.RandomUniform(0.9, 0.999)(shape, dtype=dtype)
+        parts = zip(rates, ops.split(-ops.log(largest), len(rates)), strict=True)
+        return ops.concatenate([ops.log(ops.expm1(part / rate)) for rate, part in parts])
 
     def _weights_with_variables(self):
         return ((weight, getattr(self, weight.name)) for weight in self.weight_layout)

@@ -18,6 +18,7 @@ FAMILIES = {
     "minimal": "One or two gates",
     "additive": "Linear and additive memories",
     "parallel": "Parallel over time",
+    "modern": "Of recent years",
 }
 
 

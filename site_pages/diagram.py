@@ -85,6 +85,8 @@ def _draw_memory(form: NormalForm) -> Iterator[str]:
     yield from _draw_activation(form.carry_activation, (LEFT + COLUMN["forget"]) / 2, MEMORY)
     yield from _draw_activation(form.memory_activation, COLUMN["reset"] - 30, MEMORY)
     yield path("on", (x, TOP), (x, MEMORY))
+    if form.input_scale:
+        yield from _draw_activation("linear", x, (MEMORY + PRODUCTS) / 2, "× √(1−f²)")
     if forget.constant != 1.0:
         yield from _draw_product("forget", forget, COLUMN["forget"], MEMORY)
     if input_gate.constant != 1.0:
@@ -109,14 +111,15 @@ def _draw_output(form: NormalForm) -> Iterator[str]:
     yield arrow("on", (BRANCH, MEMORY), (BRANCH, PRODUCTS), (RIGHT, PRODUCTS))
     yield circle("on-fill", BRANCH, MEMORY, 3)
     yield text(RIGHT + 5, PRODUCTS + 5, "h_{t}", anchor="start")
-    yield from _draw_activation(form.output_activation, BRANCH, (MEMORY + PRODUCTS) / 2)
+    divided = "÷ n" if form.normalizer else ""
+    yield from _draw_activation(form.output_activation, BRANCH, (MEMORY + PRODUCTS) / 2, divided)
     if value.constant != 1.0:
         yield from _draw_product("output", value, x, PRODUCTS)
 
 
-def _draw_activation(activation: Hashable, x: float, y: float) -> Iterator[str]:
-    """A small box with the activation; nothing if it is linear."""
-    if label := _activation_text(activation):
+def _draw_activation(activation: Hashable, x: float, y: float, before: str = "") -> Iterator[str]:
+    """A small box with the activation, and what is done before it; nothing if it is linear."""
+    if label := f"{before} {_activation_text(activation)}".strip():
         yield box("on", x, y, 12 + 7 * len(label), 22)
         yield text(x, y + 4, label, "small")
 
@@ -128,7 +131,8 @@ def _draw_box(form: NormalForm, name: str, heights: dict[str, float]) -> Iterato
     x, block = COLUMN[name], form.blocks.get(name)
     if block:
         letter = "c̃" if name == "candidate" else LETTER[name]
-        label = f"{letter} {_activation_text(block.activation) or 'linear'}"
+        activation = _activation_text(block.activation) or "linear"
+        label = f"{letter} exp(−λ{activation})" if block.decay else f"{letter} {activation}"
         label += " / Σ" if name in form.gates and form.gates[name].other else ""
         long = len(label) > 10
         yield box("on", x, BOX, WIDTH + 10 * long, HEIGHT)

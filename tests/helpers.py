@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 
 import keras_gated as kg
-from tests.reference import WITNESSES, draw, gradient, run
+from tests.reference import WITNESSES, draw, gradient, run, valid_states
 
 U, F, T, B = 5, 3, 9, 4  # units, features, time, batch: all different, so nothing fits by accident
 BACKEND = keras.backend.backend()
@@ -147,6 +147,7 @@ def case(name: str, dtype: str = "float32", **constants) -> Case:
         return rng.standard_normal(shape).astype(dtype)
 
     state = [0.7 * normal(B, U) for _ in range(WITNESSES[name].states)]
+    state = valid_states(name, state)
     return Case(name, dtype, weights, normal(B, T, features), state, normal(B, T, U), constants)
 
 
@@ -157,7 +158,7 @@ def check_forward(name: str, dtype: str, **constants) -> None:
     outputs, *states = layer(this.x, initial_state=this.initial_state)
     expected, final = this.expected
     assert_close(outputs, expected, dtype, f"{name}: outputs")
-    for label, mine, other in zip("hcifo", states, final, strict=False):
+    for label, mine, other in zip(layer.cell.form.states, states, final, strict=False):
         assert_close(mine, other, dtype, f"{name}: final {label}")
 
 

@@ -1,8 +1,9 @@
 """Evaluates equations printed in LaTeX, in float64 NumPy: reads the text and nothing else.
 
-sum     := product (("+" | "-") product)*
-product := factor ((\\odot | \\, | / | nothing) factor)*  a matrix acts on the factor after it
-factor  := number | name | function "(" sum ")" | "(" sum ")" | "[" sum (";" sum)* "]"
+sum     := ("-")? product (("+" | "-") product)*
+product := factor ((\\odot | \\, | / | nothing) factor)*      a matrix acts on the factor after it
+factor  := number | name ("^2")? | function "(" sum ("," sum)* ")" | function "{" sum "}"
+         | "(" sum ")" | "[" sum (";" sum)* "]"
 """
 
 import re
@@ -11,12 +12,17 @@ import numpy as np
 
 TOKEN = re.compile(
     r"""\\frac\{1\}\{2\} | \\(?:tilde|hat|bar)\{\w\}_t | \\operatorname\{\w+\} | \\\w+ | \\,
-    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w)(?:\^\{\(\d+\)\})? | \d+(?:\.\d+)?(?:e-?\d+)? | [-+()\[\];/]""",
+    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w)(?:\^\{\(\d+\)\})? | \d+(?:\.\d+)?(?:e-?\d+)? | \^2
+    | [-+()\[\]{};,/]""",
     re.VERBOSE,
 )
 FUNCTIONS = {
     r"\sigma": lambda x: 1.0 / (1.0 + np.exp(-x)),
     r"\tanh": np.tanh,
+    r"\exp": np.exp,
+    r"\log": np.log,
+    r"\max": np.maximum,
+    r"\sqrt": np.sqrt,
     r"\operatorname{relu}": lambda x: np.maximum(x, 0.0),
     r"\operatorname{hardsigmoid}": lambda x: np.clip(x / 6.0 + 0.5, 0.0, 1.0),
     r"\operatorname{softsign}": lambda x: x / (1.0 + np.abs(x)),
@@ -61,21 +67,22 @@ class _Reader:
         return token
 
     def sum(self):
-        total = self.product()
+        negative = self.peek() == "-"
+        if negative:
+            self.take()
+        total = -self.product() if negative else self.product()
         while self.peek() in ("+", "-"):
             total = total + self.product() if self.take() == "+" else total - self.product()
         return total
 
     def product(self):
         result = self.factor()
-        while self.peek() not in (None, "+", "-", ")", "]", ";"):
-            if self.peek() == "/":
+        while self.peek() not in (None, "+", "-", ")", "]", ";", ",", "}"):
+            divides = self.peek() == "/"
+            if divides or self.peek() in (r"\odot", r"\,"):
                 self.take()
-                result = result / self.factor()
-                continue
-            if self.peek() in (r"\odot", r"\,"):
-                self.take()
-            result = result * self.factor()
+            factor = self.factor()
+            result = result / factor if divides else result * factor
         return result
 
     def factor(self):
@@ -83,15 +90,24 @@ class _Reader:
         if token[0] in "WUR":
             return self.factor() @ self.values[token]
         if token in FUNCTIONS:
-            self.take("(")
-            return FUNCTIONS[token](self.closed(")"))
+            closing = {"(": ")", "{": "}"}[self.take()]
+            arguments = [self.sum()]
+            while self.peek() == ",":
+                self.take()
+                arguments.append(self.sum())
+            self.take(closing)
+            return FUNCTIONS[token](*arguments)
         if token == "(":
             return self.closed(")")
         if token == "[":
             return self.window()
         if token == r"\frac{1}{2}":
             return 0.5
-        return float(token) if token[0].isdigit() else self.values[token]
+        value = float(token) if token[0].isdigit() else self.values[token]
+        if self.peek() == "^2":
+            self.take()
+            return value * value
+        return value
 
     def closed(self, bracket: str):
         result = self.sum()

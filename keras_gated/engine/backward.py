@@ -75,6 +75,7 @@ class _ReplayHooks(Hooks):
         self._products = products
         self._by_value, self._known, self._zeros = formula.slope, known, ops.zeros_like(known[-1])
         self._known_places, self._behind = count(), count(len(known))
+        self._memory_places = count(len(known) - len(formula.form.memories))
         self.pieces: list[Piece] = []
 
     def product(self, kernel, names, v, w):
@@ -94,8 +95,12 @@ class _ReplayHooks(Hooks):
         return self._replaced("activation", block, a) if block in self._by_value else function(a)
 
     def memory(self, c, forget_value, written):
-        self.pieces.append(Piece("memory", (), c, len(self._known) - 1))
-        return self._known[-1]
+        at = next(self._memory_places)
+        self.pieces.append(Piece("memory", (), c, at))
+        return self._known[at]
+
+    def stabilizer(self, m):
+        return ops.stop_gradient(self._known[-1])
 
     def _replaced(self, kind: str, name: str, raw):
         at = next(self._known_places)
@@ -112,7 +117,7 @@ class Cut:
         input_blocks: names of the blocks that have an input term.
         dropout: `DropoutMasks`.
         known: the known values, for all time steps, tensors (T, B, U): those of activations and
-            nodes in the order of the step, the states before the step, and the memory after it.
+            nodes in the order of the step, the states before the step, and the memories after it.
 
     Attributes:
         pieces: in the order of the step.
@@ -122,6 +127,7 @@ class Cut:
     def __init__(self, formula: Formula, weights: Tensors, input_blocks, dropout, known: list):
         self.formula, self.weights, self.input_blocks = formula, weights, input_blocks
         self.dropout, self.known = dropout, known
+        self._first_memory = len(known) - len(formula.form.memories)  # its place in `known`
         self.pieces = self._replay(weights, known)
         self.nodes = {p.names[0]: p.at for p in self.pieces if p.kind == "node"}
         # Where a piece is a known value as it stands (h_{t-1} in a product), it needs no slope.
@@ -139,7 +145,8 @@ class Cut:
         hooks = _ReplayHooks(self.formula, known, products=x is not None)
         terms = {k: ops.zeros_like(known[-1]) for k in self.input_blocks}
         terms = terms if x is None else self.formula.input_terms(weights, x)
-        before = known[-1 - len(self.formula.states) : -1]
+        behind = self._first_memory
+        before = known[behind - len(self.formula.states) : behind]
         h, _ = self.formula.step(weights, terms, before, self.dropout, hooks)
         return [*hooks.pieces, Piece("output", (), h)]
 
@@ -173,7 +180,8 @@ class Cut:
         """Goes one time step back.
 
         Args:
-            incoming: gradients of the states after the step, tensors (B, U): [dh, dc] or [dh].
+            incoming: gradients of the states after the step, tensors (B, U): [dh, dc] or [dh]; dn
+                and dm with a normaliser.
             slopes: of the pieces at this time step.
 
         Returns:
@@ -187,10 +195,11 @@ class Cut:
                 part = d if slope is None else slope * d
                 gradients[i] = part if gradients[i] is None else gradients[i] + part
 
-        zeros, c = ops.zeros_like(incoming[0]), len(self.known) - 1
+        zeros, c = ops.zeros_like(incoming[0]), self._first_memory
         push(len(self.pieces) - 1, incoming[0])
-        if len(incoming) > 1:  # c is a state of its own: its gradient comes from both ways
-            gradients[c] = incoming[1] if gradients[c] is None else gradients[c] + incoming[1]
+        # c is a state of its own: its gradient comes from both ways. So is n.
+        for at, d in enumerate(incoming[1:], c):
+            gradients[at] = d if gradients[at] is None else gradients[at] + d
         for i in reversed(range(len(self.pieces) - 1)):
             push(i, self._gradient_of_raw(i, [zeros if d is None else d for d in gradients]))
         gradients = [zeros if d is None else d for d in gradients]

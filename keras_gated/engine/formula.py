@@ -19,6 +19,7 @@ matrices, inputs and products have 16 bits. States, vectors and all elementwise 
 so that the memory loses nothing over many time steps.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -32,6 +33,8 @@ from keras_gated.spec.normal_form import NormalForm, Weight
 
 Tensors = dict[Any, Any]  # by name, or by key and blocks
 EPSILON = 1e-5  # of layer normalisation, added to the variance
+LEAST_REST = 0.25e-6  # of 1 - v²: there the slope of its root is 1000
+LARGEST_LOG = 80.0  # exp of it is finite in 32 bits and in bfloat16
 GAINS = {"kernel": "kernel_gain", "recurrent_kernel": "recurrent_gain"}
 
 
@@ -108,11 +111,15 @@ class Hooks:
         return function(a)
 
     def memory(self, c, forget_value, written):
-        """Returns `c_t`, which is `μ(forget_value ⊙ κ(c_{t-1}) + written)`.
+        """Returns `c_t`, which is `μ(forget_value ⊙ κ(c_{t-1}) + written)`; then a normaliser n_t.
 
         A constant forget gate is a float; `written` is None where nothing is written.
         """
         return c
+
+    def stabilizer(self, m):
+        """Returns the stabiliser `m_t`. No gradient goes through it: h does not depend on it."""
+        return m
 
     def values(self, **values) -> None:
         """Receives the gates by name, the candidate, `c` and `h` of a finished step."""
@@ -153,11 +160,14 @@ class Formula:
         self.kappa = lookup(form.carry_activation).function
         self.phi = lookup(form.output_activation).function
         self.activation = {k: lookup(b.activation).function for k, b in form.blocks.items()}
-        slopes = {k: lookup(b.activation).slope for k, b in form.blocks.items()}
+        # Of some gates a step computes the logarithm, by an activation of its own.
+        computed = {k: lookup(b.activation) for k, b in form.blocks.items()}
+        computed |= {k: lookup(computed[k].log) for k in form.in_log if not form.blocks[k].decay}
+        self.log_activation = {k: computed[k].function for k in form.in_log}
+        self.decay = {k: b.decay for k, b in form.blocks.items() if b.decay}
         # Slopes of a value, see `Cut`: of blocks whose activation alone reads their node.
-        shared = {value.block for value in form.gates.values() if value.other}
-        alone = form.blocks.keys() - shared - ({"candidate"} if form.reset == "all" else set())
-        self.slope = {k: slope for k, slope in slopes.items() if slope and k in alone}
+        alone = form.blocks.keys() - ({"candidate"} if form.reset == "all" else set())
+        self.slope = {k: a.slope for k, a in computed.items() if a.slope and k in alone}
         blocks = form.blocks.values()
         of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
         named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
@@ -166,7 +176,6 @@ class Formula:
         self.repeatable = all(map(is_own, named))
         self.elementwise = all(activation.elementwise for activation in used)
         self.functions = [activation.function for activation in used]
-        self.log = {k: lookup(form.blocks[k].activation).log for k in shared}
         self.phi_x = {k: lookup(b.input_activation).function for k, b in form.blocks.items()}
         self.phi_h = {
             k: lookup(b.recurrent_input_activation).function for k, b in form.blocks.items()
@@ -243,34 +252,70 @@ class Formula:
         a = _added(a, self._gates_before(weights, state))
         a = _added(a, {k: p[k] * c for k in p if k != "output"})
         a = {k: x if k == "output" and k in p else hooks.node(k, x) for k, x in a.items()}
-        value = self.gate_values(a, hooks)
+        value = self.gate_values(a, hooks, weights)
 
-        i, f, r = value("input"), value("forget"), value("reset")
+        r = value("reset")
         if behind:
             recurrent = self.recurrent_terms(weights, _times(r, h), behind, hooks.product)
         candidate = self._candidate(terms.get("candidate"), recurrent.get("candidate"), r, hooks)
         if dropout.candidate is not None:
             candidate = dropout.candidate * candidate
-        written = _times(i, candidate)
 
         # c_t, then what depends on it: the output gate's peephole, and h_t.
-        c = hooks.memory(self.mu(_sum(_times(f, self.kappa(c)), written, like=c)), f, written)
+        new = self._memories(value, state, candidate, hooks)
+        c = new["c"]
         if "output" in p:
             a["output"] = hooks.node("output", _sum(a.get("output"), p["output"] * c))
         o = value("output")
-        h = _sum(_times(o, self.phi(self._normalized_memory(weights, c))), like=c)
+        read = c / new["n"] if form.normalizer else c
+        h = _sum(_times(o, self.phi(self._normalized_memory(weights, read))), like=c)
         if "output_projection_kernel" in weights:
             h = product(DENSE, h, weights["output_projection_kernel"])
-        hooks.values(input=i, forget=f, reset=r, output=o, candidate=candidate, c=c, h=h)
-        new = {"h": h, "c": c} | (
-            {"input": i, "forget": f, "output": o} if form.gate_recurrence else {}
-        )
+        gates = {"input": value("input"), "forget": value("forget"), "output": o}
+        hooks.values(**gates, reset=r, candidate=candidate, c=c, h=h)
+        new |= {"h": h} | (gates if form.gate_recurrence else {})
         return h, [new[name] for name in names]
 
-    def gate_values(self, a: Tensors, hooks=HOOKS) -> Callable[[str], Any]:
+    def gate_values(self, a: Tensors, hooks=HOOKS, weights: Tensors | None = None) -> "GateTensors":
         """Returns a function: name of a gate -> its value, from pre-activations `a` by block."""
-        arithmetic = _GateTensors(self, a, hooks)
-        return lambda gate: evaluate(self.form.gates[gate], arithmetic)
+        return GateTensors(self, a, hooks, weights or {})
+
+    def _memories(self, value: "GateTensors", state: Tensors, candidate, hooks: Hooks) -> Tensors:
+        """Returns the memories after the step by name; the first is "c", also if it is h."""
+        if self.form.normalizer:
+            return self._scaled_memories(value, state, candidate, hooks)
+        c, f = state[self.form.memories[0]], value("forget")
+        written = _times(value("input"), candidate)
+        if self.form.input_scale and written is not None:
+            written = _times(value.root_of_rest("forget"), written)
+        c = self.mu(_sum(_times(f, self.kappa(c)), written, like=c))
+        return {"c": hooks.memory(c, f, written)}
+
+    @staticmethod
+    def _scaled_memories(value: "GateTensors", state: Tensors, candidate, hooks: Hooks) -> Tensors:
+        """Returns c_t and n_t, both times exp(-m_t), and m_t.
+
+        m is the largest logarithm of what was written and is still remembered. So i and f are at
+        most 1, one of them is 1, and n is at least 1 from the first step on. h reads c / n, in
+        which m cancels: h depends on no m, so its gradient needs none through m. An m_t that was
+        rounded is as good, as long as the same number is taken off everywhere: hence the brackets
+        in f, where the difference of the two m is exact.
+        """
+        log_i, log_f = value.log("input"), value.log("forget")
+        c, n, before = state["c"], state["n"], state["m"]
+        new, old = log_i + ops.zeros_like(before), log_f + before
+        # At the first step nothing is remembered: an m_{t-1} of 0 must not make i so small that
+        # n is 0. There f can be above 1; it multiplies 0, which must not be infinity times 0.
+        empty = ops.logical_and(n == 0.0, c == 0.0)
+        m = ops.where(empty, new, ops.maximum(old, new))
+        m = hooks.stabilizer(ops.stop_gradient(m))
+        i, f = ops.exp(log_i - m), ops.exp(ops.minimum(log_f + (before - m), LARGEST_LOG))
+        written = i * candidate
+        return {
+            "c": hooks.memory(f * c + written, f, written),
+            "n": hooks.memory(f * n + i, f, i),
+            "m": m,
+        }
 
     def _normalized_memory(self, weights: Tensors, c):
         """The memory as the output h reads it: LN(c) with layer normalisation, else c."""
@@ -348,22 +393,54 @@ class Formula:
         return product_by_block(DENSE, self.names["gate_recurrent_kernel"], before, kernel)
 
 
-class _GateTensors:
+class GateTensors:
     """Computes gates from pre-activations, see `gate_values`; tied gates share one activation."""
 
-    def __init__(self, formula: Formula, a: Tensors, hooks: Hooks):
-        self._functions, self._log = formula.activation, formula.log
-        self._a, self._hooks = a, hooks
+    def __init__(self, formula: Formula, a: Tensors, hooks: Hooks, weights: Tensors):
+        self._formula, self._a, self._hooks = formula, a, hooks
+        decays = weights.get("decay")
+        self._decays = {} if decays is None else split(formula.names["decay"], decays)
         self._done: dict = {}
+
+    def __call__(self, gate: str):
+        """Returns the value of a gate; of a constant one, a float."""
+        return evaluate(self._formula.form.gates[gate], self)
+
+    def log(self, gate: str):
+        """Returns the logarithm of a gate's value. `CellSpec` refuses complements here."""
+        value = self._formula.form.gates[gate]
+        if value.constant is not None:
+            return math.log(value.constant)
+        return self._activation(value.block, value.offset)
+
+    def root_of_rest(self, gate: str):
+        """Returns `√(1 - v²)` of a gate's value v; of a constant one, a float."""
+        constant = self._formula.form.gates[gate].constant
+        if constant is not None:
+            return math.sqrt(1.0 - constant**2)
+        return _root_of_rest(self.log(gate))
+
+    # The arithmetic of `evaluate`
 
     def constant(self, value: float) -> float:
         return value
 
     def activated(self, block: str, offset: float):
+        value = self._activation(block, offset)
+        return ops.exp(value) if block in self._formula.log_activation else value
+
+    def _activation(self, block: str, offset: float):
+        """The value of a block, or its logarithm where the formula computes that."""
         key = (block, offset)
         if key not in self._done:
             a = self._a[block] + offset if offset else self._a[block]
-            self._done[key] = self._hooks.activated(block, self._functions[block], a)
+            functions = self._formula.activation | self._formula.log_activation
+            value = self._hooks.activated(block, functions[block], a)
+            if block in self._decays:
+                rate = -self._formula.decay[block] * ops.softplus(self._decays[block])
+                # A node, since a weight acts here: its gradient is found as that of a bias.
+                value = self._hooks.node(f"logarithm of {block} + {offset}", rate * value)
+            self._done[key] = value
         return self._done[key]
 
     def share(self, block: str, other: str):
@@ -372,12 +449,24 @@ class _GateTensors:
         """
         key = (block, other)
         if key not in self._done:
-            one, another = (self._log[k](self._a[k]) for k in key)
+            one, another = (self._activation(k, 0.0) for k in key)
             self._done[key] = ops.sigmoid(one - another)
         return self._done[key]
 
     def complement(self, v):
         return 1.0 - v
+
+
+def _root_of_rest(log_v):
+    """`√(1 - v²)` from log v, exact where v is close to 1; its slope by 1 - v² is at most 1000.
+
+    At v = 1 the slope of a root is infinite, and the gradient of all weights would be NaN. So the
+    gradient goes through u - stop_gradient(u), which is 0, times a bounded slope; the value is that
+    of the root. recurrentgemma has the same bound.
+    """
+    u = -ops.expm1(2.0 * log_v)
+    root, slope = ops.sqrt(u), 0.5 * ops.rsqrt(ops.maximum(u, LEAST_REST))
+    return ops.stop_gradient(root) + (u - ops.stop_gradient(u)) * ops.stop_gradient(slope)
 
 
 def _clipped(function: Callable, limit: float | None) -> Callable:

@@ -63,7 +63,7 @@ class _RecordingHooks(Hooks):
 
     def __init__(self, like, formula: Formula):
         self.like, self.by_value = like, formula.slope
-        self.known, self.c = [], None
+        self.known, self.memories = [], []
 
     def node(self, name: str, a):
         a = a if len(a.shape) > 1 else a + ops.zeros_like(self.like)  # a bias alone is (U,)
@@ -78,7 +78,7 @@ class _RecordingHooks(Hooks):
         return value
 
     def memory(self, c, forget_value, written):
-        self.c = c
+        self.memories.append(c)
         return c
 
 
@@ -133,7 +133,7 @@ class LoopPlan:
         """Returns [h of all time steps if asked for, *last states], and the residuals if `keep`.
 
         Residuals are what the backward pass needs: the series of the states, of the values of
-        activations and of nodes, and with zoneout of the memory (without, the last state is it).
+        activations and of nodes, and with zoneout of the memory (without, the last states are it).
         """
         inputs = self.sort(tensors)
         weights = self.formula.slice_weights(inputs.weights)
@@ -158,7 +158,7 @@ class LoopPlan:
                 new = _where(xs[-1] > 0, new, states)
             if not keep:
                 return new, new[:1] if self.sequences else []
-            return new, [*new, *hooks.known, *([hooks.c] if inputs.zoneout else [])]
+            return new, [*new, *hooks.known, *(hooks.memories if inputs.zoneout else [])]
 
         of_input = (*inputs.terms.values(), inputs.x)
         series = not_none(*of_input, *_series(inputs.zoneout), inputs.mask) or inputs.clock
@@ -174,8 +174,9 @@ class LoopPlan:
         """
         inputs = self.sort(tensors)
         history, known = residuals[: self.count], list(residuals[self.count :])
-        memory = known.pop() if inputs.zoneout else history[-1]
-        known += [*states_before(inputs, history), memory]
+        # With zoneout the state after a step is not its memory; there is one memory then.
+        memories = [known.pop()] if inputs.zoneout else history[self.formula.memory_index :]
+        known += [*states_before(inputs, history), *memories]
         cut = Cut(self.formula, inputs.weights, self.input_blocks, inputs.dropout, known)
         of_states, of_input, of_weights = self._back_over_time(cut, inputs, upstream)
         masks = not_none(inputs.mask, *inputs.dropout, *_series(inputs.zoneout))

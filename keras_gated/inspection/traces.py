@@ -32,10 +32,10 @@ def trace_gates(model_or_layer: Any, x: Any) -> Trace:
     Returns:
         `{layer: {name: array (B, T, U)}}`, layers in the order in which they run. The names are
         those of the gates that are not constant ("input", "forget", "reset", "output"; tied gates
-        too), "candidate", the memory "c" if the cell has one, and the output "h". Time steps are in
-        the order of the inputs, also for a layer with go_backwards. Masked time steps are NaN. If
-        layer names are not unique, the key is the layer's path. If a layer is called several times,
-        the later keys end in " (2)" and so on.
+        too), "candidate", the memory "c" if the cell has one, with a normaliser "n" and "m", and
+        the output "h". Time steps are in the order of the inputs, also for a layer with
+        go_backwards. Masked time steps are NaN. If layer names are not unique, the key is the
+        layer's path. If a layer is called several times, the later keys end in " (2)" and so on.
 
     Raises:
         ValueError: if no gated layer ran.
@@ -84,7 +84,7 @@ class _GateRecorder:
         # The step saw the memory before zoneout; the states are those after it.
         values |= dict(zip(form.states, states, strict=True))
         names = [k for k in GATES if form.gates[k].constant is None]
-        names += ["candidate", *(k for k in ("c", "h") if k in form.states)]
+        names += ["candidate", *(k for k in ("c", "n", "m", "h") if k in form.states)]
         self.runs.append((call.layer, {k: _to_numpy_masked(call, values[k]) for k in names}))
         return call.result(ops.transpose(states[0], (1, 0, 2)), last)
 

@@ -89,11 +89,12 @@ def is_part_of(new: Gate, old: Gate) -> bool:
 
 def _steps_of_gate(spec: CellSpec, name: str) -> Iterator[Step]:
     gate = spec.gate(name)
-    if not isinstance(gate, Gate):
+    if not isinstance(gate, Gate) or gate.decay:  # a fit knows no trained exponent
         return
     smaller = [(title, change(gate)) for title, change in GATE_STEPS.items()]
     for other in GATES:
-        if other not in (name, "output") and isinstance(spec.gate(other), Gate):
+        source = spec.gate(other)
+        if other not in (name, "output") and isinstance(source, Gate) and not source.decay:
             smaller.append((f"the {other} gate", Tied(other)))
             smaller.append((f"1 - the {other} gate", Tied(other, complement=True)))
     for title, value in smaller:

@@ -26,8 +26,8 @@ class Activation:
             beta is None if the activation has no such parameter. None if no activation is equal.
         elementwise: whether each entry of the result depends only on the same entry of the input.
         slope: its derivative as a function of its value, tensor -> tensor, where that is simple.
-        log: the logarithm of its value, tensor -> tensor, for all arguments; None if the value can
-            be 0 or less.
+        log: names the activation that is its logarithm, as `lookup` takes it, computed without
+            overflow; "" if there is none.
         ops: elementwise operations that count for it.
     """
 
@@ -36,7 +36,7 @@ class Activation:
     onnx: tuple[str, float | None, float | None] | None = None
     elementwise: bool = True
     slope: Callable[[Any], Any] | None = None
-    log: Callable[[Any], Any] | None = None
+    log: Hashable = ""
     ops: int = 1
 
     @property
@@ -64,10 +64,16 @@ def _log(x: Any) -> Any:
     return keras.ops.log(x)
 
 
-def _log_sigmoid(x: Any) -> Any:
+def _exp(x: Any) -> Any:
     import keras
 
-    return keras.ops.log_sigmoid(x)
+    return keras.ops.exp(x)
+
+
+def _expm1(x: Any) -> Any:
+    import keras
+
+    return keras.ops.expm1(x)
 
 
 def _positive_linear(x: Any) -> Any:
@@ -76,9 +82,9 @@ def _positive_linear(x: Any) -> Any:
     return keras.ops.where(x >= 0, x + 0.5, keras.ops.sigmoid(x))
 
 
-def _keras(name: str, latex: str, *onnx, slope=None, log=None) -> Activation:
+def _keras(name: str, latex: str, *onnx, **more) -> Activation:
     """Returns the entry of an activation that Keras has under the same name."""
-    return Activation(name, latex, onnx or None, slope=slope, log=log)
+    return Activation(name, latex, onnx or None, **more)
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -90,7 +96,7 @@ ACTIVATIONS: dict[str, Activation] = {
         None,
         None,
         slope=lambda v: v * (1.0 - v),
-        log=_log_sigmoid,
+        log="log_sigmoid",
     ),
     "tanh": _keras("tanh", r"\tanh({})", "Tanh", None, None, slope=lambda v: (1.0 - v) * (1.0 + v)),
     "relu": _keras("relu", r"\operatorname{{relu}}({})", "Relu", None, None),
@@ -103,6 +109,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": _keras("silu", r"\operatorname{{silu}}({})"),
     # The candidate of minGRU and minLSTM that is never negative: x + 1/2 for x >= 0, else σ(x).
     "positive_linear": Activation(_positive_linear, r"\operatorname{{positivelinear}}({})"),
+    "log_sigmoid": _keras("log_sigmoid", r"\log(\sigma({}))", slope=lambda v: -_expm1(v)),
+    "exp": Activation("exponential", r"\exp({})", slope=lambda v: v, log="linear"),
     # The two squashing functions of the LSTM of 1997, 4σ(x) - 2 and 2σ(x) - 1, written with tanh.
     "double_half_tanh": Activation(
         lambda x: 2.0 * _tanh(0.5 * x),
@@ -125,9 +133,8 @@ ACTIVATIONS: dict[str, Activation] = {
 
 # Other activations of Keras that are elementwise. The rest (softmax, ...) count as not elementwise.
 ELEMENTWISE = frozenset(
-    "celu exponential gelu hard_shrink hard_silu hard_swish hard_tanh leaky_relu log_sigmoid mish "
-    "relu6 selu silu soft_shrink sparse_plus sparse_sigmoid squareplus swish tanh_shrink "
-    "threshold".split()
+    "celu exponential gelu hard_shrink hard_silu hard_swish hard_tanh leaky_relu mish relu6 selu "
+    "silu soft_shrink sparse_plus sparse_sigmoid squareplus swish tanh_shrink threshold".split()
 )
 
 
@@ -156,8 +163,25 @@ class Floored:
             rf"{floor:.12g} + {rest:.12g} \, {inner}",
             elementwise=base.elementwise,
             slope=None if slope is None else lambda v: rest * slope((v - floor) / rest),
-            log=None if base.log is None else lambda x: _log(floor + rest * base.function(x)),
+            log=LogFloored(self.activation, floor),
             ops=base.ops + 2,
+        )
+
+
+@dataclass(frozen=True)
+class LogFloored(Floored):
+    """The logarithm of such an activation, which is finite: the floor is above 0."""
+
+    def resolve(self) -> Activation:
+        """Returns it as an `Activation`."""
+        base = super().resolve()
+        slope = base.slope
+        return Activation(
+            lambda x: _log(base.function(x)),
+            rf"\log({base.latex})",
+            elementwise=base.elementwise,
+            slope=None if slope is None else lambda v: slope(_exp(v)) / _exp(v),
+            ops=base.ops + 1,
         )
 
 

@@ -656,3 +656,38 @@ add(
     paper=QRNN,
     notes="No tanh on the memory.",
 )
+
+# Cells of recent years -------------------------------------------------------------------------
+add = partial(presets.add, family="modern", confirmed=True)
+add(
+    "xlstm_slstm",
+    "sLSTM of the xLSTM: an exponential input gate, and a memory divided by a normaliser",
+    lambda forget="sigmoid": CellSpec(
+        input_gate=Gate(activation="exp"),
+        forget_gate=Gate(activation=forget),
+        output_activation="linear",
+        normalizer=True,
+    ),
+    paper="Beck et al. 2024, xLSTM: extended long short-term memory. arXiv:2405.04517",
+    notes="The paper lets the forget gate be sigmoid or exp; the authors' code has sigmoid. All "
+    "states are zero at first. There the paper does not say what m is; h does not depend on it. "
+    "The block around the cell (convolution, group norm, projections) is not part of it.",
+    initial_bias="forget above 0, spread over the units, in the authors' code",
+)
+add(
+    "rg_lru",
+    "RG-LRU of Griffin: a trained decay, to the power of a gate that sees x_t",
+    lambda decay=8.0: replace(
+        HIDDEN,
+        forget_gate=replace(INPUT_ONLY, decay=decay),
+        input_gate=INPUT_ONLY,
+        candidate=Candidate("identity", None, use_bias=False, activation="linear"),
+        input_scale="root",
+    ),
+    paper="De et al. 2024, Griffin: mixing gated linear recurrences with local attention for "
+    "efficient language models. arXiv:2402.19427",
+    notes="What is written is multiplied by √(1 - f²) at every step, as in the paper. The code of "
+    "recurrentgemma has the factor 1 at the first step of a sequence, where the memory is empty. "
+    "λ starts with exp(-8 softplus(λ)) spread over [0.9, 0.999], as the paper says.",
+    initial_bias="zero; the decay is long at first",
+)

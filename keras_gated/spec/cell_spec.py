@@ -26,11 +26,11 @@ from collections.abc import Hashable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
-from keras_gated.spec.activations import lookup
 from keras_gated.spec.config import Part
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied, as_gate, check_bools, freeze
 
 GATES = ("input", "forget", "reset", "output")
+HAVE_LOG = ("exp", "sigmoid")  # activations of gates whose logarithm `activations` has
 
 
 class GateSource(NamedTuple):
@@ -78,6 +78,13 @@ class CellSpec(Part):
         use_bias: bool, for all gates and the candidate where they do not set it.
         memory_activation: rare. Name or config of μ (STAR).
         carry_activation: rare. Name or config of κ (CFN).
+        input_scale: rare. None, or "root": what is written is also multiplied by `√(1 - f²)`
+            (RG-LRU), so that the memory is as large as the candidate. The forget gate is then
+            between 0 and 1: its activation is "sigmoid", or it is a constant.
+        normalizer: rare. Whether the memory is divided by the sum of what was written (sLSTM): a
+            third state `n_t = f ⊙ n_{t-1} + i`, and `h_t = o ⊙ φ(c_t / n_t)`. The input and forget
+            gates have the activation "exp" or "sigmoid", or are constants > 0. A fourth state m
+            keeps all numbers finite: c and n are stored times exp(-m), so h does not depend on m.
         gate_recurrence: rare. Whether the input, forget and output gates also see the values of
             these three gates of the previous time step, each through a dense kernel (Greff's FGR).
         input_projection: rare. A `Projection` of `x_t` (MinimalRNN), or None.
@@ -118,6 +125,8 @@ class CellSpec(Part):
     _: KW_ONLY
     memory_activation: Hashable = "linear"
     carry_activation: Hashable = "linear"
+    input_scale: str | None = None
+    normalizer: bool = False
     gate_recurrence: bool = False
     input_projection: Projection | None = None
     input_window: int = 1
@@ -172,6 +181,9 @@ def _validate(spec: CellSpec) -> None:
     _check_ties(spec)
     _check_terms(spec)
     _check_rare(spec)
+    _check_decay(spec)
+    _check_input_scale(spec)
+    _check_normalizer(spec)
     _check_normalized(spec)
     _check_dynamics(spec)
 
@@ -288,19 +300,113 @@ def _check_rare(spec: CellSpec) -> None:
         )
 
 
+def _activation(spec: CellSpec, gate: Gate) -> Hashable:
+    return spec.recurrent_activation if gate.activation is None else gate.activation
+
+
+def _check_decay(spec: CellSpec) -> None:
+    for name in GATES:
+        gate = spec.gate(name)
+        if getattr(gate, "decay", None) and _activation(spec, gate) != "sigmoid":
+            raise ValueError(
+                f"Argument `activation` of `{name}_gate` must be 'sigmoid' with a decay, so that "
+                f"the gate is between 0 and 1. Received: activation={_activation(spec, gate)!r} "
+                f"with decay={gate.decay}."
+            )
+
+
+def _check_input_scale(spec: CellSpec) -> None:
+    if spec.input_scale not in (None, "root"):
+        raise ValueError(
+            "Argument `input_scale` must be None or 'root', which is √(1 - f²). "
+            f"Received: input_scale={spec.input_scale!r}."
+        )
+    if spec.input_scale is None:
+        return
+    if spec.normalizer:
+        raise ValueError(
+            "Arguments `input_scale` and `normalizer` exclude each other: both scale what is "
+            f"written. Received: input_scale={spec.input_scale!r}, normalizer=True. Use one."
+        )
+    source = spec.source("forget")
+    if source.constant is None:
+        fits = _activation(spec, source.gate) == "sigmoid" and not source.complement
+    else:
+        fits = 0.0 <= source.constant <= 1.0
+    if not fits:
+        raise ValueError(
+            "Argument `forget_gate` must have the activation 'sigmoid' and be no complement, or be "
+            "a constant between 0 and 1, with input_scale='root': the scale is the root of "
+            f"1 - f². Received: forget_gate={spec.forget_gate!r} with "
+            f"recurrent_activation={spec.recurrent_activation!r}."
+        )
+
+
+def _check_normalizer(spec: CellSpec) -> None:
+    """Refuses a normaliser with parts that would depend on the scale in which c is stored."""
+    if not spec.normalizer:
+        return
+    linear = spec.memory_activation == spec.carry_activation == "linear"
+    gates = [spec.gate(name) for name in GATES]
+    if spec.memory != "cell" or spec.gate_recurrence or not linear:
+        raise ValueError(
+            "Argument `normalizer` needs memory='cell', linear memory and carry activations, and "
+            "no gate_recurrence: c is stored in a scale of its own. "
+            f"Received: normalizer=True with {spec!r}. Leave these at their defaults."
+        )
+    if any(getattr(gate, "peephole", False) for gate in gates):
+        raise ValueError(
+            "Argument `peephole` must be False in all gates with normalizer=True: c is stored in a "
+            f"scale of its own, which a gate must not see. Received: peephole=True with {spec!r}. "
+            "Remove the peepholes."
+        )
+    for name in ("input", "forget"):
+        check_log(spec, name, "normalizer=True")
+
+
+def check_log(spec: CellSpec, name: str, because: str) -> None:
+    """Raises a ValueError unless the logarithm of a gate can be computed without overflow.
+
+    Args:
+        spec: the specification.
+        name: of the gate.
+        because: the setting that needs the logarithm, for the error message.
+    """
+    source = spec.source(name)
+    activation = _activation(spec, source.gate) if isinstance(source.gate, Gate) else None
+    constant, floor = source.constant is not None, getattr(source.gate, "floor", None)
+    fits = source.constant > 0.0 if constant else activation in HAVE_LOG and not source.complement
+    if floor and activation == "exp":
+        raise ValueError(
+            f"Argument `floor` of `{name}_gate` must be None with activation='exp' and {because}: "
+            f"the logarithm of such a gate could overflow. Received: floor={floor}. Leave it out."
+        )
+    if not fits:
+        raise ValueError(
+            f"Argument `{name}_gate` must have the activation 'exp' or 'sigmoid', or be a constant "
+            f"> 0, and be no complement, with {because}: the cell computes with its logarithm. "
+            f"Received: {name}_gate={spec.gate(name)!r}, whose activation is {activation!r}. "
+            "Write Gate(activation='exp')."
+        )
+
+
 def _check_normalized(spec: CellSpec) -> None:
     if not spec.normalize_gates:
         return
+    if spec.normalizer or spec.input_scale:
+        raise ValueError(
+            "Argument `normalize_gates` excludes `normalizer` and `input_scale`: they scale what "
+            f"the gates let through in another way. Received: normalize_gates=True, "
+            f"normalizer={spec.normalizer}, input_scale={spec.input_scale!r}. Use one of them."
+        )
     for name in ("input", "forget"):
-        gate = spec.gate(name)
-        named = getattr(gate, "activation", None) or spec.recurrent_activation
-        if not isinstance(gate, Gate) or lookup(named).log is None:
+        if not isinstance(gate := spec.gate(name), Gate):
             raise ValueError(
-                f"Argument `{name}_gate` must have weights of its own and the activation 'sigmoid' "
-                "with normalize_gates=True: the gate is divided by a sum that must not be 0. "
-                f"Received: {name}_gate={gate!r} with the activation {named!r}. Set "
-                f"{name}_gate=keras_gated.Gate(activation='sigmoid')."
+                f"Argument `{name}_gate` must have weights of its own with normalize_gates=True: "
+                f"it is divided by the sum of two gates. Received: {name}_gate={gate!r}. Set "
+                f"{name}_gate=keras_gated.Gate()."
             )
+        check_log(spec, name, "normalize_gates=True")
     for name in GATES:
         if spec.source(name).offset and spec.source(name).name in ("input", "forget"):
             raise ValueError(

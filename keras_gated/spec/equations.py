@@ -3,10 +3,11 @@ r"""The equations of a cell in LaTeX and in plain text, built from its normal fo
 An equation is built from `Expr` objects. Each holds its LaTeX and counts the elementwise operations
 that it stands for, so that equations and FLOPs cannot disagree.
 
-Letters: i, f, r, o are the gates, c is the memory. W and U are dense kernels, w and u diagonal
-ones, `U^{(n)}` one of n blocks on the diagonal, p peepholes, `R_{jk}` the kernels of gate
-recurrence from gate j to gate k. b are biases, b' second biases; that of the candidate is
-multiplied by the reset gate. i' and f' are gates divided by their sum.
+Letters: i, f, r, o are the gates, c is the memory, n its normaliser, m the stabiliser. i' and f'
+are gates times a power of e, or divided by their sum; s is a scale of what is written. W and U are
+dense kernels, w and u diagonal ones, `U^{(n)}` one of n blocks on the diagonal, p peepholes, λ the
+vectors of decays, `R_{jk}` the kernels of gate recurrence from gate j to gate k. b are biases, b'
+second biases; that of the candidate is multiplied by the reset gate.
 """
 
 import re
@@ -69,6 +70,10 @@ _PLAIN_TEXT = (  # (pattern, replacement), applied in this order
     (r"\\operatorname\{(\w+)\}", r"\1"),
     (r"\\frac\{1\}\{2\} ", "½ "),
     (r"\^\{(\(\d+\))\}", lambda m: m[1].translate(str.maketrans("()0123456789", "⁽⁾⁰¹²³⁴⁵⁶⁷⁸⁹"))),
+    (r"\\sqrt\{([^}]*)\}", r"√(\1)"),
+    (r"\^2", "²"),
+    (r"_t(?=²)", "ₜ"),
+    (r"\\lambda", "λ"),
     (r"_\{(\w),t\}", r"_\1"),
     (r"_\{(t-\d+)\}", lambda m: m[1].translate(str.maketrans("t-0123456789", "ₜ₋₀₁₂₃₄₅₆₇₈₉"))),
     (r"_\{(\w+)\}", r"_\1"),
@@ -118,6 +123,16 @@ def _as_factor(x: Expr) -> str:
     return x.latex if re.fullmatch(r"[\\\w{}-]+", x.latex) else f"({x.latex})"
 
 
+def _gate_value(block: Block, a: Expr) -> Expr:
+    """The value of a gate with pre-activation a."""
+    value = _activated(block.activation, a)
+    if not block.decay:
+        return value
+    rate = rf"\operatorname{{softplus}}(\lambda_{LETTER[block.name]})"
+    power = rf"-{block.decay:.12g} \, {rate} \odot {_in_brackets(value)}"
+    return Expr(rf"\exp({power})", value.ops + 4)
+
+
 class _EquationBuilder:
     """Builds the equations of one normal form.
 
@@ -142,10 +157,15 @@ class _EquationBuilder:
         equations += [self._shared(k) for k in before if form.gates[k].other]
         equations += [Equation(f"{LETTER[k]}_t", self._tied_value(form.gates[k])) for k in tied]
         equations.append(Equation(rf"\tilde{{{self.memory}}}_t", self._candidate()))
+        equations += self._scaled_gates() if form.normalizer else []
+        equations += self._input_scale() if form.input_scale else []
         equations.append(Equation(f"{self.memory}_t", self._memory()))
+        if form.normalizer:
+            equations.append(Equation("n_t", Expr(r"f'_t \odot n_{t-1} + i'_t", 2)))
         if form.memory == "cell":
             equations += self._gate("output") if "output" in form.blocks else self._tied_output()
-            activated = _activated(form.output_activation, Expr("c_t"))
+            read = Expr("c_t / n_t", 1) if form.normalizer else Expr("c_t")
+            activated = _activated(form.output_activation, read)
             output = _times(self._gate_symbol("output"), activated) or Expr("0")
             equations.append(Equation("h_t", output))
         return equations
@@ -172,7 +192,7 @@ class _EquationBuilder:
         if name in self.named:
             equations.append(Equation(f"a_{{{k},t}}", a))
             a = Expr(f"a_{{{k},t}}")
-        return [*equations, Equation(f"{k}_t", _activated(block.activation, a))]
+        return [*equations, Equation(f"{k}_t", _gate_value(block, a))]
 
     def _shared(self, name: str) -> Equation:
         """A gate divided by the sum of itself and another one."""
@@ -218,20 +238,41 @@ class _EquationBuilder:
 
     def _memory(self) -> Expr:
         carried = _activated(self.form.carry_activation, Expr(f"{self.memory}_{{t-1}}"))
-        old = _times(self._gate_symbol("forget"), carried)
-        new = _times(self._gate_symbol("input"), Expr(rf"\tilde{{{self.memory}}}_t"))
+        scaled = self.form.normalizer
+        old = _times(self._gate_symbol("forget", scaled), carried)
+        new = _times(self._gate_symbol("input", scaled), Expr(rf"\tilde{{{self.memory}}}_t"))
+        new = _times(Expr("s_t"), new) if new and self.form.input_scale else new
         memory = _sum(old, new) if old or new else Expr("0")
         return _activated(self.form.memory_activation, memory)
 
-    def _gate_symbol(self, name: str) -> Expr | float:
+    def _input_scale(self) -> list[Equation]:
+        """The scale of what is written."""
+        f = self._gate_symbol("forget")
+        squared = f"{f.latex}^2" if isinstance(f, Expr) else f"{f**2:.17g}"
+        return [Equation("s_t", Expr(rf"\sqrt{{1 - {squared}}}", 3))]
+
+    def _scaled_gates(self) -> list[Equation]:
+        """The stabiliser m, and the gates times exp(-m)."""
+        log_i, log_f = self._log("input"), self._log("forget")
+        old = _sum(log_f, Expr("m_{t-1}"))
+        new = log_i or Expr("0")
+        largest = Expr(rf"\max({old.latex}, {new.latex})", old.ops + new.ops + 1)
+        i = Expr(rf"\exp({new.latex} - m_t)", new.ops + 2)
+        f = Expr(rf"\exp({old.latex} - m_t)", old.ops + 2)
+        return [Equation("m_t", largest), Equation("i'_t", i), Equation("f'_t", f)]
+
+    def _log(self, name: str) -> Expr | None:
+        """The logarithm of a gate; None if the gate is 1."""
+        value = self._gate_symbol(name)
+        if isinstance(value, Expr):
+            return Expr(rf"\log({value.latex})", value.ops + 1)
+        return None if value == 1.0 else Expr(rf"\log({value:.12g})")
+
+    def _gate_symbol(self, name: str, scaled: bool = False) -> Expr | float:
         value = self.form.gates[name]
-        if value.constant is not None:
-            return value.constant
-        return (
-            self.share(name, value.other)
-            if value.other and value.block == name
-            else (Expr(f"{LETTER[name]}_t"))
-        )
+        if scaled or (value.other and value.block == name):
+            return Expr(f"{LETTER[name]}'_t")
+        return Expr(f"{LETTER[name]}_t") if value.constant is None else value.constant
 
     def _tied_output(self) -> list[Equation]:
         value = self.form.gates["output"]
@@ -252,7 +293,7 @@ class _EquationBuilder:
             return Expr(f"{k}_t")
         sign = "+" if offset > 0 else "-"
         a = Expr(f"a_{{{k},t}} {sign} {abs(offset):.12g}", 1, is_sum=True)
-        return _activated(self.form.blocks[block].activation, a)
+        return _gate_value(self.form.blocks[block], a)
 
     def share(self, block: str, other: str) -> Expr:
         return Expr(f"{LETTER[block]}'_t")

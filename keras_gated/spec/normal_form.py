@@ -37,6 +37,7 @@ class Block:
     bias_initializer: Hashable
     input_activation: Hashable
     recurrent_input_activation: Hashable
+    decay: float | None
 
     @property
     def input_only(self) -> bool:
@@ -97,6 +98,8 @@ class NormalForm:
             "all" of the candidate's pre-activation.
         output_activation, memory_activation, carry_activation: φ, μ and κ: names, Configs or
             functions; "linear" is the identity.
+        input_scale: "root" if what is written is multiplied by √(1 - f²), else None.
+        normalizer: whether the output reads c divided by a normaliser n.
         gate_recurrence: whether gates see the gates of the previous time step.
         projection: the `Projection` of the input, or None.
         window: how many inputs the cell sees side by side.
@@ -110,6 +113,8 @@ class NormalForm:
     output_activation: Hashable
     memory_activation: Hashable
     carry_activation: Hashable
+    input_scale: str | None
+    normalizer: bool
     gate_recurrence: bool
     projection: Projection | None
     window: int
@@ -125,14 +130,29 @@ class NormalForm:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """Names of the states, in order: h, then c, then the gates if there is gate recurrence."""
-        names = ("h", "c") if self.memory == "cell" else ("h",)
+        """Names of the states: h, the memories, then the gates if there is gate recurrence."""
+        names = ("h", *self.memories) if self.memory == "cell" else self.memories
         return names + (RECURRENT_GATES if self.gate_recurrence else ())
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """Names of the states that carry content: h or c; c, normaliser n and stabiliser m."""
+        if self.normalizer:
+            return ("c", "n", "m")
+        return ("c",) if self.memory == "cell" else ("h",)
 
     @property
     def memory_index(self) -> int:
         """The position of the memory among the states."""
-        return self.states.index("c" if self.memory == "cell" else "h")
+        return self.states.index(self.memories[0])
+
+    @property
+    def in_log(self) -> frozenset[str]:
+        """Names of the blocks that are computed as the logarithm of the gate."""
+        gates = ("input", "forget") if self.normalizer else ("forget",) if self.input_scale else ()
+        shared = tuple(name for name, value in self.gates.items() if value.other)
+        of_gates = {self.gates[name].block for name in gates + shared} & self.blocks.keys()
+        return of_gates | frozenset(name for name, block in self.blocks.items() if block.decay)
 
     @property
     def square(self) -> tuple[str, ...]:
@@ -165,6 +185,7 @@ class NormalForm:
         output = self.blocks.get("output")
         return (
             self.memory_activation == self.carry_activation == "linear"
+            and not self.normalizer
             and all(block.input_only for block in before)
             and (output is None or not (output.recurrent_kernel or output.gate_recurrence))
         )
@@ -236,6 +257,8 @@ def resolve(spec: CellSpec) -> NormalForm:
         output_activation="linear" if spec.memory == "hidden" else output,
         memory_activation=spec.memory_activation,
         carry_activation=spec.carry_activation,
+        input_scale=spec.input_scale,
+        normalizer=spec.normalizer,
         gate_recurrence=spec.gate_recurrence,
         projection=spec.input_projection,
         window=spec.input_window,
@@ -282,6 +305,7 @@ def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool)
         bias_initializer=getattr(part, "bias_initializer", None),
         input_activation=part.input_activation,
         recurrent_input_activation=getattr(part, "recurrent_input_activation", None),
+        decay=getattr(part, "decay", None),
     )
 
 
@@ -302,6 +326,7 @@ def _weights(blocks: dict[str, Block], projection: Projection | None) -> tuple[W
         Weight("bias", biases, blocks_with("use_bias")),
         *(weight for weight in kernels if weight.kernel != DENSE),
         Weight("peephole", ("peephole",), blocks_with("peephole")),
+        Weight("decay", ("decay",), blocks_with("decay")),
         Weight(gates, (gates,), blocks_with("gate_recurrence"), "gates", DENSE),
         Weight("projection_kernel", ("kernel",), projected, "input", DENSE),
         Weight("projection_bias", ("bias",), projected_bias, "input"),

@@ -336,6 +336,13 @@ def _check_step(form: NormalForm) -> None:
         raise NoOperator("reset_all: no operator resets the whole pre-activation of the candidate")
     if form.gate_recurrence:
         raise NoOperator("gate_recurrence: in no operator are gates states of the next time step")
+    if form.normalizer:
+        raise NoOperator("normalizer: no operator divides the memory by a normaliser")
+    if form.input_scale:
+        raise NoOperator("input_scale: no operator scales what is written by the forget gate")
+    for name, block in form.blocks.items():
+        if block.decay:
+            raise NoOperator(f"decay of the {name} gate: no operator has a trained exponent")
     for field in ("memory_activation", "carry_activation"):
         if getattr(form, field) not in LINEAR:
             raise NoOperator(

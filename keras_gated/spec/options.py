@@ -76,6 +76,16 @@ def as_rates(value: Any, name: str) -> Any:
 # Each of these raises a ValueError if an option has nothing to act on, or excludes another one.
 
 
+def _no_scaled_memory(form: NormalForm, options: dict[str, Any]) -> None:
+    if form.normalizer:
+        name = next(name for name in ("zoneout", "state_clip") if name in options)
+        raise ValueError(
+            f"Argument `{name}` needs a cell without a normaliser: with one, c and n are stored in "
+            f"a scale that differs from step to step. Received: {name}={options[name]!r} with "
+            "normalizer=True. Remove one of the two."
+        )
+
+
 def _batch_norm_conflict(form: NormalForm, options: dict[str, Any]) -> None:
     if "layer_norm" in options:
         raise ValueError(
@@ -170,7 +180,13 @@ TABLE = (
     Option("dropout", clip_rate, drawn="a mask of the inputs of a sequence"),
     Option("recurrent_dropout", clip_rate, drawn="a mask of h for a sequence"),
     Option("candidate_dropout", check_rate, drawn="a mask of the candidate for a sequence"),
-    Option("zoneout", as_rates, drawn="which units keep their states in a step", stepwise=True),
+    Option(
+        "zoneout",
+        as_rates,
+        drawn="which units keep their states in a step",
+        stepwise=True,
+        conflict=_no_scaled_memory,
+    ),
     Option("weight_noise", check_not_negative, drawn="noise of kernels", conflict=_no_matrix),
     Option(
         "batch_norm",
@@ -180,7 +196,13 @@ TABLE = (
         in_native_operator="batch_norm folded into its weights",
         conflict=_batch_norm_conflict,
     ),
-    Option("state_clip", check_positive_number, default=None, stepwise=True),
+    Option(
+        "state_clip",
+        check_positive_number,
+        default=None,
+        stepwise=True,
+        conflict=_no_scaled_memory,
+    ),
     Option(
         "layer_norm",
         check_bool,

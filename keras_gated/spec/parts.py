@@ -34,9 +34,13 @@ class Gate(Part):
         recurrent_input_activation: rare. The same for `h_{t-1}` (MUT3).
         floor: rare. float in [0, 1), or None for 0: the value of the gate is `floor + (1 - floor)
             v`, where v is that of the activation (HGRN). For activations between 0 and 1.
+        decay: rare. float > 0, or None. The value of the gate is then `exp(-decay softplus(λ) v)`,
+            where v is the sigmoid of the pre-activation and λ a trained vector (RG-LRU). At first
+            λ is such that the gate is between 0.9 and 0.999 where v is 1.
 
     Raises:
-        ValueError: if a kernel is none of these kinds, or the floor is not in [0, 1).
+        ValueError: if a kernel is none of these kinds, the floor is not in [0, 1), or `decay` is no
+            number > 0.
 
     Example:
         An LSTM whose forget gate starts open and sees only the input:
@@ -57,12 +61,14 @@ class Gate(Part):
     input_activation: Hashable = None
     recurrent_input_activation: Hashable = None
     floor: float | None = field(default=None, metadata={"format": 2})
+    decay: float | None = None
 
     def __post_init__(self):
         check_bools(self)
         _check_kernels(self)
         if self.floor is not None:
             object.__setattr__(self, "floor", _checked_floor(self.floor))
+        _check_decay(self)
         freeze(self, "activation", "bias_initializer")
         freeze(self, "input_activation", "recurrent_input_activation")
 
@@ -266,6 +272,23 @@ def _checked_floor(value: Any) -> float:
             f"Received: floor={value!r}. For a constant gate pass a number in its place."
         )
     return float(value)
+
+
+def _check_decay(gate: Gate) -> None:
+    value = gate.decay
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < value < math.inf:
+        raise ValueError(
+            "Argument `decay` must be a number > 0, by which the trained exponent of the gate is "
+            f"multiplied, or None. Received: decay={value!r}."
+        )
+    if gate.floor:
+        raise ValueError(
+            "Arguments `floor` and `decay` exclude each other: both say how small the gate can be. "
+            f"Received: floor={gate.floor}, decay={value!r}. Use one of them."
+        )
+    object.__setattr__(gate, "decay", float(value))
 
 
 def _check_kernels(part: Gate | Candidate) -> None:

@@ -88,6 +88,26 @@ SPECS = {
         candidate=kg.Candidate(recurrent_kernel=None, activation="positive_linear"),
         normalize_gates=True,
     ),
+    "floors under a normaliser": kg.CellSpec(
+        input_gate=kg.Gate(recurrent_kernel=two, activation="exp"),
+        forget_gate=kg.Gate(floor=0.3),
+        normalizer=True,
+    ),
+    "floor under a scale, linear": kg.CellSpec(
+        input_gate=kg.Gate("diagonal", None, activation="exp"),
+        forget_gate=kg.Gate(recurrent_kernel=None, floor=0.3),
+        output_gate=kg.Gate(two, None),
+        candidate=kg.Candidate(two, None),
+        input_projection=kg.Projection("tanh"),
+        input_scale="root",
+    ),
+    "exponential gates divided, linear": kg.CellSpec(
+        memory="hidden",
+        input_gate=kg.Gate(recurrent_kernel=None, activation="exp"),
+        forget_gate=kg.Gate(recurrent_kernel=None, decay=2.0),
+        candidate=kg.Candidate(recurrent_kernel=None),
+        normalize_gates=True,
+    ),
     "blocks, linear": kg.CellSpec(
         forget_gate=kg.Gate(two, None),
         input_gate=COUPLED,
@@ -258,11 +278,13 @@ def test_traces_and_streams_of_one_step_each(name):
     assert gates == [
         k for k in ("input", "forget", "reset", "output") if layer.cell.form.gates[k].block
     ]
+    form = layer.cell.form
     memory, candidate = trace.get("c", trace["h"]), trace["candidate"]
     before = np.concatenate([np.zeros_like(memory[:, :1]), memory[:, :-1]], axis=1)
-    assert_close(
-        trace["forget"] * before + trace["input"] * candidate, memory, "float32", f"{name}: memory"
-    )
+    scale = np.sqrt(1.0 - trace["forget"] ** 2) if form.input_scale else 1.0
+    written = scale * trace["input"] * candidate
+    if not form.normalizer:  # there c is stored in a scale of its own
+        assert_close(trace["forget"] * before + written, memory, "float32", f"{name}: memory")
     chunks = made(name, "float32", stateful=True)
     steps = [chunks(x[:, t : t + 1]) for t in range(T)]
     assert_close(keras.ops.concatenate(steps, axis=1), layer(x), "chunks", name)
@@ -464,6 +486,12 @@ COUPLING = {"input_gate": kg.Gate(), "forget_gate": kg.Gate(), "normalize_gates"
             {"reset_gate": kg.Tied("forget", offset=0.5)},
             "`offset` of `reset_gate`...normalize_gates=True...offset=0.5",
         ),
+        ({"normalizer": True}, "`normalize_gates` excludes...normalizer=True"),
+        ({"input_scale": "root"}, "`normalize_gates` excludes...input_scale='root'"),
+        (
+            {"forget_gate": kg.Gate(activation="exp", floor=0.1)},
+            "`floor` of `forget_gate`...floor=0.1",
+        ),
     ],
 )
 def test_gates_that_cannot_be_divided_by_their_sum(change, text):
@@ -474,6 +502,7 @@ def test_a_floor_is_a_number_below_one():
     for wrong in (1.0, -0.1, True, "0.5", float("nan")):
         raises(lambda wrong=wrong: kg.Gate(floor=wrong), f"`floor`...[0, 1)...floor={wrong!r}")
     assert kg.Gate(floor=0).floor == 0.0
+    raises(lambda: kg.Gate(floor=0.5, decay=2.0), "`floor` and `decay`...floor=0.5, decay=2.0")
 
 
 def test_a_reset_gate_acts_in_one_place():

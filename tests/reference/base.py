@@ -29,6 +29,7 @@ class Witness:
         parameters: how many weights the cell has, from the numbers of inputs and units.
         weights: the weights that the step reads, and their kinds.
         states: how many.
+        positive: which of them are positive numbers.
         window: how many of the last inputs the step sees.
         square: whether there must be as many inputs as units.
         settings: values of the preset's arguments, other than its defaults, to test it at too.
@@ -40,6 +41,7 @@ class Witness:
     parameters: Callable[..., int]
     weights: dict[str, dict[str, str]]
     states: int = 1
+    positive: tuple[int, ...] = ()
     window: int = 1
     square: bool = False
     settings: tuple[dict, ...] = ()
@@ -122,6 +124,12 @@ def draw(name, m, n, rng, scale=0.5, window=None, blocks=1) -> Weights:
     }
 
 
+def valid_states(name, states) -> list:
+    """The same states, with those positive that the cell divides by."""
+    positive = WITNESSES[name].positive
+    return [abs(s) + 0.5 if k in positive else s for k, s in enumerate(states)]
+
+
 def _windowed(xs, window):
     """(B, T, m) -> (B, T, window m): x_t, x_{t-1}, ...; zeros stand before the first step."""
     steps = xs.shape[1]
@@ -153,7 +161,7 @@ def run(name, w, xs, state, **constants) -> tuple[np.ndarray, State]:
 def gradient(name, w, xs, state, upstream, eps=1e-6, **constants) -> Weights:
     """Central differences of sum(upstream * outputs) by every weight, nested as w.
 
-    One more entry, "state", holds those by the initial states, under "h", "c", "i", "f", "o".
+    One more entry, "state", holds those by the initial states, under their names.
     """
     w = _float64(w)
     state = tuple(np.array(s, np.float64) for s in state)
@@ -162,8 +170,9 @@ def gradient(name, w, xs, state, upstream, eps=1e-6, **constants) -> Weights:
         return float(np.sum(upstream * run(name, w, xs, state, **constants)[0]))
 
     by = {b: {k: _central(objective, v, eps) for k, v in keys.items()} for b, keys in w.items()}
-    names = "hcifo"[: len(state)]
-    by["state"] = {k: _central(objective, s, eps) for k, s in zip(names, state, strict=True)}
+    names = "hcnm" if WITNESSES[name].positive else "hcifo"
+    slopes = [_central(objective, s, eps) for s in state]
+    by["state"] = dict(zip(names[: len(state)], slopes, strict=True))
     return by
 
 

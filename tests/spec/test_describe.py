@@ -7,13 +7,15 @@ import pytest
 from keras import ops
 
 import keras_gated as kg
+from keras_gated.spec.normal_form import resolve
+from keras_gated.spec.preset_lookup import as_spec
 from tests.helpers import FINEST, TOLERANCE, raises
 from tests.latex import evaluate
 from tests.reference import WITNESSES
 
 U, F, T, B = 5, 3, 8, 4
 LETTER = {"input": "i", "forget": "f", "reset": "r", "candidate": "c", "output": "o"}
-SYMBOL = {"bias": "b", "recurrent_bias": "b'", "peephole": "p"}
+SYMBOL = {"bias": "b", "recurrent_bias": "b'", "peephole": "p", "decay": r"\lambda"}
 
 CUSTOM = {
     "offset and complement": kg.CellSpec(
@@ -51,6 +53,28 @@ CUSTOM = {
         forget_gate=kg.Gate(recurrent_kernel=kg.Blocks(1), peephole=True),
         candidate=kg.Candidate(recurrent_kernel=kg.Blocks(5)),
     ),
+    "scale of a constant": kg.CellSpec(forget_gate=0.6, input_scale="root"),
+    "decays of two gates": kg.CellSpec(
+        input_gate=kg.Gate(peephole=True, decay=0.5),
+        forget_gate=kg.Gate(decay=2),
+        output_gate=kg.Tied("forget", complement=True, offset=0.4),
+        input_scale="root",
+    ),
+    "normaliser of a decay": kg.CellSpec(
+        input_gate=kg.Gate(activation="exp"), forget_gate=kg.Gate(decay=1.5), normalizer=True
+    ),
+    "normaliser of constants": kg.CellSpec(
+        input_gate=kg.Gate(recurrent_kernel=None, activation="exp"),
+        forget_gate=0.7,
+        output_gate=kg.Tied("input"),
+        output_activation="tanh",
+        normalizer=True,
+    ),
+    "normaliser of one gate": kg.CellSpec(
+        input_gate=kg.Tied("forget", offset=0.3),
+        forget_gate=kg.Gate(activation="exp"),
+        normalizer=True,
+    ),
     "only the memory decays": kg.CellSpec(forget_gate=0.5, input_gate=0.25, output_gate=1.0),
 }
 
@@ -86,8 +110,8 @@ def block_diagonal(blocks: np.ndarray) -> np.ndarray:
 def as_printed(spec, blocks: dict, x: np.ndarray, states: list) -> np.ndarray:
     """The outputs (B, T, U) that the printed equations give."""
     values = symbols(blocks)
-    names = ["h", "c", "i", "f", "o"]
-    values |= {f"{k}_{{t-1}}": s for k, s in zip(names, states, strict=False)}
+    names = [LETTER.get(name, name) for name in resolve(as_spec(spec)).states]
+    values |= {f"{k}_{{t-1}}": s for k, s in zip(names, states, strict=True)}
     values |= {f"x_{{t-{lag}}}": np.zeros_like(x[:, 0]) for lag in (1, 2)}
     outputs = []
     for t in range(x.shape[1]):
@@ -106,6 +130,8 @@ def check_equations(spec, features: int = F) -> None:
     layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
     x = rng.normal(size=(B, T, features))
     states = [rng.normal(size=(B, U)) for _ in layer.cell.state_size]
+    if "n" in layer.cell.form.states:  # the cell divides by it
+        states[2] = abs(states[2]) + 0.5
     before = [np.zeros((B, size)) for size in layer.state_size[len(states) :]]
     actual = ops.convert_to_numpy(layer(x, initial_state=[*states, *before]))
     expected = as_printed(spec, layer.block_weights(), x, states)
