@@ -125,8 +125,8 @@ class CellSpec(Part):
     _: KW_ONLY
     memory_activation: Hashable = "linear"
     carry_activation: Hashable = "linear"
-    input_scale: str | None = None
-    normalizer: bool = False
+    input_scale: str | None = field(default=None, metadata={"format": 2})
+    normalizer: bool = field(default=False, metadata={"format": 2})
     gate_recurrence: bool = False
     input_projection: Projection | None = None
     input_window: int = 1

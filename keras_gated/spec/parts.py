@@ -61,7 +61,7 @@ class Gate(Part):
     input_activation: Hashable = None
     recurrent_input_activation: Hashable = None
     floor: float | None = field(default=None, metadata={"format": 2})
-    decay: float | None = None
+    decay: float | None = field(default=None, metadata={"format": 2})
 
     def __post_init__(self):
         check_bools(self)
