@@ -26,7 +26,7 @@ KINDS = {
     "dense": "dense: sees all",
     "blocks": "blocks: groups",
     "diagonal": "diagonal: its own",
-    "identity": "as it is",
+    "identity": "identity: as it is",
 }
 
 
@@ -57,11 +57,11 @@ def draw_legend() -> str:
 
 
 def _explain_marks() -> Iterator[str]:
-    for x, (kind, meaning) in zip((12, 142, 268, 408), KINDS.items(), strict=True):
+    for x, (kind, meaning) in zip((12, 128, 238, 368), KINDS.items(), strict=True):
         yield from _draw_mark(x, 16, kind)
         yield text(x + 13, 21, meaning, "small", "start")
-    yield from _draw_mark(500, 16, "bias")
-    yield text(513, 21, "bias", "small", "start")
+    yield from _draw_mark(508, 16, "bias")
+    yield text(521, 21, "bias", "small", "start")
 
 
 def _explain_outlines() -> Iterator[str]:

@@ -218,11 +218,18 @@ def test_equations_become_mathml(name):
 
 def letters(latex: str) -> str:
     """What of LaTeX is seen, in a row."""
-    symbols = {r"\sigma": "σ", r"\odot": "⊙", r"\tanh": "tanh", "-": "−", r"\,": ""}
+    symbols = {
+        r"\sigma": "σ",
+        r"\odot": "⊙",
+        r"\lambda": "λ",
+        r"\tanh": "tanh",
+        "-": "−",
+        r"\,": "",
+    }
     for symbol, seen in symbols.items():
         latex = latex.replace(symbol, seen)
     return re.sub(
-        r"\\(begin|end)\{aligned\}|\\(tilde|hat|bar|operatorname|frac)|[\\{}_^&'\s]", "", latex
+        r"\\(begin|end)\{aligned\}|\\(tilde|hat|bar|operatorname|frac|sqrt)|[\\{}_^&'\s]", "", latex
     )
 
 

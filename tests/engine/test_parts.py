@@ -305,6 +305,32 @@ def test_exported(name, lowering, tmp_path):
 
 
 @on_tensorflow
+def test_what_a_file_holds_of_blocks(tmp_path):
+    """A Scan has the stored blocks, a native node the dense matrix, whose nodes make it of them."""
+    import onnx
+
+    spec = kg.CellSpec(candidate=kg.Candidate(recurrent_kernel=kg.Blocks(4)))
+    x = keras.Input((None, F), name="x")
+    model = keras.Model(x, kg.GatedRNN(64, spec)(x))
+    shapes, sizes = {}, {}
+    for lowering in ("scan", "native"):
+        path = tmp_path / f"{lowering}.onnx"
+        kg.export_onnx(model, path, lowering=lowering)
+        graphs = [onnx.load(path).graph]
+        tensors = []
+        while graphs:
+            graph = graphs.pop()
+            tensors += graph.initializer
+            for node in graph.node:
+                graphs += [a.g for a in node.attribute if a.HasField("g")]
+                tensors += [a.t for a in node.attribute if a.HasField("t")]
+        shapes[lowering] = {tuple(tensor.dims) for tensor in tensors}
+        sizes[lowering] = sum(np.prod(t.dims) for t in tensors if t.data_type == 1)
+    assert (4, 16, 16) in shapes["scan"] and (4, 16, 1, 16) in shapes["native"]
+    assert max(sizes.values()) <= model.count_params() + 4 * 64 + 10  # the LSTM's second biases
+
+
+@on_tensorflow
 @every
 def test_reported(name):
     """What each smaller gate would cost is what the smaller model costs."""
