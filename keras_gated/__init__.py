@@ -29,6 +29,7 @@ from keras_gated.spec.describe import (
     equations,
     units_for_budget,
 )
+from keras_gated.spec.kernels import Blocks
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
 from keras_gated.spec.preset_lookup import Preset, preset, presets
 
@@ -62,6 +63,7 @@ _LATER = {
 }
 
 __all__ = [
+    "Blocks",
     "Candidate",
     "CellError",
     "CellReport",

@@ -90,6 +90,8 @@ class CellWeights(keras.layers.Layer):
             initializer = self._initial_bias
         elif weight.kernel and weight.kernel.initializer:
             initializer = getattr(self, weight.kernel.initializer)
+        if weight.kernel and weight.kernel.is_stack:
+            initializer = _each_matrix(initializer)
         return {
             "initializer": initializer,
             "regularizer": getattr(self, f"{kind}_regularizer", None),
@@ -144,11 +146,12 @@ class CellWeights(keras.layers.Layer):
         Returns:
             {"forget": {"kernel": (F, U), "recurrent_kernel": (U, U), "bias": (U,), "peephole":
             (U,)}, ..., "candidate": {..., "recurrent_bias": (U,)}}: tensors. Diagonal kernels are
-            vectors (U,). "gate_recurrent_kernel" is (3, U, U), from the previous input, forget and
-            output gates. With projection_units there is "output_projection": {"kernel": (U, P)};
-            with layer_norm each block with a kernel has "kernel_gain" (U,) and "recurrent_gain"
-            (U,), and there is "memory": {"gain", "shift"}. A weight that does not exist has no
-            key. The statistics of batch normalisation are in `cell.normalizer`.
+            vectors (U,), kernels of n blocks are (n, F / n, U / n). "gate_recurrent_kernel" is (3,
+            U, U), from the previous input, forget and output gates. With projection_units there is
+            "output_projection": {"kernel": (U, P)}; with layer_norm each block with a kernel has
+            "kernel_gain" (U,) and "recurrent_gain" (U,), and there is "memory": {"gain", "shift"}.
+            A weight that does not exist has no key. The statistics of batch normalisation are in
+            `cell.normalizer`.
 
         Raises:
             ValueError: if the cell is not built.
@@ -234,6 +237,28 @@ class BlockDifferences(NamedTuple):
 def _initial_tie(shape, dtype=None):
     """ζ = 1 and ν = -4 of each tie with a trained scale, as in the authors' code of FastGRNN."""
     return ops.stack([ops.full(shape[1:], start, dtype=dtype) for start in (1.0, -4.0)])
+
+
+def _each_matrix(initializer: Any):
+    """Returns an initializer of a stack of matrices: each is drawn as a matrix of its own.
+
+    An initializer with a seed gives the same numbers at each call, so each matrix has another seed.
+    """
+
+    def draw(shape, dtype=None):
+        return ops.stack(
+            [_with_seed(initializer, k)(shape[1:], dtype=dtype) for k in range(shape[0])]
+        )
+
+    return draw
+
+
+def _with_seed(initializer: Any, k: int):
+    """An initializer with its seed plus k; itself if it has no seed that is a number."""
+    seed = getattr(initializer, "seed", None)
+    if not isinstance(seed, int):
+        return initializer
+    return type(initializer).from_config(initializer.get_config() | {"seed": seed + k})
 
 
 def _shapes(blocks: Mapping) -> dict[tuple[str, str], tuple]:

@@ -103,7 +103,8 @@ def write_page(preset: Preset) -> str:
         f"$$\n{kg.equations(preset.name)}\n$$",
         "",
         "$i$, $f$, $r$, $o$ are the input, forget, reset and output gates; a product $\\odot$ is "
-        "unit by unit; $W$ and $U$ are dense kernels, $w$ and $u$ diagonal ones, $p$ peepholes.",
+        "unit by unit; $W$ and $U$ are dense kernels, $U^{(k)}$ is one of $k$ blocks on the "
+        "diagonal, $w$ and $u$ are diagonal ones, $p$ peepholes." + _rare_letters(preset),
         "",
         "## Weights",
         "",
@@ -122,6 +123,21 @@ def write_page(preset: Preset) -> str:
         *_figure(draw_legend(), "wide"),
     ]
     return "\n".join(lines) + "\n"
+
+
+RARE_LETTERS = {  # what a formula has that uses a letter, and the letter's meaning
+    "m_t": "$n$ is the normaliser of $c$, and $m$ the stabiliser, which cancels in $c / n$",
+    "s_t": "$s$ scales what is written",
+    "q_t": "$q$ are the products that gate and candidate share",
+    r"\lambda": r"$\lambda$ is a trained vector",
+    r"\zeta": r"$\zeta$ and $\nu$ are trained numbers",
+}
+
+
+def _rare_letters(preset: Preset) -> str:
+    """The meanings of letters that few formulas have, to be put behind those of the others."""
+    formula = kg.equations(preset.name)
+    return "".join(f" {text}." for letter, text in RARE_LETTERS.items() if letter in formula)
 
 
 def _facts(preset: Preset) -> list[list[str]]:

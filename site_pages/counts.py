@@ -36,7 +36,11 @@ def shape_formula(weight: Weight, form: NormalForm) -> str:
     inputs = _times(form.window, "m")
     if form.projection and weight.name != "projection_kernel":
         inputs = "n"
-    columns = _times(len(weight.blocks), "n")
+    columns = str(len(weight.blocks)) if weight.one_number else _times(len(weight.blocks), "n")
+    if weight.kernel and weight.kernel.is_stack:
+        n, rows = weight.kernel.groups, inputs if weight.sees == "input" else "n"
+        part = f" / {n}" if n > 1 else ""
+        return f"({n}, {rows}{part}, {columns}{part})"
     if weight.is_matrix:
         return f"({ {'input': inputs, 'state': 'n', 'gates': '3n'}[weight.sees] }, {columns})"
     return f"({len(weight.keys)}, {columns})" if len(weight.keys) > 1 else f"({columns},)"

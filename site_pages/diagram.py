@@ -12,7 +12,7 @@ Gates that a cell does not have are faint. A gate that follows another has a das
 
 from collections.abc import Hashable, Iterator
 
-from keras_gated.spec.activations import lookup
+from keras_gated.spec.activations import Floored, lookup
 from keras_gated.spec.equations import LETTER, to_plain_text
 from keras_gated.spec.normal_form import Block, GateValue, NormalForm
 from site_pages.svg import arc, arrow, box, circle, path, picture, sign, text
@@ -24,7 +24,8 @@ WIDTH, HEIGHT = 76, 32  # of a box
 TOP, BOTTOM = BOX - HEIGHT // 2, BOX + HEIGHT // 2  # y of a box
 KINDS = {
     "dense": "dense: sees all",
-    "diagonal": "diagonal: each its own",
+    "blocks": "blocks: groups",
+    "diagonal": "diagonal: its own",
     "identity": "identity: as it is",
 }
 
@@ -56,11 +57,11 @@ def draw_legend() -> str:
 
 
 def _explain_marks() -> Iterator[str]:
-    for x, (kind, meaning) in zip((12, 152, 330), KINDS.items(), strict=True):
+    for x, (kind, meaning) in zip((12, 128, 238, 368), KINDS.items(), strict=True):
         yield from _draw_mark(x, 16, kind)
         yield text(x + 13, 21, meaning, "small", "start")
-    yield from _draw_mark(490, 16, "bias")
-    yield text(503, 21, "bias", "small", "start")
+    yield from _draw_mark(508, 16, "bias")
+    yield text(521, 21, "bias", "small", "start")
 
 
 def _explain_outlines() -> Iterator[str]:
@@ -137,6 +138,7 @@ def _draw_box(form: NormalForm, name: str, heights: dict[str, float]) -> Iterato
         letter = "c̃" if name == "candidate" else LETTER[name]
         activation = _activation_text(block.activation) or "linear"
         label = f"{letter} exp(−λ{activation})" if block.decay else f"{letter} {activation}"
+        label += " / Σ" if name in form.gates and form.gates[name].other else ""
         long = len(label) > 10
         yield box("on", x, BOX, WIDTH + 10 * long, HEIGHT)
         yield text(x, BOX + 5, label, "small" if long else "")
@@ -160,7 +162,7 @@ def gate_value(value: GateValue) -> str:
     """Returns the value of a gate as text: a constant, or the gate that it follows."""
     if not value.block:
         return f"{value.constant:.3g}"
-    letter = LETTER[value.block] + ("′" if value.offset else "")
+    letter = LETTER[value.block] + ("′" if value.offset or value.other else "")
     text = f"1 − {letter}" if value.complement else letter
     return f"ζ({text}) + ν" if value.trained else text
 
@@ -175,6 +177,8 @@ def _draw_ties(form: NormalForm) -> Iterator[str]:
 
 def _activation_text(activation: Hashable) -> str:
     """The name of an activation, as short as possible; "" if it is linear."""
+    if isinstance(activation, Floored):
+        return f"{_activation_text(activation.activation)} ≥ {activation.floor:.3g}"
     return to_plain_text(lookup(activation).latex.format("·", g="·")).removesuffix("(·)").strip("·")
 
 
@@ -230,6 +234,10 @@ def _draw_mark(x: float, y: float, kind: str) -> Iterator[str]:
         yield box("on-fill", x, y, 13, 13)
     else:
         yield box("on", x, y, 13, 13)
+        if kind == "blocks":
+            yield box("on-fill", x - 3, y - 3, 5, 5)
+            yield box("on-fill", x + 3, y + 3, 5, 5)
+            return
         ends = ((-5, -5), (5, 5)) if kind == "diagonal" else ((-4, 0), (4, 0))
         yield path("on", *((x + dx, y + dy) for dx, dy in ends))
 
@@ -239,6 +247,10 @@ def _draw_reset(form: NormalForm, y: float) -> Iterator[str]:
     if form.reset == "none":
         return
     kind, x, right = gate_kind("reset", form.gates["reset"]), COLUMN["candidate"], COLUMN["reset"]
+    if form.reset == "all":
+        yield arrow(kind, (right - WIDTH / 2, BOX), (x + WIDTH / 2, BOX))
+        yield text((x + right) / 2, BOX - 8, "×", "small")
+        return
     between = (x + right) / 2
     yield arrow(kind, (right - WIDTH / 2, BOX), (between, BOX), (between, y - 14), (x + 8, y - 4))
     yield text(between + 4, y - 8, "× h" if form.reset == "before" else "× U h", "small", "start")

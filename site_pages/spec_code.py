@@ -1,6 +1,6 @@
 """Writes the Python code that makes a specification."""
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import keras_gated as kg
@@ -29,9 +29,10 @@ def _value_as_code(name: str, value: Any) -> str:
 
 def _set_fields(part: Part) -> list[tuple[str, Any]]:
     """(name, value) of the fields that differ from their defaults."""
-    # A default can depend on `memory`, and a Tied cannot be made without `to`.
+    # A default can depend on `memory`; a Tied cannot be made without `to`, nor Blocks without `n`.
     required = {"memory": part.memory} if isinstance(part, kg.CellSpec) else {}
-    required |= {"to": part.to} if isinstance(part, kg.Tied) else {}
+    without = [f.name for f in fields(part) if f.default is MISSING]  # type: ignore[arg-type]
+    required |= {name: getattr(part, name) for name in without}
     default = type(part)(**required)
     values = {f.name: getattr(part, f.name) for f in fields(part)}  # type: ignore[arg-type]
     changed = {k: v for k, v in values.items() if v != getattr(default, k)}

@@ -138,7 +138,9 @@ def case(name: str, dtype: str = "float32", **constants) -> Case:
     """Random weights and random non-zero states, the same in every run; constants of the preset."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     features = U if WITNESSES[name].square else F
-    drawn = draw(name, features, U, rng, window=constants.get("window"))
+    sizes = {key: constants[key] for key in ("window", "blocks") if key in constants}
+    sizes |= {"blocks": constants["heads"]} if "heads" in constants else {}
+    drawn = draw(name, features, U, rng, **sizes)
     # Rounded to dtype first, so that the witness has exactly the layer's numbers.
     weights = {b: {k: v.astype(dtype) for k, v in keys.items()} for b, keys in drawn.items()}
 

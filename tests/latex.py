@@ -12,7 +12,8 @@ import numpy as np
 
 TOKEN = re.compile(
     r"""\\frac\{1\}\{2\} | \\(?:tilde|hat|bar)\{\w\}_t | \\operatorname\{\w+\} | \\\w+ | \\,
-    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w) | \d+(?:\.\d+)?(?:e-?\d+)? | \^2 | [-+()\[\]{};,/]""",
+    | [A-Za-z]'?_(?:\{[\w,-]+\}|\w)(?:\^\{\(\d+\)\})? | \d+(?:\.\d+)?(?:e-?\d+)? | \^2
+    | [-+()\[\]{};,/]""",
     re.VERBOSE,
 )
 FUNCTIONS = {
@@ -26,6 +27,8 @@ FUNCTIONS = {
     r"\operatorname{hardsigmoid}": lambda x: np.clip(x / 6.0 + 0.5, 0.0, 1.0),
     r"\operatorname{softsign}": lambda x: x / (1.0 + np.abs(x)),
     r"\operatorname{softplus}": lambda x: np.logaddexp(x, 0.0),
+    r"\operatorname{silu}": lambda x: x / (1.0 + np.exp(-x)),
+    r"\operatorname{positivelinear}": lambda x: np.where(x >= 0, x + 0.5, 1 / (1 + np.exp(-x))),
     r"\operatorname{elu}": lambda x: np.where(x > 0, x, np.expm1(x)),
 }
 

@@ -1,6 +1,8 @@
 """Random specifications and options of cells, from a NumPy generator."""
 
 import contextlib
+import math
+from dataclasses import replace
 
 import keras_gated as kg
 from keras_gated.spec.cell_spec import CellSpec
@@ -11,8 +13,13 @@ def one_of(rng, *choices):
     return choices[rng.integers(len(choices))]
 
 
-def gate(rng, others=()):
-    """A gate of any kind: absent, constant, tied, or with any kernels, bias, peephole."""
+def blocks(rng, size: int) -> kg.Blocks:
+    """Kernels of blocks for entries and units of which `size` is a common divisor."""
+    return kg.Blocks(one_of(rng, *(n for n in range(1, size + 1) if size % n == 0)))
+
+
+def gate(rng, others=(), units=1, inputs=1):
+    """A gate of any kind: absent, constant, tied, or with any kernels, bias, peephole, floor."""
     kind = one_of(rng, "full", "full", "full", "none", "constant", "tied" if others else "full")
     if kind == "none":
         return False
@@ -25,37 +32,47 @@ def gate(rng, others=()):
             offset=float(one_of(rng, 0.0, 0.0, 0.7)),
         )
     return Gate(
-        kernel=one_of(rng, "dense", "dense", None),
-        recurrent_kernel=one_of(rng, "dense", "dense", "diagonal", None),
+        kernel=one_of(rng, "dense", "dense", "dense", None, blocks(rng, math.gcd(units, inputs))),
+        recurrent_kernel=one_of(rng, "dense", "dense", "diagonal", None, blocks(rng, units)),
         use_bias=bool(rng.integers(4)),
         peephole=bool(rng.random() < 0.25),
         activation=one_of(rng, None, None, None, "hard_sigmoid", "tanh"),
+        floor=one_of(rng, None, None, None, None, 0.0, 0.4),
     )
 
 
-def specification(rng) -> CellSpec:
-    """A random specification that is one."""
+def specification(rng, units: int = 1, inputs: int = 1) -> CellSpec:
+    """A random specification that is one, for layers with multiples of so many units and inputs."""
+    sizes = {"units": units, "inputs": inputs}
     while True:
         memory = one_of(rng, "cell", "hidden")
         options = {
             "memory": memory,
-            "forget_gate": gate(rng),
-            "input_gate": gate(rng, ("forget",)),
-            "output_gate": gate(rng, ("forget", "input")),
-            "reset_gate": one_of(rng, False, gate(rng, ("forget",))),
+            "forget_gate": gate(rng, **sizes),
+            "input_gate": gate(rng, ("forget",), **sizes),
+            "output_gate": gate(rng, ("forget", "input"), **sizes),
+            "reset_gate": one_of(rng, False, gate(rng, ("forget",), **sizes)),
             "candidate": Candidate(
-                recurrent_kernel=one_of(rng, "dense", "dense", "diagonal", None),
-                activation=one_of(rng, None, "tanh", "softsign", "gelu"),
-                reset_after=bool(rng.integers(2)),
+                recurrent_kernel=one_of(
+                    rng, "dense", "dense", "diagonal", None, blocks(rng, units)
+                ),
+                activation=one_of(rng, None, "tanh", "softsign", "gelu", "positive_linear"),
+                **one_of(
+                    rng, {"reset_after": True}, {"reset_after": True}, {"reset_all": True}, {}
+                ),
             ),
             "output_activation": one_of(rng, None, "tanh", "linear"),
             "input_window": one_of(rng, 1, 1, 1, 2, 3),
             "input_projection": one_of(rng, None, None, None, Projection(activation="tanh")),
         }
         try:
-            return checked(CellSpec(**options | rare_part(rng)))
+            spec = checked(CellSpec(**options | rare_part(rng)), units)
         except ValueError:
             continue
+        if rng.random() < 0.5:
+            with contextlib.suppress(ValueError):
+                spec = replace(spec, normalize_gates=True)
+        return spec
 
 
 def rare_part(rng) -> dict:
@@ -86,9 +103,9 @@ def rare_part(rng) -> dict:
     return parts[one_of(rng, *parts)] if rng.random() < 0.4 else {}
 
 
-def checked(spec: CellSpec) -> CellSpec:
+def checked(spec: CellSpec, units: int) -> CellSpec:
     """The specification, or the ValueError of a layer that refuses it."""
-    kg.GatedRNN(2, spec)
+    kg.GatedRNN(units, spec)
     return spec
 
 
@@ -97,7 +114,7 @@ def accepted_options(rng, options: dict) -> dict:
     drawn = {
         "zoneout": one_of(rng, 0.0, 0.2),
         "state_clip": one_of(rng, None, 0.5),
-        "projection_units": one_of(rng, None, 2),
+        "projection_units": one_of(rng, None, 2, options["units"]),
         one_of(rng, "layer_norm", "batch_norm"): True,
     }
     accepted: dict = {}

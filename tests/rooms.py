@@ -4,10 +4,12 @@
 # folder and modules of it; a folder has several lines where others come in between.
 ROOMS = """
     : installation
-    spec: config kernels gate_values parts cell_spec normal_form activations from_arguments
-    spec: preset_lookup catalogue options onnx_operator operator_weights equations describe
+    spec: config activations kernels gate_values parts rare_parts cell_spec normal_form
+    spec: from_arguments preset_lookup catalogue options onnx_operator operator_weights equations
+    spec: describe
     engine.backends: unrolled tensorflow jax torch selected
-    engine: formula call random_masks input_window backward loop_plan loop parallel_scan fused run
+    engine: gate_tensors scaled_memories formula call random_masks input_window backward loop_plan
+    engine: loop parallel_scan fused run
     : layer_arguments argument_checks call_arguments initializers cell_weights cell layers
     : padded_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask conversion other_cells

@@ -106,7 +106,7 @@ def recurrent(rng, y, sequences: bool):
         cells = [first, keras.layers.GRUCell(units)]  # Keras fails with a mask and only one cell
         return keras.layers.RNN(cells, return_sequences=sequences)(y)
     preset = rng.random() < 0.4
-    options: dict = {"units": units, "spec": specification(rng)}
+    options: dict = {"units": units, "spec": specification(rng, units, y.shape[-1])}
     if preset:
         options["spec"] = _one_of(rng, kg.presets)
     options |= accepted_options(rng, options)
@@ -120,8 +120,9 @@ def recurrent(rng, y, sequences: bool):
         seed=1,
     )
     if layer.cell.form.square and layer.cell.form.window * y.shape[-1] != layer.units:
-        y = keras.layers.Dense(1)(y)  # a diagonal kernel has as many inputs as units
-        layer = kg.GatedRNN(**options | {"units": layer.cell.form.window, "projection_units": None})
+        size, window = layer.cell.form.unit_groups, layer.cell.form.window
+        y = keras.layers.Dense(size)(y)  # a diagonal kernel has as many inputs as units
+        layer = kg.GatedRNN(**options | {"units": size * window, "projection_units": None})
         layer.return_sequences = sequences
     if rng.random() < 0.25:
         merge = _one_of(rng, ("concat", "sum", "mul", "ave"))

@@ -26,7 +26,7 @@ def parts_of(name: str) -> set[str]:
     for gate, value in form.gates.items():
         tied = value.block not in ("", gate)
         constant = value.constant if value.constant in (None, 0.0, 1.0) else "another"
-        kinds.append((gate, (constant, tied, value.complement, bool(value.offset))))
+        kinds.append((gate, (constant, tied, value.complement, bool(value.offset), value.other)))
     return {str(kind) for kind in kinds}
 
 

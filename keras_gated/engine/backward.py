@@ -212,7 +212,10 @@ class Cut:
             return gradients[piece.at]
         of_nodes = [gradients[self.nodes[self._node_of(name)]] for name in piece.names]
         d, transposed = ops.concatenate(of_nodes, axis=-1), self._transposed[i]
-        return cast_like(piece.kernel.product_back(ops, cast_like(d, transposed), transposed), d)
+        of_v = piece.kernel.product_back(
+            ops, cast_like(d, transposed), transposed, len(piece.names)
+        )
+        return cast_like(of_v, d)
 
     def _node_of(self, block: str) -> str:
         """The node that a block's column of a product is added to."""

@@ -19,22 +19,20 @@ matrices, inputs and products have 16 bits. States, vectors and all elementwise 
 so that the memory loses nothing over many time steps.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from keras import ops
 
-from keras_gated.spec.activations import ACTIVATIONS, lookup
-from keras_gated.spec.gate_values import evaluate
+from keras_gated.engine.gate_tensors import GateTensors
+from keras_gated.engine.scaled_memories import scaled_memories
+from keras_gated.spec.activations import is_own, lookup
 from keras_gated.spec.kernels import DENSE, Kernel
 from keras_gated.spec.normal_form import NormalForm, Weight
 
 Tensors = dict[Any, Any]  # by name, or by key and blocks
 EPSILON = 1e-5  # of layer normalisation, added to the variance
-LEAST_REST = 0.25e-6  # of 1 - v²: there the slope of its root is 1000
-LARGEST_LOG = 80.0  # exp of it is finite in 32 bits and in bfloat16
 GAINS = {"kernel": "kernel_gain", "recurrent_kernel": "recurrent_gain"}
 
 
@@ -48,28 +46,23 @@ def split(names: tuple[str, ...], tensor) -> Tensors:
     return dict(zip(names, ops.split(tensor, len(names), axis=-1), strict=True))
 
 
-def split_numbers(names: tuple[str, ...], tensor) -> Tensors:
-    """Returns for each of `names` its numbers, a list, from a tensor (how many, len(names))."""
-    return {name: list(ops.unstack(tensor[:, k])) for k, name in enumerate(names)}
-
-
 def cast_like(x, like):
     """Returns x in the type of `like`, x itself if it has that type."""
     return x if x.dtype == like.dtype else ops.cast(x, like.dtype)
 
 
-def product(kernel: Kernel, x, w):
-    """Returns the product of x with a kernel w, taken in the type of w.
+def product(kernel: Kernel, x, w, blocks: int = 1):
+    """Returns the product of x with a kernel w of some blocks, taken in the type of w.
 
     A matrix may have 16 bits, and the result then has the type of x.
     """
-    y = kernel.product(ops, cast_like(x, w), w)
+    y = kernel.product(ops, cast_like(x, w), w, blocks)
     return cast_like(y, x) if kernel.mixes_units else y
 
 
 def product_by_block(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
     """Returns `{name: its part of the product of x with w}`."""
-    return split(names, product(kernel, x, w))
+    return split(names, product(kernel, x, w, len(names)))
 
 
 def separate_columns(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
@@ -78,7 +71,7 @@ def separate_columns(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
     A wide product that is cut later is slower in the loop: XLA reads several blocks from one tensor
     without vector instructions (see `loop_plan`).
     """
-    return {name: kernel.product(ops, x, part) for name, part in split(names, w).items()}
+    return {name: kernel.product(ops, x, part, 1) for name, part in split(names, w).items()}
 
 
 def _normal(x):
@@ -172,13 +165,15 @@ class Formula:
         computed |= {k: lookup(computed[k].log) for k in form.in_log if not form.blocks[k].decay}
         self.log_activation = {k: computed[k].function for k in form.in_log}
         self.decay = {k: b.decay for k, b in form.blocks.items() if b.decay}
-        self.slope = {k: a.slope for k, a in computed.items() if a.slope}  # of a value, see `Cut`
+        # Slopes of a value, see `Cut`: of blocks whose activation alone reads their node.
+        alone = form.blocks.keys() - ({"candidate"} if form.reset == "all" else set())
+        self.slope = {k: a.slope for k, a in computed.items() if a.slope and k in alone}
         blocks = form.blocks.values()
         of_blocks = (x for b in blocks for x in (b.activation, b.recurrent_input_activation))
         named = (form.memory_activation, form.carry_activation, form.output_activation, *of_blocks)
         used = [lookup(name) for name in named]
         # Whether nothing is called that a user wrote, and that may not be the same at each call.
-        self.repeatable = all(name is None or name in ACTIVATIONS for name in named)
+        self.repeatable = all(map(is_own, named))
         self.elementwise = all(activation.elementwise for activation in used)
         self.functions = [activation.function for activation in used]
         self.phi_x = {k: lookup(b.input_activation).function for k, b in form.blocks.items()}
@@ -290,9 +285,14 @@ class Formula:
         new |= {"h": h} | (gates if form.gate_recurrence else {})
         return h, [new[name] for name in names]
 
-    def gate_values(self, a: Tensors, hooks=HOOKS, weights: Tensors | None = None) -> "GateTensors":
-        """Returns a function: name of a gate -> its value, from pre-activations `a` by block."""
-        return GateTensors(self, a, hooks, weights or {})
+    def gate_values(self, a: Tensors, hooks=HOOKS, weights: Tensors | None = None) -> GateTensors:
+        """Returns a function: name of a gate -> its value, from pre-activations `a` by block.
+
+        `weights` may be missing if no gate has a decay or a trained tie.
+        """
+        vectors = {k: weights[k] for k in ("decay", "tie") if k in (weights or {})}
+        parts = {k: split(self.names[k], w) for k, w in vectors.items()}
+        return GateTensors(self, a, hooks, parts.get("decay", {}), parts.get("tie", {}))
 
     def _shared_terms(self, terms: Tensors, recurrent: Tensors, hooks: Hooks) -> tuple:
         """Returns the terms with the candidate's products in all blocks that share them.
@@ -304,42 +304,16 @@ class Formula:
         q = hooks.node(SHARED, _sum(terms.get("candidate"), recurrent.get("candidate")))
         return terms | {k: q for k in (*self.form.shared, "candidate")}, rest
 
-    def _memories(self, value: "GateTensors", state: Tensors, candidate, hooks: Hooks) -> Tensors:
+    def _memories(self, value: GateTensors, state: Tensors, candidate, hooks: Hooks) -> Tensors:
         """Returns the memories after the step by name; the first is "c", also if it is h."""
         if self.form.normalizer:
-            return self._scaled_memories(value, state, candidate, hooks)
+            return scaled_memories(value, state, candidate, hooks)
         c, f = state[self.form.memories[0]], value("forget")
         written = _times(value("input"), candidate)
         if self.form.input_scale and written is not None:
             written = _times(value.root_of_rest("forget"), written)
         c = self.mu(_sum(_times(f, self.kappa(c)), written, like=c))
         return {"c": hooks.memory(c, f, written)}
-
-    @staticmethod
-    def _scaled_memories(value: "GateTensors", state: Tensors, candidate, hooks: Hooks) -> Tensors:
-        """Returns c_t and n_t, both times exp(-m_t), and m_t.
-
-        m is the largest logarithm of what was written and is still remembered. So i and f are at
-        most 1, one of them is 1, and n is at least 1 from the first step on. h reads c / n, in
-        which m cancels: h depends on no m, so its gradient needs none through m. An m_t that was
-        rounded is as good, as long as the same number is taken off everywhere: hence the brackets
-        in f, where the difference of the two m is exact.
-        """
-        log_i, log_f = value.log("input"), value.log("forget")
-        c, n, before = state["c"], state["n"], state["m"]
-        new, old = log_i + ops.zeros_like(before), log_f + before
-        # At the first step nothing is remembered: an m_{t-1} of 0 must not make i so small that
-        # n is 0. There f can be above 1; it multiplies 0, which must not be infinity times 0.
-        empty = ops.logical_and(n == 0.0, c == 0.0)
-        m = ops.where(empty, new, ops.maximum(old, new))
-        m = hooks.stabilizer(ops.stop_gradient(m))
-        i, f = ops.exp(log_i - m), ops.exp(ops.minimum(log_f + (before - m), LARGEST_LOG))
-        written = i * candidate
-        return {
-            "c": hooks.memory(f * c + written, f, written),
-            "n": hooks.memory(f * n + i, f, i),
-            "m": m,
-        }
 
     def _normalized_memory(self, weights: Tensors, c):
         """The memory as the output h reads it: LN(c) with layer normalisation, else c."""
@@ -353,6 +327,7 @@ class Formula:
             a = _sum(None if term is None else hooks.node("candidate", term), recurrent)
         else:
             a = hooks.node("candidate", _sum(term, recurrent))
+            a = _times(r, a) if self.form.reset == "all" else a
         return hooks.activated("candidate", self.activation["candidate"], a)
 
     def _kernel_terms(
@@ -369,7 +344,8 @@ class Formula:
             if not kernel.mixes_units:
                 terms[names[0]] = seen if w is None else product(kernel, seen, w)
             elif (gain := GAINS[key]) in weights:
-                normal = _normal(cast_like(product(kernel, seen, w), weights[gain]))
+                whole = product(kernel, seen, w, len(names))
+                normal = _normal(cast_like(whole, weights[gain]))
                 terms |= split(names, normal * self._columns(weights, gain, names))
             else:
                 terms |= product_of_blocks(kernel, names, seen, w)
@@ -413,80 +389,6 @@ class Formula:
         before = ops.concatenate([state[name] for name in self.states[2:]], axis=-1)
         kernel = weights["gate_recurrent_kernel"]
         return product_by_block(DENSE, self.names["gate_recurrent_kernel"], before, kernel)
-
-
-class GateTensors:
-    """Computes gates from pre-activations, see `gate_values`; tied gates share one activation."""
-
-    def __init__(self, formula: Formula, a: Tensors, hooks: Hooks, weights: Tensors):
-        self._formula, self._a, self._hooks = formula, a, hooks
-        self._ties = split_numbers(formula.names["tie"], weights["tie"]) if "tie" in weights else {}
-        decays = weights.get("decay")
-        self._decays = {} if decays is None else split(formula.names["decay"], decays)
-        self._done: dict = {}
-
-    def __call__(self, gate: str):
-        """Returns the value of a gate; of a constant one, a float."""
-        return evaluate(self._formula.form.gates[gate], self)
-
-    def log(self, gate: str):
-        """Returns the logarithm of a gate's value. `CellSpec` refuses complements here."""
-        value = self._formula.form.gates[gate]
-        if value.constant is not None:
-            return math.log(value.constant)
-        return self._activation(value.block, value.offset)
-
-    def root_of_rest(self, gate: str):
-        """Returns `√(1 - v²)` of a gate's value v; of a constant one, a float."""
-        constant = self._formula.form.gates[gate].constant
-        if constant is not None:
-            return math.sqrt(1.0 - constant**2)
-        return _root_of_rest(self.log(gate))
-
-    # The arithmetic of `evaluate`
-
-    def constant(self, value: float) -> float:
-        return value
-
-    def activated(self, block: str, offset: float):
-        value = self._activation(block, offset)
-        return ops.exp(value) if block in self._formula.log_activation else value
-
-    def _activation(self, block: str, offset: float):
-        """The value of a block, or its logarithm where the formula computes that."""
-        key = (block, offset)
-        if key not in self._done:
-            a = self._a[block] + offset if offset else self._a[block]
-            functions = self._formula.activation | self._formula.log_activation
-            value = self._hooks.activated(block, functions[block], a)
-            if block in self._decays:
-                rate = -self._formula.decay[block] * ops.softplus(self._decays[block])
-                # A node, since a weight acts here: its gradient is found as that of a bias.
-                value = self._hooks.node(f"logarithm of {block} + {offset}", rate * value)
-            self._done[key] = value
-        return self._done[key]
-
-    def complement(self, v):
-        return 1.0 - v
-
-    def scaled(self, v, gate: str):
-        key = ("scaled", gate)
-        if key not in self._done:
-            scale, shift = (ops.sigmoid(number) for number in self._ties[gate])
-            self._done[key] = self._hooks.node(f"tie of {gate}", scale * v + shift)
-        return self._done[key]
-
-
-def _root_of_rest(log_v):
-    """`√(1 - v²)` from log v, exact where v is close to 1; its slope by 1 - v² is at most 1000.
-
-    At v = 1 the slope of a root is infinite, and the gradient of all weights would be NaN. So the
-    gradient goes through u - stop_gradient(u), which is 0, times a bounded slope; the value is that
-    of the root. recurrentgemma has the same bound.
-    """
-    u = -ops.expm1(2.0 * log_v)
-    root, slope = ops.sqrt(u), 0.5 * ops.rsqrt(ops.maximum(u, LEAST_REST))
-    return ops.stop_gradient(root) + (u - ops.stop_gradient(u)) * ops.stop_gradient(slope)
 
 
 def _clipped(function: Callable, limit: float | None) -> Callable:

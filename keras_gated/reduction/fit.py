@@ -92,7 +92,9 @@ class GateFit:
         if not term.trained:
             return np.ones((self.units, 1))
         w = self.weights[term.key]
-        return w[:, None] if term.own else w.T
+        if term.own:
+            return w[:, None]
+        return getattr(self.block, term.key).to_matrix(np, w, term.seen.shape[1]).T
 
     def activation(self, a: np.ndarray) -> np.ndarray:
         """Returns the activation of the gate."""
@@ -210,7 +212,9 @@ class GateFit:
             return np.empty((self.units, 0), int)
         if not term.own and not kind.mixes_units:  # a diagonal in place of a matrix
             return term.first + np.arange(self.units)[:, None]
-        return np.tile(term.entries, (self.units, 1))
+        groups = 1 if term.own else kind.groups
+        by_group = np.reshape(term.entries, (groups, -1))
+        return np.repeat(by_group, self.units // groups, axis=0)
 
     # As weights
 
@@ -221,8 +225,18 @@ class GateFit:
             entries = self._entries(term, smaller)
             if term.trained and entries.size:
                 w = np.take_along_axis(theta, entries, 1)
-                dense = not term.own and getattr(smaller, term.key).mixes_units
-                weights[term.key] = w.T if dense else w[:, 0]
+                weights[term.key] = w[:, 0] if term.own else self._weight(term, smaller, entries, w)
+        return weights | self._biases(theta, smaller)
+
+    def _weight(self, term: Term, smaller: Block, entries: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """The weight of a term of the smaller gate whose units see `entries` (U, K) by w (U, K)."""
+        matrix = np.zeros((self.units, term.seen.shape[1]))
+        np.put_along_axis(matrix, entries - term.first, w, 1)
+        return getattr(smaller, term.key).from_matrix(np, matrix.T)
+
+    def _biases(self, theta: np.ndarray, smaller: Block) -> dict[str, np.ndarray]:
+        """The biases of the smaller gate."""
+        weights = {}
         if smaller.use_bias:
             second = self.weights.get("recurrent_bias", np.zeros(self.units))
             second = second if smaller.use_recurrent_bias else 0.0 * second

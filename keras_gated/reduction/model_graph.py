@@ -135,6 +135,9 @@ def _check_reader(reader: Any, layer: GatedRNN) -> None:
         raise NotRemovable(f"{name} is not a gated layer")
     if reader.cell.form.square:
         raise NotRemovable(f"{name} has a diagonal or identity kernel")
+    weights = [weight for weight in reader.cell.form.weights if weight.sees == "input"]
+    if any(weight.kernel and weight.kernel.is_stack for weight in weights):
+        raise NotRemovable(f"{name} has an input kernel of blocks")
     if reader.cell.layer_norm or reader.cell.batch_norm:
         raise NotRemovable(f"{name} normalises the product of its input")
 

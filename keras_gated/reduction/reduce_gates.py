@@ -204,6 +204,7 @@ def joint_option(cell: Any) -> str | None:
     """Returns the option by which a cell computes its gates together, or None."""
     options = {"layer_norm": cell.layer_norm, "batch_norm": cell.batch_norm}
     options["gate_recurrence"] = cell.spec.gate_recurrence
+    options["normalize_gates"] = cell.spec.normalize_gates
     return next((name for name, on in options.items() if on), None)
 
 
@@ -225,6 +226,12 @@ def new_value(layer: GatedRNN, name: str, value: Any) -> Any:
             f"Argument `changes` must not name gates of a layer with {option}: its gates are "
             f"computed together, so that none can be fitted alone. Received: {argument} of layer "
             f"{layer.name!r}."
+        )
+    if old.decay or old.shares:
+        raise ValueError(
+            "Argument `changes` must not name gates with a decay, or that share the products of "
+            f"the candidate: a fit does not know them. Received: {argument} of layer "
+            f"{layer.name!r}, which is {old!r}."
         )
     if value is MEAN or (isinstance(value, str) and value == "mean"):
         return MEAN

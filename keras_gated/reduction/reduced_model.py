@@ -196,13 +196,16 @@ def _tied_theta(change: LayerChange, gate: str, fits: Fits) -> np.ndarray | None
     source = change.form.gates[gate]
     fit, other = fits.of(change.layer, gate), fits.of(change.layer, source.block)
     same = ("kernel", "recurrent_kernel", "activation", "input_activation")
-    same += ("recurrent_input_activation", "peephole")
+    same += ("recurrent_input_activation", "peephole", "decay", "shares")
     if any(getattr(fit.block, k) != getattr(other.block, k) for k in same) or source.offset:
         return None
     if fit.block.peephole and "output" in (gate, source.block):
         return None  # it sees another memory
     if not source.complement:
         return other.theta
+    followers = change.layer.cell.form.gates.values()
+    if any(value.block == gate and value.offset for value in followers):
+        return None  # an offset is added before the complement is taken, not after it
     mirrored = np.allclose(other.activation(-other.a) + other.value, 1.0, atol=1e-6)
     return -other.theta if mirrored else None
 

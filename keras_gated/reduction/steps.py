@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_gated.spec.cell_spec import GATES, CellSpec
+from keras_gated.spec.kernels import sees_no_more
 from keras_gated.spec.parts import Gate, Tied
 
 
@@ -69,7 +70,7 @@ def after(spec: CellSpec, changes: dict[str, Any]) -> CellSpec:
 
 def with_defaults_of(new: Gate, old: Gate) -> Gate:
     """Returns a gate with the activation, initializer and so on of another where it names none."""
-    names = ["activation", "bias_initializer", "use_bias"]
+    names = ["activation", "bias_initializer", "use_bias", "floor"]
     names += ["input_activation"] * (new.kernel is not None)
     names += ["recurrent_input_activation"] * (new.recurrent_kernel is not None)
     unset = [name for name in names if getattr(new, name) is None]
@@ -79,8 +80,8 @@ def with_defaults_of(new: Gate, old: Gate) -> Gate:
 def is_part_of(new: Gate, old: Gate) -> bool:
     """Returns whether a gate sees nothing that another one does not see, and is computed alike."""
     kinds = [(new.kernel, old.kernel), (new.recurrent_kernel, old.recurrent_kernel)]
-    sees = all(n in (None, o) or (n, o) == ("diagonal", "dense") for n, o in kinds)
-    same = ["activation", *(["input_activation"] if new.kernel else [])]
+    sees = all(sees_no_more(*pair) for pair in kinds)
+    same = ["activation", "floor", *(["input_activation"] if new.kernel else [])]
     same += ["recurrent_input_activation"] if new.recurrent_kernel else []
     alike = all(getattr(new, name) == getattr(old, name) for name in same)
     return sees and alike and new.peephole in (False, old.peephole)
@@ -109,8 +110,8 @@ def is_diagonal(value: Any) -> bool:
 
 
 def _is_smaller(gate: Gate, value: Any) -> bool:
-    """Whether a recurrent kernel is diagonal only where it was dense, or diagonal already."""
-    return not is_diagonal(value) or gate.recurrent_kernel in ("dense", "diagonal")
+    """Whether a recurrent kernel is diagonal only where that is a part of what it was."""
+    return not is_diagonal(value) or sees_no_more("diagonal", gate.recurrent_kernel)
 
 
 def _is_allowed(spec: CellSpec, name: str, value: Any) -> bool:

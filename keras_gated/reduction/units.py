@@ -21,6 +21,7 @@ def check_units(layer: GatedRNN) -> None:
     cell, form = layer.cell, layer.cell.form
     reasons = {
         "has a diagonal or identity kernel over its input": bool(form.square),
+        "has kernels of blocks": any(w.kernel and w.kernel.is_stack for w in form.weights),
         "has an input projection": form.projection is not None,
         "has gate_recurrence": form.gate_recurrence,
         "has a trained tie": any(value.trained for value in form.gates.values()),
@@ -98,7 +99,9 @@ def keep_units(blocks: Blocks, stay: np.ndarray) -> Blocks:
 def _mean_seen(layer: GatedRNN, name: str, recording: Recording, reset: float | None) -> np.ndarray:
     """The mean (U,) of what the recurrent kernel of a block sees, after a constant reset gate."""
     seen = _apply(layer.cell.formula.phi_h[name], recording.before["h"])
-    if name == "candidate" and reset is not None:
+    if name == "candidate" and layer.cell.form.reset == "all":
+        pass  # the bias, which takes the mean up, is multiplied by the reset gate too
+    elif name == "candidate" and reset is not None:
         seen = reset * seen
     elif name == "candidate" and layer.cell.form.reset == "before":
         seen = seen * recording.values["reset"]

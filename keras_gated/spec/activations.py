@@ -26,8 +26,9 @@ class Activation:
             beta is None if the activation has no such parameter. None if no activation is equal.
         elementwise: whether each entry of the result depends only on the same entry of the input.
         slope: its derivative as a function of its value, tensor -> tensor, where that is simple.
-        log: name of the activation that is its logarithm, computed without overflow; "" if there is
-            none in the table.
+        log: names the activation that is its logarithm, as `lookup` takes it, computed without
+            overflow; "" if there is none.
+        ops: elementwise operations that count for it.
     """
 
     source: Callable[[Any], Any] | str
@@ -35,7 +36,8 @@ class Activation:
     onnx: tuple[str, float | None, float | None] | None = None
     elementwise: bool = True
     slope: Callable[[Any], Any] | None = None
-    log: str = ""
+    log: Hashable = ""
+    ops: int = 1
 
     @property
     def function(self) -> Callable[[Any], Any]:
@@ -56,10 +58,28 @@ def _tanh(x: Any) -> Any:
     return keras.ops.tanh(x)
 
 
+def _log(x: Any) -> Any:
+    import keras
+
+    return keras.ops.log(x)
+
+
+def _exp(x: Any) -> Any:
+    import keras
+
+    return keras.ops.exp(x)
+
+
 def _expm1(x: Any) -> Any:
     import keras
 
     return keras.ops.expm1(x)
+
+
+def _positive_linear(x: Any) -> Any:
+    import keras
+
+    return keras.ops.where(x >= 0, x + 0.5, keras.ops.sigmoid(x))
 
 
 def _keras(name: str, latex: str, *onnx, **more) -> Activation:
@@ -86,6 +106,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "softsign": _keras("softsign", r"\operatorname{{softsign}}({})", "Softsign", None, None),
     "softplus": _keras("softplus", r"\operatorname{{softplus}}({})", "Softplus", None, None),
     "elu": _keras("elu", r"\operatorname{{elu}}({})", "Elu", 1.0, None),
+    "silu": _keras("silu", r"\operatorname{{silu}}({})"),
+    # The candidate of minGRU and minLSTM that is never negative: x + 1/2 for x >= 0, else σ(x).
+    "positive_linear": Activation(_positive_linear, r"\operatorname{{positivelinear}}({})"),
     "log_sigmoid": _keras("log_sigmoid", r"\log(\sigma({}))", slope=lambda v: -_expm1(v)),
     "exp": Activation("exponential", r"\exp({})", slope=lambda v: v, log="linear"),
     # The two squashing functions of the LSTM of 1997, 4σ(x) - 2 and 2σ(x) - 1, written with tanh.
@@ -115,18 +138,74 @@ ELEMENTWISE = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Floored:
+    """The activation of a gate with a floor: `floor + (1 - floor) v`.
+
+    Attributes:
+        activation: the one that computes v, as `lookup` takes it.
+        floor: float in (0, 1).
+    """
+
+    activation: Hashable
+    floor: float
+
+    def __str__(self) -> str:
+        return f"{self.activation} with a floor of {self.floor:.12g}"
+
+    def resolve(self) -> Activation:
+        """Returns it as an `Activation`."""
+        base, floor, rest = lookup(self.activation), self.floor, 1.0 - self.floor
+        slope, inner = base.slope, "{g}" if base.latex == "{}" else base.latex
+        inner = f"({inner})" if "+" in inner else inner
+        return Activation(
+            lambda x: floor + rest * base.function(x),
+            rf"{floor:.12g} + {rest:.12g} \, {inner}",
+            elementwise=base.elementwise,
+            slope=None if slope is None else lambda v: rest * slope((v - floor) / rest),
+            log=LogFloored(self.activation, floor),
+            ops=base.ops + 2,
+        )
+
+
+@dataclass(frozen=True)
+class LogFloored(Floored):
+    """The logarithm of such an activation, which is finite: the floor is above 0."""
+
+    def resolve(self) -> Activation:
+        """Returns it as an `Activation`."""
+        base = super().resolve()
+        slope = base.slope
+        return Activation(
+            lambda x: _log(base.function(x)),
+            rf"\log({base.latex})",
+            elementwise=base.elementwise,
+            slope=None if slope is None else lambda v: slope(_exp(v)) / _exp(v),
+            ops=base.ops + 1,
+        )
+
+
+def is_own(identifier: Hashable) -> bool:
+    """Returns whether an activation is made of those in `ACTIVATIONS` alone."""
+    if isinstance(identifier, Floored):
+        return is_own(identifier.activation)
+    return identifier is None or identifier in ACTIVATIONS
+
+
 def lookup(identifier: Hashable) -> Activation:
     """Returns the activation that a specification names.
 
     Args:
         identifier: a name in `ACTIVATIONS`, any other name that Keras knows, a Config, a function,
-            or None ("linear").
+            a `Floored`, or None ("linear").
 
     Raises:
         ValueError: if Keras does not know it.
     """
     if identifier is None:
         return ACTIVATIONS["linear"]
+    if isinstance(identifier, Floored):
+        return identifier.resolve()
     if isinstance(identifier, str) and identifier in ACTIVATIONS:
         return ACTIVATIONS[identifier]
     try:

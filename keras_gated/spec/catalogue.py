@@ -11,6 +11,7 @@ from functools import partial
 
 from keras_gated.spec.cell_spec import CellSpec
 from keras_gated.spec.config import Config
+from keras_gated.spec.kernels import Blocks
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied
 from keras_gated.spec.preset_lookup import presets
 
@@ -111,6 +112,29 @@ add(
     notes="z is the share that is written: h = (1 - z) h + z candidate. With negated weights of z "
     "it is gru_cho.",
     initial_bias="zero, or input below 0 to keep the state at first",
+)
+
+
+def block_gru(blocks: int = 1) -> CellSpec:
+    """Returns the GRU of DreamerV3 with recurrent kernels of so many blocks."""
+    gate = Gate(recurrent_kernel=Blocks(blocks))
+    return replace(
+        WRITES,
+        input_gate=replace(gate, bias_initializer=MINUS_ONE),
+        reset_gate=gate,
+        candidate=Candidate(recurrent_kernel=gate.recurrent_kernel, reset_all=True),
+    )
+
+
+add(
+    "block_gru",
+    "GRU whose reset gate multiplies the whole candidate, recurrent kernels of blocks",
+    block_gru,
+    paper="Hafner et al. 2023, Mastering diverse domains through world models. arXiv:2301.04104",
+    notes="The - 1 inside the update gate of the authors' code is the initial bias here. That code "
+    "has 8 blocks: blocks=8, for units that are a multiple of 8. It normalises the sum of all "
+    "products, before the bias; layer_norm=True normalises the product of x and that of h.",
+    initial_bias="input -1, so that the state is kept at first",
 )
 
 # Greff et al.: one part removed from the LSTM with peepholes ------------------------------------
@@ -554,11 +578,59 @@ add(
     confirmed=True,
 )
 add(
+    "gilr",
+    "gated impulse linear recurrence",
+    PARALLEL,
+    paper="Martin and Cundy 2018, Parallelizing linear recurrent neural nets over sequence length. "
+    "arXiv:1709.04057",
+    notes="The gate keeps: h = g h + (1 - g) candidate. The GILR-LSTM of the paper has an LSTM "
+    "around it.",
+)
+MINIMAL = partial(
+    add,
+    paper="Feng et al. 2024, Were RNNs all we needed? arXiv:2410.01201",
+    notes="The plain form. With positive=True it is what the log-space form computes: the "
+    "candidate is x + 1/2 for x >= 0, else σ(x). There h_0 is positive too: pass an initial state.",
+)
+
+
+def content(positive: bool) -> Candidate:
+    """Returns the candidate of the minimal cells, linear or positive."""
+    return replace(FREE, activation="positive_linear" if positive else "linear")
+
+
+MINIMAL(
     "min_gru",
     "minimal GRU without hidden-state dependence",
-    replace(WRITES, input_gate=INPUT_ONLY, candidate=replace(FREE, activation="linear")),
-    paper="Feng et al. 2024, Were RNNs all we needed? arXiv:2410.01201",
-    notes="The plain form. The log-space form has another candidate and positive states.",
+    lambda positive=False: replace(WRITES, input_gate=INPUT_ONLY, candidate=content(positive)),
+)
+MINIMAL(
+    "min_lstm",
+    "minimal LSTM: input and forget gate divided by their sum",
+    lambda positive=False: replace(
+        HIDDEN,
+        input_gate=INPUT_ONLY,
+        forget_gate=INPUT_ONLY,
+        candidate=content(positive),
+        normalize_gates=True,
+    ),
+)
+add(
+    "hgrn_real",
+    "the real part of HGRN: a floor under the forget gate",
+    lambda floor=0.5: CellSpec(
+        forget_gate=replace(INPUT_ONLY, floor=floor),
+        input_gate=Tied("forget", complement=True),
+        output_gate=INPUT_ONLY,
+        candidate=replace(FREE, activation="silu"),
+        output_activation="linear",
+    ),
+    paper="Qin, Yang and Zhong 2023, Hierarchically gated recurrent neural network for sequence "
+    "modeling. arXiv:2311.04823",
+    notes="The paper's states are complex; this is a cell for each of their two parts, without "
+    "rotation. There the floor is trained, tied across layers, and grows from 0 in the first layer "
+    "towards 1; here it is an argument for each layer. The normalisation and the projection of the "
+    "output are layers behind the cell.",
 )
 QRNN = "Bradbury et al. 2017, Quasi-recurrent neural networks. arXiv:1611.01576"
 
@@ -590,25 +662,27 @@ add = partial(presets.add, family="modern", confirmed=True)
 add(
     "xlstm_slstm",
     "sLSTM of the xLSTM: an exponential input gate, and a memory divided by a normaliser",
-    lambda forget="sigmoid": CellSpec(
-        input_gate=Gate(activation="exp"),
-        forget_gate=Gate(activation=forget),
+    lambda heads=1, forget="sigmoid": CellSpec(
+        input_gate=Gate(recurrent_kernel=Blocks(heads), activation="exp"),
+        forget_gate=Gate(recurrent_kernel=Blocks(heads), activation=forget),
+        output_gate=Gate(recurrent_kernel=Blocks(heads)),
+        candidate=Candidate(recurrent_kernel=Blocks(heads)),
         output_activation="linear",
         normalizer=True,
     ),
     paper="Beck et al. 2024, xLSTM: extended long short-term memory. arXiv:2405.04517",
-    notes="The paper lets the forget gate be sigmoid or exp; the authors' code has sigmoid. All "
-    "states are zero at first. There the paper does not say what m is; h does not depend on it. "
-    "The block around the cell (convolution, group norm, projections) is not part of it.",
+    notes="The paper lets the forget gate be sigmoid or exp; the authors' code has sigmoid, and 4 "
+    "heads. States start at zero. At the first step m is log i, as in that code; h does not depend "
+    "on m. The block around the cell (convolution, group norm, projections) is not part of it.",
     initial_bias="forget above 0, spread over the units, in the authors' code",
 )
 add(
     "rg_lru",
     "RG-LRU of Griffin: a trained decay, to the power of a gate that sees x_t",
-    lambda decay=8.0: replace(
+    lambda heads=1, decay=8.0: replace(
         HIDDEN,
-        forget_gate=replace(INPUT_ONLY, decay=decay),
-        input_gate=INPUT_ONLY,
+        forget_gate=replace(INPUT_ONLY, kernel=Blocks(heads), decay=decay),
+        input_gate=replace(INPUT_ONLY, kernel=Blocks(heads)),
         candidate=Candidate("identity", None, use_bias=False, activation="linear"),
         input_scale="root",
     ),
@@ -616,7 +690,8 @@ add(
     "efficient language models. arXiv:2402.19427",
     notes="What is written is multiplied by √(1 - f²) at every step, as in the paper. The code of "
     "recurrentgemma has the factor 1 at the first step of a sequence, where the memory is empty. "
-    "λ starts with exp(-8 softplus(λ)) spread over [0.9, 0.999], as the paper says.",
+    "λ starts with exp(-8 softplus(λ)) spread over [0.9, 0.999], as the paper says; in that code "
+    "it is exp(-softplus(λ)). The gates' kernels there have a head for each head of attention.",
     initial_bias="zero; the decay is long at first",
 )
 add(
@@ -648,5 +723,5 @@ add(
     "recurrent neural network. arXiv:1901.02358",
     notes="z is the share that is kept. ζ and ν are sigmoids of trained numbers, which start at 1 "
     "and -4, as in the authors' code. The kernels have full rank.",
-    initial_bias="one, in the authors' code",
+    initial_bias="one in both, in the authors' code",
 )

@@ -17,20 +17,18 @@ $$
 pre-activation of gate k. Its peephole `p_k` sees `c*`, which is `c_{t-1}` for the input and forget
 gates and `c_t` for the output gate. The candidate has two forms: the reset gate acts before or
 after the recurrent product. With `memory="hidden"` there is one state: h is the memory, `o = 1` and
-`φ` is the identity.
+`φ` is the identity. A part that is rare is in the argument that sets it.
 
 `CellSpec` is a frozen dataclass that checks its fields. This file needs the standard library only.
 """
 
 from collections.abc import Hashable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
 from keras_gated.spec.config import Part
 from keras_gated.spec.parts import Candidate, Gate, Projection, Tied, as_gate, check_bools, freeze
-
-GATES = ("input", "forget", "reset", "output")
-HAVE_LOG = ("exp", "sigmoid")  # activations of gates whose logarithm `activations` has
+from keras_gated.spec.rare_parts import GATES, check_rare_parts
 
 
 class GateSource(NamedTuple):
@@ -92,6 +90,9 @@ class CellSpec(Part):
         input_projection: rare. A `Projection` of `x_t` (MinimalRNN), or None.
         input_window: rare. int >= 1. How many inputs the cell sees side by side: `x_t`, `x_{t-1}`
             and so on (QRNN).
+        normalize_gates: rare. Whether the input and the forget gate are divided by their sum (
+            minLSTM). Both need weights of their own, and an activation that is never 0. Gates tied
+            to them follow the divided ones.
 
     Raises:
         ValueError: if a part has no meaning in the formula. The message says which part, what was
@@ -124,12 +125,13 @@ class CellSpec(Part):
     _: KW_ONLY
     memory_activation: Hashable = "linear"
     carry_activation: Hashable = "linear"
-    input_skip: bool = False
-    input_scale: str | None = None
-    normalizer: bool = False
+    input_skip: bool = field(default=False, metadata={"format": 2})
+    input_scale: str | None = field(default=None, metadata={"format": 2})
+    normalizer: bool = field(default=False, metadata={"format": 2})
     gate_recurrence: bool = False
     input_projection: Projection | None = None
     input_window: int = 1
+    normalize_gates: bool = field(default=False, metadata={"format": 2})
 
     def __post_init__(self):
         if self.output_gate is None:
@@ -180,12 +182,7 @@ def _validate(spec: CellSpec) -> None:
     _check_ties(spec)
     _check_terms(spec)
     _check_rare(spec)
-    _check_shared(spec)
-    _check_trained_ties(spec)
-    _check_decay(spec)
-    _check_input_skip(spec)
-    _check_input_scale(spec)
-    _check_normalizer(spec)
+    check_rare_parts(spec)
     _check_dynamics(spec)
 
 
@@ -240,7 +237,14 @@ def _check_memory(spec: CellSpec) -> None:
 
 
 def _check_reset(spec: CellSpec) -> None:
-    if spec.reset_gate != 1.0 and spec.candidate.recurrent_kernel is None:
+    candidate = spec.candidate
+    if candidate.reset_all and spec.source("reset").constant == 0.0:
+        raise ValueError(
+            "Argument `reset_gate` must not be 0 with Candidate(reset_all=True): the candidate "
+            "would see nothing. Received: reset_gate=0.0. Leave out the reset gate, or give it "
+            "weights."
+        )
+    if spec.reset_gate != 1.0 and candidate.recurrent_kernel is None and not candidate.reset_all:
         raise ValueError(
             "Argument `reset_gate` must be absent (False or 1.0) if the candidate does not see "
             f"h_(t-1): there is nothing to reset. Received: reset_gate={spec.reset_gate!r} with "
@@ -293,143 +297,6 @@ def _check_rare(spec: CellSpec) -> None:
         raise ValueError(
             "Argument `input_window` must be an integer >= 1: the number of inputs that the cell "
             f"sees at each time step. Received: input_window={spec.input_window!r}."
-        )
-
-
-def _activation(spec: CellSpec, gate: Gate) -> Hashable:
-    return spec.recurrent_activation if gate.activation is None else gate.activation
-
-
-def _check_shared(spec: CellSpec) -> None:
-    shares = any(getattr(spec.gate(name), "shares", None) for name in GATES)
-    candidate = spec.candidate
-    product = candidate.kernel or candidate.recurrent_kernel
-    if shares and not (product and spec.reset_gate == 1.0):
-        raise ValueError(
-            "Argument `shares` of a gate needs a candidate with a kernel, and no reset gate: gate "
-            "and candidate then have the same products. Received: shares='candidate' with "
-            f"reset_gate={spec.reset_gate!r}, candidate={candidate!r}."
-        )
-
-
-def _check_trained_ties(spec: CellSpec) -> None:
-    for name in GATES:
-        tie = spec.gate(name)
-        if not isinstance(tie, Tied):
-            continue
-        if tie.trained and (name == "reset" or spec.source(name).constant is not None):
-            raise ValueError(
-                "Argument `trained` of Tied must be False for a reset gate and for a gate that "
-                f"follows a constant. Received: {name}_gate={tie!r}. Use trained=False."
-            )
-        if getattr(spec.gate(tie.to), "trained", False):
-            raise ValueError(
-                "Argument `to` of Tied must be no gate with a trained tie: its scale is its own. "
-                f"Received: {name}_gate={tie!r}, {tie.to}_gate={spec.gate(tie.to)!r}. Tie both to "
-                "the gate that has weights."
-            )
-
-
-def _is_trained(spec: CellSpec, name: str) -> bool:
-    return getattr(spec.gate(name), "trained", False)
-
-
-def _check_decay(spec: CellSpec) -> None:
-    for name in GATES:
-        gate = spec.gate(name)
-        if getattr(gate, "decay", None) and _activation(spec, gate) != "sigmoid":
-            raise ValueError(
-                f"Argument `activation` of `{name}_gate` must be 'sigmoid' with a decay, so that "
-                f"the gate is between 0 and 1. Received: activation={_activation(spec, gate)!r} "
-                f"with decay={gate.decay}."
-            )
-
-
-def _check_input_skip(spec: CellSpec) -> None:
-    if not spec.input_skip:
-        return
-    if spec.memory != "cell":
-        raise ValueError(
-            "Argument `input_skip` needs memory='cell': with memory='hidden' the output is the "
-            "memory itself. Received: input_skip=True with memory='hidden'. Use memory='cell'."
-        )
-    if spec.source("output").constant == 1.0:
-        raise ValueError(
-            "Argument `input_skip` needs an output gate that is not 1: the input is multiplied by "
-            f"1 - o. Received: input_skip=True with output_gate={spec.output_gate!r}. "
-            "Use output_gate=True."
-        )
-
-
-def _check_input_scale(spec: CellSpec) -> None:
-    if spec.input_scale not in (None, "root"):
-        raise ValueError(
-            "Argument `input_scale` must be None or 'root', which is √(1 - f²). "
-            f"Received: input_scale={spec.input_scale!r}."
-        )
-    if spec.input_scale is None:
-        return
-    if spec.normalizer:
-        raise ValueError(
-            "Arguments `input_scale` and `normalizer` exclude each other: both scale what is "
-            f"written. Received: input_scale={spec.input_scale!r}, normalizer=True. Use one."
-        )
-    source = spec.source("forget")
-    if source.constant is None:
-        plain = not (source.complement or _is_trained(spec, "forget"))
-        fits = _activation(spec, source.gate) == "sigmoid" and plain
-    else:
-        fits = 0.0 <= source.constant <= 1.0
-    if not fits:
-        raise ValueError(
-            "Argument `forget_gate` must have the activation 'sigmoid' and be no complement, or be "
-            "a constant between 0 and 1, with input_scale='root': the scale is the root of "
-            f"1 - f². Received: forget_gate={spec.forget_gate!r} with "
-            f"recurrent_activation={spec.recurrent_activation!r}."
-        )
-
-
-def _check_normalizer(spec: CellSpec) -> None:
-    """Refuses a normaliser with parts that would depend on the scale in which c is stored."""
-    if not spec.normalizer:
-        return
-    linear = spec.memory_activation == spec.carry_activation == "linear"
-    gates = [spec.gate(name) for name in GATES]
-    if spec.memory != "cell" or spec.gate_recurrence or not linear:
-        raise ValueError(
-            "Argument `normalizer` needs memory='cell', linear memory and carry activations, and "
-            "no gate_recurrence: c is stored in a scale of its own. "
-            f"Received: normalizer=True with {spec!r}. Leave these at their defaults."
-        )
-    if any(getattr(gate, "peephole", False) for gate in gates):
-        raise ValueError(
-            "Argument `peephole` must be False in all gates with normalizer=True: c is stored in a "
-            f"scale of its own, which a gate must not see. Received: peephole=True with {spec!r}. "
-            "Remove the peepholes."
-        )
-    for name in ("input", "forget"):
-        check_log(spec, name, "normalizer=True")
-
-
-def check_log(spec: CellSpec, name: str, because: str) -> None:
-    """Raises a ValueError unless the logarithm of a gate can be computed without overflow.
-
-    Args:
-        spec: the specification.
-        name: of the gate.
-        because: the setting that needs the logarithm, for the error message.
-    """
-    source = spec.source(name)
-    activation = _activation(spec, source.gate) if isinstance(source.gate, Gate) else None
-    constant = source.constant is not None
-    plain = not (source.complement or _is_trained(spec, name))
-    fits = source.constant > 0.0 if constant else activation in HAVE_LOG and plain
-    if not fits:
-        raise ValueError(
-            f"Argument `{name}_gate` must have the activation 'exp' or 'sigmoid', or be a constant "
-            f"> 0, and be no complement, with {because}: the cell computes with its logarithm. "
-            f"Received: {name}_gate={spec.gate(name)!r}, whose activation is {activation!r}. "
-            "Write Gate(activation='exp')."
         )
 
 

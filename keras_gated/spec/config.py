@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FORMAT = 1  # the newest that this version reads
+FORMAT = 2  # the newest that this version reads
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,15 @@ class Config:
 class Part:
     """Base class of the parts of a specification: to and from a JSON-ready configuration.
 
-    A field that came with a later format says so: `field(default=..., metadata={"format": 2})`.
+    A field that came with a later format says so: `field(default=..., metadata={"format": 2})`. Of
+    one some of whose values came later, the metadata are `{"formats": {value: 2}}`.
     """
 
     def to_config(self) -> dict:
         """Returns a JSON-ready dictionary. `from_config` makes an equal object from it."""
         defaults = self._defaults()
         new = [f for f in dataclasses.fields(self) if _differs(self, defaults, f.name)]
-        oldest = max((f.metadata.get("format", 1) for f in new), default=1)
+        oldest = max((_format_of(f, getattr(self, f.name)) for f in new), default=1)
         fields = {f.name: to_json_value(getattr(self, f.name)) for f in new}
         return {"part": type(self).__name__, "format": oldest, **fields}
 
@@ -73,6 +74,12 @@ class Part:
         required = [f.name for f in fields if f.default is dataclasses.MISSING]
         part = type(self)(**{name: getattr(self, name) for name in required})
         return {f.name: getattr(part, f.name) for f in fields if f.name not in required}
+
+
+def _format_of(field: dataclasses.Field, value: Any) -> int:
+    """The oldest format that has a value of a field."""
+    by_value = field.metadata.get("formats", {})
+    return by_value.get(value, 1) if by_value else field.metadata.get("format", 1)
 
 
 def _differs(part: Part, defaults: dict, name: str) -> bool:

@@ -97,8 +97,9 @@ def units_for_budget(spec: str | CellSpec, input_dim: int, parameters: int) -> i
         {'lstm': 36, 'gru': 44, 'janet': 60}
     """
     form = _form(spec)
-    # A diagonal or identity kernel fits only one size.
-    least = form.window * input_dim if form.square else 1
+    # A diagonal or identity kernel fits only one size, kernels of n blocks multiples of n.
+    step = form.unit_groups
+    least = form.window * input_dim if form.square else step
     smallest = count_parameters(spec, input_dim, least)
     if smallest > parameters:
         raise ValueError(
@@ -107,14 +108,14 @@ def units_for_budget(spec: str | CellSpec, input_dim: int, parameters: int) -> i
         )
     if form.square:
         return least
-    low, high = least, least + 1
-    while count_parameters(spec, input_dim, high) <= parameters:
+    low, high = 1, 2  # in steps
+    while count_parameters(spec, input_dim, high * step) <= parameters:
         low, high = high, 2 * high
     while high - low > 1:  # `low` fits the budget, `high` does not
         middle = (low + high) // 2
-        fits = count_parameters(spec, input_dim, middle) <= parameters
+        fits = count_parameters(spec, input_dim, middle * step) <= parameters
         low, high = (middle, high) if fits else (low, middle)
-    return low
+    return low * step
 
 
 @dataclass(frozen=True)
@@ -233,11 +234,11 @@ def _weights(form: NormalForm) -> list[str]:
 
 
 def _weights_by_block(form: NormalForm) -> dict[str, list[str]]:
-    """The weights of each block by its name; those of a diagonal kernel say so."""
+    """The weights of each block by its name; those of kernels that are not dense say so."""
     blocks: dict[str, list[str]] = {}
     for weight in form.weights:
         kernel = weight.kernel
-        kind = f" ({kernel.name})" if kernel and kernel.prefix else ""
+        kind = f" ({kernel.label})" if kernel and kernel.label else ""
         for name in weight.blocks:
             blocks.setdefault(name, []).extend(key + kind for key in weight.keys)
     return blocks

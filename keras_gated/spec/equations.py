@@ -4,11 +4,11 @@ An equation is built from `Expr` objects. Each holds its LaTeX and counts the el
 that it stands for, so that equations and FLOPs cannot disagree.
 
 Letters: i, f, r, o are the gates, c is the memory, n its normaliser, m the stabiliser. i' and f'
-are gates times a power of e, s is a scale of what is written, q the products that gates share with
-the candidate, ζ and ν the trained numbers of ties. W and U are dense kernels, w and u
-diagonal ones, p peepholes, λ the vectors of decays, `R_{jk}` the kernels of gate recurrence from
-gate j to gate k. b are biases, b' second biases; that of the candidate is multiplied by the reset
-gate.
+are gates divided by their sum, or times a power of e; s is a scale of what is written, q the
+products that gates share with the candidate. W and U are dense kernels, w and u diagonal ones,
+`U^{(n)}` one of n blocks on the diagonal, p peepholes, λ the vectors of decays, ζ and ν the trained
+numbers of ties, `R_{jk}` the kernels of gate recurrence from gate j to gate k. b are biases, b'
+second biases; that of the candidate is multiplied by the reset gate.
 """
 
 import re
@@ -70,6 +70,7 @@ _PLAIN_TEXT = (  # (pattern, replacement), applied in this order
     (r"\\bar\{(\w)\}", "\\1\u0304"),
     (r"\\operatorname\{(\w+)\}", r"\1"),
     (r"\\frac\{1\}\{2\} ", "½ "),
+    (r"\^\{(\(\d+\))\}", lambda m: m[1].translate(str.maketrans("()0123456789", "⁽⁾⁰¹²³⁴⁵⁶⁷⁸⁹"))),
     (r"\\sqrt\{([^}]*)\}", r"√(\1)"),
     (r"\^2", "²"),
     (r"_t(?=²)", "ₜ"),
@@ -109,10 +110,11 @@ def _times(gate: Expr | float, x: Expr) -> Expr | None:
 
 def _activated(activation, x: Expr) -> Expr:
     """The activation applied to x; x itself if the activation is linear."""
-    latex = lookup(activation).latex
-    if latex == "{}":
+    found = lookup(activation)
+    if found.latex == "{}":
         return x
-    return Expr(latex.format(x.latex, g=_in_brackets(x)), x.ops + 1, is_sum="+" in latex)
+    latex = found.latex.format(x.latex, g=_in_brackets(x))
+    return Expr(latex, x.ops + found.ops, is_sum="+" in found.latex)
 
 
 def _in_brackets(x: Expr) -> str:
@@ -157,6 +159,7 @@ class _EquationBuilder:
         equations += self._shared_product() if form.shared else []
         for name in before:
             equations += self._gate(name)
+        equations += [self._shared(k) for k in before if form.gates[k].other]
         equations += [Equation(f"{LETTER[k]}_t", self._tied_value(form.gates[k])) for k in tied]
         equations.append(Equation(rf"\tilde{{{self.memory}}}_t", self._candidate()))
         equations += self._scaled_gates() if form.normalizer else []
@@ -203,6 +206,11 @@ class _EquationBuilder:
             a = Expr(f"a_{{{k},t}}")
         return [*equations, Equation(f"{k}_t", _gate_value(block, a))]
 
+    def _shared(self, name: str) -> Equation:
+        """A gate divided by the sum of itself and another one."""
+        one, other = LETTER[name], LETTER[self.form.gates[name].other]
+        return Equation(f"{one}'_t", Expr(f"{one}_t / ({one}_t + {other}_t)", 2))
+
     def _pre_activation(self, block: Block) -> Expr:
         k = LETTER[block.name]
         memory = "c_t" if block.peephole == "current" else "c_{t-1}"
@@ -239,6 +247,7 @@ class _EquationBuilder:
         bias = Expr("b_c") if block.use_bias else None
         products = (self._kernel_term(block, "kernel", self.x), recurrent)
         a = _sum(*((Expr("q_t"),) if form.shared else products), bias)
+        a = _times(r, a) if form.reset == "all" else a
         return _activated(block.activation, a)
 
     def _memory(self) -> Expr:
@@ -281,10 +290,10 @@ class _EquationBuilder:
         return None if value == 1.0 else Expr(rf"\log({value:.12g})")
 
     def _gate_symbol(self, name: str, scaled: bool = False) -> Expr | float:
-        if scaled:
+        value = self.form.gates[name]
+        if scaled or (value.other and value.block == name):
             return Expr(f"{LETTER[name]}'_t")
-        constant = self.form.gates[name].constant
-        return Expr(f"{LETTER[name]}_t") if constant is None else constant
+        return Expr(f"{LETTER[name]}_t") if value.constant is None else value.constant
 
     def _tied_output(self) -> list[Equation]:
         value = self.form.gates["output"]
@@ -306,6 +315,9 @@ class _EquationBuilder:
         sign = "+" if offset > 0 else "-"
         a = Expr(f"a_{{{k},t}} {sign} {abs(offset):.12g}", 1, is_sum=True)
         return _gate_value(self.form.blocks[block], a)
+
+    def share(self, block: str, other: str) -> Expr:
+        return Expr(f"{LETTER[block]}'_t")
 
     def complement(self, v: Expr) -> Expr:
         return Expr(f"1 - {_in_brackets(v)}", v.ops + 1, is_sum=True)

@@ -4,10 +4,12 @@
 and weights in order. No file after this one follows a tie or decides the order of blocks.
 """
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from keras_gated.spec.activations import Floored
 from keras_gated.spec.cell_spec import GATES, CellSpec, has_bias
 from keras_gated.spec.gate_values import GateValue
 from keras_gated.spec.kernels import DENSE, Kernel, as_kernel
@@ -41,14 +43,16 @@ class Block:
 
     @property
     def input_only(self) -> bool:
-        """Whether the block sees only `x_t`: no state and no other gate."""
-        sees_state = self.recurrent_kernel or self.peephole or self.gate_recurrence
-        return not (sees_state or self.shares)
+        """Whether the block sees only `x_t`: no state and no other gate.
+
+        One that shares the candidate's products sees what the candidate sees.
+        """
+        return not (self.recurrent_kernel or self.peephole or self.gate_recurrence)
 
     @property
     def sees_only_new_memory(self) -> bool:
         """Whether the block sees c_t, and no state of the time step before."""
-        before = self.recurrent_kernel or self.gate_recurrence or self.shares
+        before = self.recurrent_kernel or self.gate_recurrence
         return self.peephole == "current" and not before
 
 
@@ -104,7 +108,8 @@ class NormalForm:
         memory: "cell" or "hidden".
         blocks: the gates that have weights and the candidate, by name, in the order of `BLOCKS`.
         gates: the value of each of the four gates, by name.
-        reset: where the reset gate acts: "none", "before" or "after" the recurrent product.
+        reset: where the reset gate acts: "none", "before" or "after" the recurrent product, or on
+            "all" of the candidate's pre-activation.
         output_activation, memory_activation, carry_activation: φ, μ and κ: names, Configs or
             functions; "linear" is the identity.
         input_skip: whether the output shows the input too.
@@ -166,7 +171,8 @@ class NormalForm:
     def in_log(self) -> frozenset[str]:
         """Names of the blocks that are computed as the logarithm of the gate."""
         gates = ("input", "forget") if self.normalizer else ("forget",) if self.input_scale else ()
-        of_gates = {self.gates[name].block for name in gates} & self.blocks.keys()
+        shared = tuple(name for name, value in self.gates.items() if value.other)
+        of_gates = {self.gates[name].block for name in gates + shared} & self.blocks.keys()
         return of_gates | frozenset(name for name, block in self.blocks.items() if block.decay)
 
     @property
@@ -177,6 +183,21 @@ class NormalForm:
         kernels = {k: b.kernel for k, b in self.blocks.items()}
         alone = tuple(k for k, kernel in kernels.items() if kernel and not kernel.mixes_units)
         return (*alone, "skip") if self.input_skip else alone
+
+    def groups(self, *keys: str) -> int:
+        """Returns the least common multiple of the groups of the kernels called `keys`."""
+        kernels = (getattr(block, key) for block in self.blocks.values() for key in keys)
+        return math.lcm(*(kernel.groups for kernel in kernels if kernel))
+
+    @property
+    def unit_groups(self) -> int:
+        """A number that must divide the number of units; 1 if there is no kernel of blocks."""
+        return self.groups("kernel", "recurrent_kernel")
+
+    @property
+    def input_groups(self) -> int:
+        """A number that must divide the number of inputs side by side in a window."""
+        return 1 if self.projection else self.groups("kernel")
 
     @property
     def linear_memory(self) -> bool:
@@ -200,8 +221,23 @@ class NormalForm:
             return f"the kernel of its {' and '.join(kernels)} is diagonal or identity"
         return "its output shows the input (input_skip)"
 
-    def check_input_dim(self, input_dim: int, units: int) -> None:
+    def check_sizes(self, input_dim: int, units: int) -> None:
         """Raises a ValueError if this cell cannot have `input_dim` inputs and `units` units."""
+        self._check_square(input_dim, units)
+        needed = (
+            ("units", units, self.unit_groups),
+            ("input features", self.window * input_dim, self.input_groups),
+        )
+        for name, size, groups in needed:
+            if size % groups:
+                raise ValueError(
+                    f"The number of {name} must be a multiple of {groups} for this cell, because "
+                    "the kernels of its specification have so many blocks on the diagonal. "
+                    f"Received: {name}={size}. Take a multiple of {groups}, or another number of "
+                    "blocks: keras_gated.Blocks(n)."
+                )
+
+    def _check_square(self, input_dim: int, units: int) -> None:
         if self.square and self.window * input_dim != units:
             raise ValueError(
                 f"Argument `units` must equal the number of input features for this cell, because "
@@ -222,9 +258,9 @@ class NormalForm:
             output_dim: size of h; None if it is `units`.
 
         Raises:
-            ValueError: if a diagonal or identity kernel needs as many inputs as units.
+            ValueError: if a kernel does not fit these numbers.
         """
-        self.check_input_dim(input_dim, units)
+        self.check_sizes(input_dim, units)
         window_dim = self.window * input_dim
         sizes = {w.name: window_dim for w in self.weights}
         if self.projection:
@@ -267,13 +303,17 @@ def _gate_value(spec: CellSpec, name: str) -> GateValue:
     source = spec.source(name)
     if source.constant is not None:
         return GateValue(constant=source.constant)
+    divided_by = {"input": "forget", "forget": "input"} if spec.normalize_gates else {}
+    other = divided_by.get(source.name, "")
     trained = name if getattr(spec.gate(name), "trained", False) else ""
-    return GateValue(None, source.name, source.offset, source.complement, trained)
+    return GateValue(None, source.name, source.offset, source.complement, other, trained)
 
 
 def _reset_position(spec: CellSpec, value: GateValue) -> str:
     if value.constant in (0.0, 1.0):
         return "none"
+    if spec.candidate.reset_all:
+        return "all"
     return "after" if spec.candidate.reset_after else "before"
 
 
@@ -285,6 +325,8 @@ def _has_second_bias(spec: CellSpec, reset: GateValue) -> bool:
 
 def _block(spec: CellSpec, name: str, part: Gate | Candidate, second_bias: bool) -> Block:
     activation = spec.recurrent_activation if part.activation is None else part.activation
+    if floor := getattr(part, "floor", None):
+        activation = Floored(activation, floor)
     return Block(
         name=name,
         kernel=as_kernel(part.kernel),

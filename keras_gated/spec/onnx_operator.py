@@ -256,6 +256,9 @@ class _OperatorArithmetic:
     def activated(self, block: str, offset: float) -> OperatorBlock:
         return OperatorBlock(self.form.blocks[block], shift=offset)
 
+    def share(self, block: str, other: str) -> OperatorBlock:
+        raise NoOperator("normalize_gates: no operator divides gates by their sum")
+
     def complement(self, v: OperatorBlock) -> OperatorBlock:
         name, _, beta = self.function
         if self.function == AFFINE:
@@ -336,6 +339,8 @@ def _activation_text(activation: Hashable) -> str:
 
 
 def _check_step(form: NormalForm) -> None:
+    if form.reset == "all":
+        raise NoOperator("reset_all: no operator resets the whole pre-activation of the candidate")
     if form.gate_recurrence:
         raise NoOperator("gate_recurrence: in no operator are gates states of the next time step")
     if form.normalizer:

@@ -132,6 +132,12 @@ def _projection_conflict(form: NormalForm, options: dict[str, Any]) -> None:
             f"than units. Received: projection_units={size} with such a kernel in: "
             f"{', '.join(narrow)}."
         )
+    if size % (groups := form.groups("recurrent_kernel")):
+        raise ValueError(
+            f"Argument `projection_units` must be a multiple of {groups} for this cell, because "
+            "its recurrent kernels have so many blocks on the diagonal. "
+            f"Received: projection_units={size}. Take a multiple of {groups}."
+        )
     resets = form.reset == "before" and form.gates["reset"].constant is None
     if resets and form.candidate.recurrent_kernel:
         raise ValueError(

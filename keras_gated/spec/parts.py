@@ -6,12 +6,12 @@ into a JSON-ready configuration and back. This file needs the standard library o
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
 from keras_gated.spec.config import Config, Part, from_json_value
-from keras_gated.spec.kernels import check_kernel
+from keras_gated.spec.kernels import Kernel, check_kernel
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Gate(Part):
 
     Args:
         kernel: how the gate sees `x_t`: "dense" (every unit sees every input), "diagonal" (unit j
-            sees input j, times a weight), "identity" (unit j sees input j unchanged) or None (it
-            does not see `x_t`).
-        recurrent_kernel: how the gate sees `h_{t-1}`: one of the same four.
+            sees input j, times a weight), "identity" (unit j sees input j unchanged), a `Blocks`
+            (n dense blocks on the diagonal) or None (it does not see `x_t`).
+        recurrent_kernel: how the gate sees `h_{t-1}`: one of the same.
         use_bias: bool, or None for the layer's `use_bias`.
         peephole: bool, or "previous". Whether each unit also sees its own memory `c*`, times a
             weight. Needs `memory="cell"`. The input and forget gates see `c_{t-1}`, the output gate
@@ -36,12 +36,15 @@ class Gate(Part):
         shares: rare. "candidate", or None. The pre-activation is then the candidate's products with
             `x_t` and `h_{t-1}`, plus the gate's own bias and peephole (FastGRNN); the gate has no
             kernels. There must be no reset gate.
+        floor: rare. float in [0, 1), or None for 0: the value of the gate is `floor + (1 - floor)
+            v`, where v is that of the activation (HGRN). For activations between 0 and 1.
         decay: rare. float > 0, or None. The value of the gate is then `exp(-decay softplus(λ) v)`,
             where v is the sigmoid of the pre-activation and λ a trained vector (RG-LRU). At first
             λ is such that the gate is between 0.9 and 0.999 where v is 1.
 
     Raises:
-        ValueError: if a kernel is none of the four kinds, or `decay` is no number > 0.
+        ValueError: if a kernel is none of these kinds, the floor is not in [0, 1), or `decay` is no
+            number > 0.
 
     Example:
         An LSTM whose forget gate starts open and sees only the input:
@@ -52,23 +55,26 @@ class Gate(Part):
         (5248, 4224)
     """
 
-    kernel: str | None = "dense"
-    recurrent_kernel: str | None = "dense"
+    kernel: str | Kernel | None = "dense"
+    recurrent_kernel: str | Kernel | None = "dense"
     use_bias: bool | None = None
-    peephole: bool | str = False
+    peephole: bool | str = field(default=False, metadata={"formats": {"previous": 2}})
     activation: Hashable = None
     bias_initializer: Hashable = None
     _: KW_ONLY
     input_activation: Hashable = None
     recurrent_input_activation: Hashable = None
-    decay: float | None = None
-    shares: str | None = None
+    floor: float | None = field(default=None, metadata={"format": 2})
+    decay: float | None = field(default=None, metadata={"format": 2})
+    shares: str | None = field(default=None, metadata={"format": 2})
 
     def __post_init__(self):
         _take_products(self)
         check_bools(self)
         _check_peephole(self.peephole)
         _check_kernels(self)
+        if self.floor is not None:
+            object.__setattr__(self, "floor", _checked_floor(self.floor))
         _check_decay(self)
         freeze(self, "activation", "bias_initializer")
         freeze(self, "input_activation", "recurrent_input_activation")
@@ -101,7 +107,7 @@ class Tied(Part):
     to: str
     complement: bool = False
     offset: float = 0.0
-    trained: bool = False
+    trained: bool = field(default=False, metadata={"format": 2})
 
     def __post_init__(self):
         check_bools(self)
@@ -123,8 +129,9 @@ class Candidate(Part):
     """The candidate: the new content, of which the input gate decides how much is written.
 
     Args:
-        kernel: how the candidate sees `x_t`: "dense", "diagonal", "identity" or None; see `Gate`.
-        recurrent_kernel: how it sees `h_{t-1}`: one of the same four.
+        kernel: how the candidate sees `x_t`: "dense", "diagonal", "identity", a `Blocks` or None;
+            see `Gate`.
+        recurrent_kernel: how it sees `h_{t-1}`: one of the same.
         use_bias: bool, or None for the layer's `use_bias`.
         activation: name or config of the activation g; None is "linear".
         reset_after: bool. Whether the reset gate multiplies the recurrent product `U h` (True) or
@@ -134,9 +141,11 @@ class Candidate(Part):
             Keras, the gates then have a second bias as well.
         input_activation: rare. Name of a function that is applied to `x_t` before the kernel
             (MUT1). Needs `kernel`.
+        reset_all: rare. bool. Whether the reset gate multiplies the whole pre-activation, `g(r ⊙
+            (W x_t + U h_{t-1} + b))` (DreamerV3). Excludes `reset_after=True`.
 
     Raises:
-        ValueError: if a kernel is none of the four kinds.
+        ValueError: if a kernel is none of these kinds, or the reset gate is to act in two places.
 
     Example:
         >>> spec = kg.CellSpec(candidate=kg.Candidate(recurrent_kernel=None, activation="relu"))
@@ -144,18 +153,25 @@ class Candidate(Part):
         ('c̃ₜ = relu(W_c xₜ + b_c)', 'hₜ = oₜ ⊙ relu(cₜ)')
     """
 
-    kernel: str | None = "dense"
-    recurrent_kernel: str | None = "dense"
+    kernel: str | Kernel | None = "dense"
+    recurrent_kernel: str | Kernel | None = "dense"
     use_bias: bool | None = None
     activation: Hashable = "tanh"
     reset_after: bool = False
     use_recurrent_bias: bool = True
     _: KW_ONLY
     input_activation: Hashable = None
+    reset_all: bool = field(default=False, metadata={"format": 2})
 
     def __post_init__(self):
         check_bools(self)
         _check_kernels(self)
+        if self.reset_all and self.reset_after:
+            raise ValueError(
+                "Arguments `reset_all` and `reset_after` exclude each other: the reset gate "
+                "multiplies the whole pre-activation, or the recurrent product alone. Received: "
+                "reset_all=True, reset_after=True. Leave out one of them."
+            )
         if self.activation is None:  # in Keras, activation=None is the linear activation
             object.__setattr__(self, "activation", "linear")
         freeze(self, "activation", "input_activation")
@@ -194,10 +210,10 @@ def freeze(part: Part, *names: str) -> None:
 
 def check_bools(part: Part) -> None:
     """Raises a ValueError if a field of a part that is a bool has another value."""
-    for field in fields(part):
-        value = getattr(part, field.name)
-        if field.type is bool or (field.type == (bool | None) and value is not None):
-            check_bool(value, field.name)
+    for one in fields(part):
+        value = getattr(part, one.name)
+        if one.type is bool or (one.type == (bool | None) and value is not None):
+            check_bool(value, one.name)
 
 
 def check_bool(value: Any, argument: str) -> bool:
@@ -284,6 +300,15 @@ def _check_peephole(value: Any) -> None:
         )
 
 
+def _checked_floor(value: Any) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 <= value < 1.0:
+        raise ValueError(
+            "Argument `floor` must be a number in [0, 1), the smallest value of the gate, or None. "
+            f"Received: floor={value!r}. For a constant gate pass a number in its place."
+        )
+    return float(value)
+
+
 def _check_decay(gate: Gate) -> None:
     value = gate.decay
     if value is None:
@@ -292,6 +317,11 @@ def _check_decay(gate: Gate) -> None:
         raise ValueError(
             "Argument `decay` must be a number > 0, by which the trained exponent of the gate is "
             f"multiplied, or None. Received: decay={value!r}."
+        )
+    if gate.floor:
+        raise ValueError(
+            "Arguments `floor` and `decay` exclude each other: both say how small the gate can be. "
+            f"Received: floor={gate.floor}, decay={value!r}. Use one of them."
         )
     object.__setattr__(gate, "decay", float(value))
 

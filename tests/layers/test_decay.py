@@ -1,5 +1,6 @@
 """Gates with a trained decay, and the scale of what is written (RG-LRU)."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -20,7 +21,7 @@ def recurrentgemma(w, xs, first_is_one: bool):
     h, outputs = np.zeros((len(xs), U)), []
     for t in range(xs.shape[1]):
         gate_x, gate_a = (
-            1.0 / (1.0 + np.exp(-(xs[:, t] @ w[k]["kernel"] + w[k]["bias"])))
+            1.0 / (1.0 + np.exp(-(xs[:, t] @ w[k]["kernel"][0] + w[k]["bias"])))
             for k in ("input", "forget")
         )
         log_a = -8.0 * gate_a * softplus
@@ -69,7 +70,7 @@ def test_the_gradient_is_finite_where_the_gate_is_one(vector):
 
 def test_a_small_rest_is_exact():
     """√(1 - f²) of f = 1 - 1e-9, which float32 cannot hold: by log f."""
-    from keras_gated.engine.formula import _root_of_rest
+    from keras_gated.engine.gate_tensors import _root_of_rest
 
     log_f = ops.convert_to_tensor(np.array([-1e-9, -1e-3, -1.0], "float32"))
     expected = np.sqrt(-np.expm1(2.0 * np.array([-1e-9, -1e-3, -1.0])))
@@ -103,3 +104,9 @@ def test_no_step_makes_a_decay_smaller():
     from keras_gated.reduction.steps import steps_of
 
     assert {step.gate for step in steps_of(kg.preset("rg_lru"))} == {"input"}
+    layer = kg.GatedRNN(U, "rg_lru", return_sequences=True, name="rg")
+    model = keras.Sequential([keras.Input((T, U)), layer, keras.layers.Dense(1)])
+    x = np.zeros((B, T, U), "float32")
+    raises(
+        lambda: kg.reduce_gates(model, {"rg": {"forget_gate": 0.5}}, x), "`changes`...decay...'rg'"
+    )

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 import keras_gated as kg
@@ -35,9 +36,9 @@ def test_it_is_a_gate_with_the_candidates_kernels():
     compare(*found, "shared")
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="torch does it at no batch")
 def test_products_in_each_step_of_the_loop(monkeypatch):
     """As with a large batch."""
-    from keras_gated.engine import loop
     from keras_gated.engine import run as engine_run
 
     this = case("fast_grnn", FINEST)
@@ -45,7 +46,6 @@ def test_products_in_each_step_of_the_loop(monkeypatch):
     for in_step in (True, False):
         monkeypatch.setattr(engine_run, "reads_input", lambda call, value=in_step: value)
         found.append(gradients(this.layer(), this.x, this.upstream, this.initial_state))
-    assert loop.reads_input
     compare(*found, "fast_grnn")
 
 
@@ -62,9 +62,8 @@ def test_reports_leave_its_gates_out():
     assert steps_of(kg.preset("fast_grnn")) == []
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the numbers are the same elsewhere")
 def test_units_of_a_trained_tie_stay():
-    if BACKEND != "tensorflow":
-        return
     layer = kg.GatedRNN(U, "fast_grnn", return_sequences=True, name="fast")
     model = keras.Sequential([keras.Input((4, F)), layer, keras.layers.Dense(1)])
     x = np.zeros((2, 4, F), "float32")

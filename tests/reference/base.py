@@ -14,6 +14,7 @@ WITNESSES: dict[str, "Witness"] = {}
 W = {"kernel": "dense"}
 U = {"recurrent_kernel": "dense"}
 D = {"recurrent_kernel": "diagonal"}
+H = {"recurrent_kernel": "blocks"}
 B = {"bias": "vector"}
 P = {"peephole": "vector"}
 FULL = W | U | B
@@ -99,15 +100,17 @@ def feed(k, x):
     return x @ k["kernel"] + k["bias"]
 
 
-def _shape(key, kind, m, n):
+def _shape(key, kind, m, n, blocks):
     """The shape of a weight; 'square' is a kernel on n features, 'gates' one matrix per i, f, o."""
     if kind == "dense":
         return (m if key == "kernel" else n, n)
+    if kind == "blocks":
+        return (blocks, n // blocks, n // blocks)
     shapes = {"diagonal": (n,), "vector": (n,), "square": (n, n), "gates": (3, n, n)}
     return (shapes | {"number": (1,)})[kind]
 
 
-def draw(name, m, n, rng, scale=0.5, window=None) -> Weights:
+def draw(name, m, n, rng, scale=0.5, window=None, blocks=1) -> Weights:
     """Random float64 weights of a cell for m inputs and n units: normal, of deviation `scale`."""
     cell = WITNESSES[name]
     if cell.square and m != n:
@@ -115,7 +118,8 @@ def draw(name, m, n, rng, scale=0.5, window=None) -> Weights:
     rows = m * (window or cell.window)
     return {
         block: {
-            k: scale * rng.standard_normal(_shape(k, kind, rows, n)) for k, kind in keys.items()
+            k: scale * rng.standard_normal(_shape(k, kind, rows, n, blocks))
+            for k, kind in keys.items()
         }
         for block, keys in cell.weights.items()
     }

@@ -1,8 +1,8 @@
 """The base cells: Elman's network, the LSTM from 1997 to peepholes, the GRU in three spellings."""
 
-from numpy import tanh
+from numpy import concatenate, split, tanh
 
-from .base import FULL, B, G, P, U, W, full, sigmoid, witness
+from .base import FULL, B, G, H, P, U, W, feed, full, sigmoid, witness
 
 BOTH = W | U | B | {"recurrent_bias": "vector"}
 
@@ -81,3 +81,27 @@ def gru_chung(w, x, state):
     z = sigmoid(full(w["input"], x, h))
     r = sigmoid(full(w["reset"], x, h))
     return ((1 - z) * h + z * tanh(full(w["candidate"], x, r * h)),)
+
+
+@witness(
+    lambda m, n, blocks=1: 3 * (n * m + n * n // blocks + n),
+    input=W | H | B,
+    reset=W | H | B,
+    candidate=W | H | B,
+    settings=({"blocks": 5},),
+    no_operator="reset_all",
+)
+def block_gru(w, x, state, blocks=1):
+    """Hafner et al. 2023, DreamerV3: reset * (all of the candidate); update writes.
+
+    The authors' sigmoid(update - 1) has its - 1 in the bias here.
+    """
+    (deter,) = state
+
+    def seen(k):
+        groups = zip(split(deter, blocks, axis=1), k["recurrent_kernel"], strict=True)
+        return feed(k, x) + concatenate([group @ u for group, u in groups], axis=1)
+
+    reset, update = sigmoid(seen(w["reset"])), sigmoid(seen(w["input"]))
+    cand = tanh(reset * seen(w["candidate"]))
+    return (update * cand + (1 - update) * deter,)

@@ -1,29 +1,38 @@
 """Cells of recent years: exponential gates, gates of a diagonal recurrence."""
 
-from numpy import exp, log, log1p, maximum, sqrt, tanh
+from numpy import concatenate, exp, log, log1p, maximum, split, sqrt, tanh
 
-from .base import FULL, B, G, P, W, feed, full, sigmoid, witness
+from .base import FULL, B, H, P, W, feed, sigmoid, witness
+
+
+def by_head(x, kernels):
+    """x times a kernel of heads (heads, in, out): each head sees its own entries of x."""
+    heads = zip(split(x, len(kernels), axis=1), kernels, strict=True)
+    return concatenate([part @ kernel for part, kernel in heads], axis=1)
 
 
 @witness(
-    lambda m, n, **_: 4 * G(m, n),
+    lambda m, n, heads=1, **_: 4 * (m * n + n * n // heads + n),
     states=4,
     positive=(2,),
-    input=FULL,
-    forget=FULL,
-    candidate=FULL,
-    output=FULL,
-    settings=({"forget": "exp"},),
+    input=W | H | B,
+    forget=W | H | B,
+    candidate=W | H | B,
+    output=W | H | B,
+    settings=({"heads": 5}, {"forget": "exp"}),
     no_operator="normalizer",
 )
-def xlstm_slstm(w, x, state, forget="sigmoid"):
+def xlstm_slstm(w, x, state, heads=1, forget="sigmoid"):
     """Beck et al. 2024, sLSTM, their equations 8 to 17: i exponential, h = o c / n; m is max."""
     h, c, n, m = state
-    z = tanh(full(w["candidate"], x, h))
-    log_i = full(w["input"], x, h)
-    f_tilde = full(w["forget"], x, h)
+
+    def full(k):
+        return feed(k, x) + by_head(h, k["recurrent_kernel"])
+
+    z = tanh(full(w["candidate"]))
+    log_i, f_tilde = full(w["input"]), full(w["forget"])
     log_f = f_tilde if forget == "exp" else log(sigmoid(f_tilde))
-    o = sigmoid(full(w["output"], x, h))
+    o = sigmoid(full(w["output"]))
     m_new = maximum(log_f + m, log_i)
     i, f = exp(log_i - m_new), exp(log_f + m - m_new)
     c = f * c + i * z
@@ -32,18 +41,18 @@ def xlstm_slstm(w, x, state, forget="sigmoid"):
 
 
 @witness(
-    lambda m, n, **_: 2 * (m * n + n) + n,
+    lambda m, n, heads=1, **_: 2 * (m * n // heads + n) + n,
     square=True,
-    input=W | B,
-    forget=W | B | {"decay": "vector"},
-    settings=({"decay": 2.0},),
+    input={"kernel": "blocks"} | B,
+    forget={"kernel": "blocks"} | B | {"decay": "vector"},
+    settings=({"heads": 5}, {"decay": 2.0}),
     no_operator="input_scale",
 )
-def rg_lru(w, x, state, decay=8.0):
+def rg_lru(w, x, state, heads=1, decay=8.0):
     """De et al. 2024, RG-LRU: a = exp(-c softplus(Λ) r), h = a h + sqrt(1 - a^2) (i x)."""
     (h,) = state
-    r = sigmoid(feed(w["forget"], x))
-    i = sigmoid(feed(w["input"], x))
+    r = sigmoid(by_head(x, w["forget"]["kernel"]) + w["forget"]["bias"])
+    i = sigmoid(by_head(x, w["input"]["kernel"]) + w["input"]["bias"])
     a = exp(-decay * log1p(exp(w["forget"]["decay"])) * r)
     return (a * h + sqrt(1 - a**2) * (i * x),)
 

@@ -1,6 +1,6 @@
 """Cells without recurrent weights: a linear recurrence whose gates see inputs only."""
 
-from numpy import split, tanh
+from numpy import exp, split, tanh, where
 
 from .base import B, W, feed, sigmoid, witness
 
@@ -11,12 +11,46 @@ def convolved(k, x, window):
     return sum(x_lag @ w_lag for x_lag, w_lag in taps) + k["bias"]
 
 
-@witness(lambda m, n: 2 * n * m + 2 * n, input=W | B, candidate=W | B)
-def min_gru(w, x, state):
-    """Feng et al. 2024, minGRU: z writes; plain form, content W x + b (not the log-space one)."""
+def content(k, x, positive):
+    """Feng et al. 2024: content W x + b; in the log-space form g of it, which is positive."""
+    a = feed(k, x)
+    return where(a >= 0, a + 0.5, sigmoid(a)) if positive else a
+
+
+@witness(
+    lambda m, n: 2 * n * m + 2 * n,
+    input=W | B,
+    candidate=W | B,
+    settings=({"positive": True},),
+)
+def min_gru(w, x, state, positive=False):
+    """Feng et al. 2024, minGRU: z writes."""
     (h,) = state
     z = sigmoid(feed(w["input"], x))
-    return ((1 - z) * h + z * feed(w["candidate"], x),)
+    return ((1 - z) * h + z * content(w["candidate"], x, positive),)
+
+
+@witness(
+    lambda m, n: 3 * n * m + 3 * n,
+    input=W | B,
+    forget=W | B,
+    candidate=W | B,
+    settings=({"positive": True},),
+    no_operator="normalize_gates",
+)
+def min_lstm(w, x, state, positive=False):
+    """Feng et al. 2024, minLSTM: f and i divided by their sum."""
+    (h,) = state
+    f, i = sigmoid(feed(w["forget"], x)), sigmoid(feed(w["input"], x))
+    return (f / (f + i) * h + i / (f + i) * content(w["candidate"], x, positive),)
+
+
+@witness(lambda m, n: 2 * n * m + 2 * n, forget=W | B, candidate=W | B)
+def gilr(w, x, state):
+    """Martin & Cundy 2018, GILR: g keeps; i = tanh(V x + b)."""
+    (h,) = state
+    g = sigmoid(feed(w["forget"], x))
+    return (g * h + (1 - g) * tanh(feed(w["candidate"], x)),)
 
 
 @witness(lambda m, n: 2 * n * m + n, forget=W | B, candidate=W)
@@ -116,3 +150,22 @@ def qrnn_ifo(w, x, state, window=2):
     i = sigmoid(convolved(w["input"], x, window))
     c = f * c + i * z
     return o * c, c
+
+
+@witness(
+    lambda m, n, floor=0.5: 3 * (n * m + n),
+    states=2,
+    forget=W | B,
+    candidate=W | B,
+    output=W | B,
+    settings=({"floor": 0.9},),
+    no_operator="activation of the gates differs",
+)
+def hgrn_real(w, x, state, floor=0.5):
+    """Qin et al. 2023, HGRN, real part: lambda = gamma + (1 - gamma) mu; content SiLU; gated."""
+    _, c = state
+    content = feed(w["candidate"], x)
+    gamma, mu = floor, sigmoid(feed(w["forget"], x))
+    lam = gamma + (1 - gamma) * mu
+    c = lam * c + (1 - lam) * content / (1 + exp(-content))
+    return sigmoid(feed(w["output"], x)) * c, c

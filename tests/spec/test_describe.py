@@ -65,6 +65,11 @@ CUSTOM = {
         input_gate=kg.Tied("forget", offset=0.2, trained=True),
         output_gate=kg.Gate(shares="candidate", use_bias=False),
     ),
+    "blocks": kg.CellSpec(
+        input_gate=kg.Gate(kernel=kg.Blocks(1), recurrent_kernel=kg.Blocks(5)),
+        forget_gate=kg.Gate(recurrent_kernel=kg.Blocks(1), peephole=True),
+        candidate=kg.Candidate(recurrent_kernel=kg.Blocks(5)),
+    ),
     "scale of a constant": kg.CellSpec(forget_gate=0.6, input_scale="root"),
     "decays of two gates": kg.CellSpec(
         input_gate=kg.Gate(peephole=True, decay=0.5),
@@ -104,8 +109,19 @@ def symbols(blocks: dict) -> dict:
                 values[f"{SYMBOL[key]}_{k}"] = weight
             else:
                 letter = "W" if key == "kernel" else "U"
-                values[f"{letter if weight.ndim == 2 else letter.lower()}_{k}"] = weight
+                name = f"{letter if weight.ndim > 1 else letter.lower()}_{k}"
+                values[name] = weight
+                if weight.ndim == 3:
+                    values[f"{name}^{{({len(weight)})}}"] = block_diagonal(weight)
     return values
+
+
+def block_diagonal(blocks: np.ndarray) -> np.ndarray:
+    """The matrix with these blocks on its diagonal."""
+    (n, rows, columns), matrix = blocks.shape, np.zeros(np.multiply(len(blocks), blocks.shape[1:]))
+    for k in range(n):
+        matrix[k * rows : (k + 1) * rows, k * columns : (k + 1) * columns] = blocks[k]
+    return matrix
 
 
 def as_printed(spec, blocks: dict, x: np.ndarray, states: list) -> np.ndarray:

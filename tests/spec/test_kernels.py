@@ -6,12 +6,13 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.engine.run import run_by
-from keras_gated.spec.kernels import DENSE, NAMED, Dense
+from keras_gated.spec.kernels import DENSE, NAMED, Dense, sees_no_more
 from tests.helpers import BACKEND, FINEST, compare, gradients
 from tests.onnx.helpers import functional, randomized
 
 rng = np.random.default_rng(0)
 N, U, BLOCKS = 7, 4, 3
+KINDS = {**NAMED, "one block": kg.Blocks(1), "two": kg.Blocks(2), "as many as units": kg.Blocks(U)}
 
 
 def drawn(kernel, blocks=BLOCKS):
@@ -20,21 +21,40 @@ def drawn(kernel, blocks=BLOCKS):
     return rng.normal(size=(N, U)), None if shape is None else rng.normal(size=shape)
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_product_is_that_with_the_matrix(name):
-    kernel = NAMED[name]
+    kernel = KINDS[name]
     x, w = drawn(kernel, blocks=1)
-    np.testing.assert_allclose(kernel.product(np, x, w), x @ kernel.to_matrix(np, w, U))
+    matrix = kernel.to_matrix(np, w, U)
+    np.testing.assert_allclose(kernel.product(np, x, w, 1), x @ matrix)
+    if w is not None:
+        np.testing.assert_array_equal(kernel.from_matrix(np, matrix), w)
 
 
-def test_the_gradients_of_a_dense_product():
+@pytest.mark.parametrize("name", [name for name, kernel in KINDS.items() if kernel.mixes_units])
+def test_the_gradients_of_a_product(name):
     """For a linear function f, the sum of d f(x) is the sum of x times its gradient."""
-    x, w = drawn(DENSE)
-    y = DENSE.product(np, x, w)
+    kernel = KINDS[name]
+    x, w = drawn(kernel)
+    y = kernel.product(np, x, w, BLOCKS)
     d = rng.normal(size=y.shape)
     value = np.sum(d * y)
-    assert np.sum(x * DENSE.product_back(np, d, DENSE.transposed(np, w))) == pytest.approx(value)
-    assert np.sum(w * DENSE.weight_gradient(np, x, d)) == pytest.approx(value)
+    back = kernel.product_back(np, d, kernel.transposed(np, w), BLOCKS)
+    assert np.sum(x * back) == pytest.approx(value)
+    of_gates = [kernel.weight_gradient(np, x, part) for part in np.split(d, BLOCKS, axis=-1)]
+    assert np.sum(w * np.concatenate(of_gates, axis=-1)) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("rows", [2, 6])
+def test_blocks_of_several_gates_with_other_entries_than_units(rows):
+    """A gate's part of the product is the product with its own part of the weight."""
+    kernel = kg.Blocks(2)
+    x, w = rng.normal(size=(3, N, rows)), rng.normal(size=kernel.shape(rows, U, BLOCKS))
+    parts = np.split(kernel.product(np, x, w, BLOCKS), BLOCKS, axis=-1)
+    for part, own in zip(parts, np.split(w, BLOCKS, axis=-1), strict=True):
+        matrix = kernel.to_matrix(np, own, rows)
+        assert np.count_nonzero(matrix) == own.size == rows * U // 2
+        np.testing.assert_allclose(part, x @ matrix)
 
 
 def test_names_and_sizes():
@@ -44,6 +64,18 @@ def test_names_and_sizes():
         None,
     ]
     assert DENSE.flops((5, 8)) == 80 and NAMED["diagonal"].flops((8,)) == 0
+    assert kg.Blocks(2).weight_name("recurrent_kernel") == "recurrent_blocks2_kernel"
+    assert kg.Blocks(2).flops(kg.Blocks(2).shape(6, 8, 1)) == DENSE.flops((6, 8)) // 2
+
+
+def test_which_kernel_sees_no_more_than_another():
+    blocks, diagonal = kg.Blocks, "diagonal"
+    smaller = [(None, diagonal), (diagonal, "dense"), (diagonal, blocks(3)), (blocks(4), blocks(2))]
+    for new, old in [*smaller, (blocks(2), "dense"), (blocks(2), blocks(1))]:
+        assert sees_no_more(new, old) and not sees_no_more(old, new)
+        assert sees_no_more(new, new)
+    for new, old in [(blocks(3), blocks(2)), ("identity", "dense"), (blocks(1), "dense")]:
+        assert not sees_no_more(new, old) and not sees_no_more(old, new)
 
 
 class Halves(Dense):
@@ -54,7 +86,7 @@ class Halves(Dense):
     def shape(self, rows, units, blocks):
         return 2, rows // 2, blocks * units // 2
 
-    def product(self, ops, x, w):
+    def product(self, ops, x, w, blocks):
         return ops.matmul(x, self._joined(ops, w, x.shape[-1] // 2))
 
     def transposed(self, ops, w):

@@ -13,6 +13,7 @@ from keras import ops
 import keras_gated as kg
 from keras_gated import cell as cell_module
 from keras_gated.engine.formula import Formula, split
+from keras_gated.spec.activations import Floored
 from keras_gated.spec.kernels import as_kernel
 from keras_gated.spec.normal_form import resolve
 from tests.helpers import BACKEND, case, check_forward, check_gradient, dead_blocks, gradient_of
@@ -100,6 +101,24 @@ FORMS = {
     "exponential gate as sigmoid": (
         "xlstm_slstm",
         lambda f: with_block(f, "input", activation="sigmoid"),
+    ),
+    "reset of h where the whole candidate is reset": (
+        "block_gru",
+        lambda f: replace(f, reset="before"),
+    ),
+    "reset of the product where the whole candidate is reset": (
+        "block_gru",
+        lambda f: replace(f, reset="after"),
+    ),
+    "floor ignored": ("hgrn_real", lambda f: with_block(f, "forget", activation="sigmoid")),
+    "another floor": (
+        "hgrn_real",
+        lambda f: with_block(f, "forget", activation=Floored("sigmoid", 0.4)),
+    ),
+    "one gate not divided by the sum": ("min_lstm", lambda f: with_gate(f, "input", other="")),
+    "gates divided by twice themselves": (
+        "min_lstm",
+        lambda f: with_gate(f, "input", other="input"),
     ),
     "gate between 0 and 1 where it reaches 2": (
         "brc",

@@ -9,6 +9,7 @@ it loads the file.
 | one number everywhere, as of an absent gate | ConstantOfShape |
 | equal to an earlier block, or its negative, as of a tied gate | that block, Neg |
 | diagonal | EyeLike times the diagonal |
+| smaller blocks on the diagonal, zeros elsewhere | EyeLike times these |
 | a kernel beside zeros, as where blocks read different functions of the input | Concat |
 
 The blocks are recognised by their numbers, so this file knows no cell.
@@ -154,9 +155,19 @@ class _Parts:
         if way == "diagonal":
             square = self._constant(block.shape, block.dtype.type(0))
             return self._add("Mul", [self._add("EyeLike", [square]), self._stored(value)])
+        if way == "diagonal blocks":
+            return self._write_diagonal_blocks(value, block.shape)
         if way == "columns":
             return self._write_columns(block, *value)
         return self._stored(block)
+
+    def _write_diagonal_blocks(self, blocks: np.ndarray, shape: tuple) -> str:
+        """Writes a block with smaller blocks (n, rows, columns) on its diagonal."""
+        n, zero = len(blocks), blocks.dtype.type(0)
+        eye = self._add("EyeLike", [self._constant((n, n), zero)])
+        eye = self._add("Reshape", [eye, self._ints((n, 1, n, 1))])
+        product = self._add("Mul", [eye, self._stored(blocks[:, :, None, :])])
+        return self._add("Reshape", [product, self._ints(shape)])
 
     def _write_columns(self, block: np.ndarray, first: int, end: int) -> str:
         """Writes a block that is zero but for some columns."""
@@ -207,9 +218,23 @@ def _way(blocks: Any, k: int) -> tuple[str, Any]:
         diagonal = np.diagonal(block)
         if np.array_equal(block, np.diag(diagonal)):
             return "diagonal", diagonal
+    if floating and (parts := _diagonal_blocks(block)) is not None:
+        return "diagonal blocks", parts
     columns = np.flatnonzero(block.any(axis=0))
     first, end = int(columns[0]), int(columns[-1]) + 1
     return ("columns", (first, end)) if end - first < block.shape[1] else ("stored", None)
+
+
+def _diagonal_blocks(block: np.ndarray) -> np.ndarray | None:
+    """The blocks (n, rows, columns) on the diagonal beside which a matrix is zero, for n > 1."""
+    rows, columns = block.shape
+    for n in range(min(rows, columns), 1, -1):
+        if rows % n == columns % n == 0:
+            grid = block.reshape(n, rows // n, n, columns // n).transpose(0, 2, 1, 3)
+            parts = grid[np.arange(n), np.arange(n)]
+            if np.count_nonzero(parts) == np.count_nonzero(block) and np.isfinite(parts).all():
+                return parts
+    return None
 
 
 def _groups(ways: list[tuple], shared: set[int]) -> Iterator[list[int]]:

@@ -84,7 +84,7 @@ def _faster_as_scan(form: NormalForm, native: NativeOperator, units: int, batch:
     lacks, the smaller the size from which a Scan wins.
     """
     kernels = [block.recurrent_kernel for block in form.blocks.values()]
-    present = sum(kernel is not None and kernel.mixes_units for kernel in kernels)
+    present = sum(1 / kernel.groups for kernel in kernels if kernel and kernel.mixes_units)
     share = present / BLOCK_COUNTS[native.operator or ""]
     if share < 1 and units * sqrt(batch) >= (32 * max(share, 0.5)) ** 2:
         return f"at this size one {native.operator} node, which multiplies all blocks, is slower"

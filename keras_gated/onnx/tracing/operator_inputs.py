@@ -88,7 +88,7 @@ def read_block_weights(cell: GatedCell) -> Blocks:
             gain, mean, variance = map(ops.convert_to_numpy, statistics)
             names = cell.formula.names["kernel"]
             blocks = _merge_batch_norm(blocks, names, gain, mean, variance, norm.epsilon)
-    return _merge_projection(blocks) if cell.projection_units else blocks
+    return _merge_projection(cell, blocks) if cell.projection_units else blocks
 
 
 def _merge_batch_norm(
@@ -114,19 +114,18 @@ def _merge_batch_norm(
     return merged
 
 
-def _merge_projection(blocks: Blocks) -> Blocks:
+def _merge_projection(cell: GatedCell, blocks: Blocks) -> Blocks:
     """Returns recurrent kernels that read the output before its projection: R' = W_p R.
 
     The operator then has no projection inside; one product behind it projects the outputs.
     """
     projection = blocks["output_projection"]["kernel"]
-    return {
-        name: {
-            key: projection @ array if key == "recurrent_kernel" else array
-            for key, array in block.items()
-        }
-        for name, block in blocks.items()
-    }
+    merged = {name: dict(block) for name, block in blocks.items()}
+    for name, block in cell.form.blocks.items():
+        if kernel := block.recurrent_kernel:
+            matrix = kernel.to_matrix(np, blocks[name]["recurrent_kernel"], projection.shape[1])
+            merged[name]["recurrent_kernel"] = projection @ matrix
+    return merged
 
 
 def pack(native: NativeOperator, blocks: Blocks, input_dim: int, units: int) -> Arrays:

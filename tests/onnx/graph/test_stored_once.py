@@ -127,6 +127,10 @@ CASES = {  # the four blocks of W, and the operators that put it together
         [DENSE, np.diag(DENSE[0]), DENSE + 1, DENSE + 2],
         {"EyeLike", "Mul", "ConstantOfShape"},
     ),
+    "diagonal blocks": (
+        [DENSE, DENSE * np.kron(np.eye(4), np.ones((U // 4, U // 4))), DENSE + 1, DENSE + 2],
+        {"EyeLike", "Mul", "ConstantOfShape"},
+    ),
     "columns": ([DENSE, DENSE * (np.arange(U) < 9), DENSE + 1, DENSE + 2], {"ConstantOfShape"}),
     "the first": ([0 * DENSE, DENSE, DENSE, -DENSE], {"ConstantOfShape", "Neg"}),
 }
