@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
+from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.run import run_by
 from tests.helpers import (
     BACKEND,
@@ -247,6 +248,17 @@ def test_an_option_has_the_automatic_gradient_or_is_refused(name, option):
     compare(*found, f"{name} {option}")
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="torch does it at no batch")
+@every
+def test_the_gradient_with_products_in_each_step(name, monkeypatch):
+    """As with a large batch."""
+    found = []
+    for large in (1, B + 1):
+        monkeypatch.setattr(backend, "LARGE_BATCH", large)
+        found.append(slopes(made(name, return_state=True), mask=MASK))
+    compare(*found, name)
+
+
 @on_tensorflow
 @every
 def test_the_gradient_equals_central_differences(name):
@@ -393,6 +405,15 @@ def test_what_a_file_holds_of_blocks(tmp_path):
 
 
 @on_tensorflow
+@pytest.mark.parametrize("name", ["blocks, LSTM", "reset of the whole candidate"])
+def test_quantized(name, tmp_path):
+    x = keras.Input((None, F), name="x")
+    model = keras.Model(x, made(name, "float32")(x))
+    report = kg.quantize_onnx(model, tmp_path / "int8.onnx")
+    assert report.largest_difference < 0.1
+
+
+@on_tensorflow
 @every
 def test_reported(name):
     """What each smaller gate would cost is what the smaller model costs."""
@@ -533,8 +554,12 @@ def test_the_minimal_cells_equal_the_papers_log_space_form(name, time_parallel):
     layer.set_weights([RNG.normal(size=w.shape) for w in layer.get_weights()])
     h_0 = np.exp(RNG.normal(size=(B, U))).astype(FINEST)
     weights = layer.block_weights().items()
-    to_numpy = keras.ops.convert_to_numpy
-    k = {name: x @ to_numpy(w["kernel"]) + to_numpy(w["bias"]) for name, w in weights}
+
+    def product(w):
+        kernel, bias = (keras.ops.convert_to_numpy(w[key]) for key in ("kernel", "bias"))
+        return x.astype("float64") @ kernel.astype("float64") + bias
+
+    k = {name: product(w) for name, w in weights}
     if name == "min_gru":
         log_f, log_i = -softplus(k["input"]), -softplus(-k["input"])
     else:

@@ -94,6 +94,7 @@ def _run_operator(native, blocks, x, states, mask):
         eye=partial(torch.eye, **made),
         concatenate=torch.concatenate,
         diag=torch.diag,
+        reshape=torch.reshape,
     )
     rows = [pack_block(ops, letter, native, blocks, *sizes) for letter in letters]
     weights = [torch.concatenate([row[key] for row in rows]) for key in ("W", "R", "Wb", "Rb")]
