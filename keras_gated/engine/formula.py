@@ -290,7 +290,8 @@ class Formula:
 
         `weights` may be missing if no gate has a decay or a trained tie.
         """
-        vectors = {k: weights[k] for k in ("decay", "tie") if k in (weights or {})}
+        weights = weights or {}
+        vectors = {k: weights[k] for k in ("decay", "tie") if k in weights}
         parts = {k: split(self.names[k], w) for k, w in vectors.items()}
         return GateTensors(self, a, hooks, parts.get("decay", {}), parts.get("tie", {}))
 
