@@ -172,8 +172,9 @@ class NormalForm:
         """Names of the blocks that are computed as the logarithm of the gate."""
         gates = ("input", "forget") if self.normalizer else ("forget",) if self.input_scale else ()
         shared = tuple(name for name, value in self.gates.items() if value.other)
-        of_gates = {self.gates[name].block for name in gates + shared} & self.blocks.keys()
-        return of_gates | frozenset(name for name, block in self.blocks.items() if block.decay)
+        of_gates = {self.gates[name].block for name in gates + shared}
+        decaying = {name for name, block in self.blocks.items() if block.decay}
+        return frozenset(of_gates & self.blocks.keys() | decaying)
 
     @property
     def square(self) -> tuple[str, ...]:
