@@ -77,8 +77,9 @@ class GatedRNN(keras.layers.RNN):
     Call arguments:
         sequences: float tensor (B, T, F).
         initial_state: list of tensors (B, U), or None for zeros: [h, c], or [h] with
-            `memory="hidden"`. A cell with an input window of k has one more, (B, (k-1) F): the
-            inputs before the first. One row, (1, U) or (U,), stands for all sequences.
+            `memory="hidden"`; [h, c, n, m] with a normaliser. A cell with an input window of k has
+            one more, (B, (k-1) F): the inputs before the first. One row, (1, U) or (U,), stands for
+            all sequences.
         mask: bool tensor (B, T) or (B, T, 1), False at time steps to skip. Pass it as in Keras, or
             use a layer that sets one (`Masking`, `Embedding(mask_zero=True)`).
         training: bool, whether dropout, zoneout and noise are on, and batch normalisation takes

@@ -8,6 +8,8 @@ import pytest
 from keras import ops
 
 import keras_gated as kg
+from keras_gated.spec.activations import ACTIVATIONS, lookup
+from keras_gated.spec.rare_parts import HAVE_LOG
 from tests.helpers import BACKEND, FINEST, B, F, U, assert_close, case, raises
 from tests.reference import run
 
@@ -142,6 +144,14 @@ def test_gradients_of_large_numbers_are_finite(forget, sign):
         loss = tf.reduce_sum(layer(x) ** 2)
     slopes = tape.gradient(loss, [x, *(w.value for w in layer.trainable_weights)])
     assert all(np.isfinite(slope).all() for slope in slopes)
+
+
+def test_which_activations_have_a_logarithm():
+    assert {name for name, known in ACTIVATIONS.items() if known.log} == set(HAVE_LOG)
+    for name in HAVE_LOG:
+        x = ops.convert_to_tensor(np.linspace(-5.0, 5.0, 11, dtype="float32"))
+        log = lookup(lookup(name).log).function(x)
+        assert_close(ops.exp(log), lookup(name).function(x), "float32", name)
 
 
 # What is refused --------------------------------------------------------------------------------
