@@ -1,4 +1,4 @@
-"""Checks of what a layer is called with: a mask, lengths and initial states."""
+"""Checks of what a layer is called with: a mask, lengths, resets and initial states."""
 
 import warnings
 from typing import Any
@@ -64,6 +64,37 @@ def _within(layer, sequences, lengths):
             stacklevel=2,
         )
     return ops.arange(ops.shape(sequences)[1], dtype=dtype)[None] < lengths[:, None]
+
+
+def starts_of_call(layer: Any, sequences, resets):
+    """Returns where a layer begins with zero states, bool (B, T), in the order of the sequences.
+
+    Forwards these are the marks. Backwards the last step of a sequence runs first: that is the one
+    before the mark of the next sequence.
+
+    Args:
+        layer: the layer that is called.
+        sequences: (B, T, F).
+        resets: (B, T), True where a sequence begins. One row stands for all sequences.
+
+    Raises:
+        ValueError: if the shape does not fit.
+    """
+    resets = ops.cast(ops.convert_to_tensor(resets), "bool")
+    shape, (batch, time) = tuple(resets.shape), sequences.shape[:2]
+    one_row = shape[:1] == (1,) and batch != 1
+    if len(shape) != 2 or not (one_row or _same(shape[0], batch)) or not _same(shape[1], time):
+        raise ValueError(
+            f"Argument `resets` of {layer.name} must be bool (batch, time): for each time step of "
+            f"the sequences {tuple(sequences.shape)}, whether a sequence begins there. Received: "
+            f"shape={shape}. Make it from the time steps at which sequences begin: "
+            "np.isin(np.arange(time), begins)[None], one row for each row of the batch."
+        )
+    if one_row:
+        resets = ops.broadcast_to(resets, ops.shape(sequences)[:2])
+    if not layer.go_backwards:
+        return resets
+    return ops.concatenate([resets[:, 1:], ops.zeros_like(resets[:, :1])], axis=1)
 
 
 def _same(size: int | None, other: int | None) -> bool:

@@ -103,8 +103,8 @@ class GatedCell(CellWeights, DropoutMasksOfCell):
     Call arguments:
         inputs: float tensor (B, F), or (B, k F) for a cell with a window of k time steps: `x_t`
             first, then `x_{t-1}`, and so on.
-        states: list of float tensors (B, U): [h, c], or [h] with `memory="hidden"`; h is (B, P)
-            with projection_units.
+        states: list of float tensors (B, U): [h, c], or [h] with `memory="hidden"`; [h, c, n, m]
+            with a normaliser. With projection_units h is (B, P).
 
     Returns:
         The output, which is h, and the list of new states, in the type of the given states.

@@ -12,10 +12,10 @@ import keras
 from keras import ops
 
 from keras_gated.argument_checks import check_arguments
-from keras_gated.call_arguments import mask_of_call, states_of_call
+from keras_gated.call_arguments import mask_of_call, starts_of_call, states_of_call
 from keras_gated.cell import GatedCell
 from keras_gated.cell_weights import BlockDifferences
-from keras_gated.engine.call import RandomMasks, RecurrentCall
+from keras_gated.engine.call import RandomMasks, RecurrentCall, TimeSteps
 from keras_gated.engine.input_window import stack_window
 from keras_gated.engine.random_masks import draw_masks
 from keras_gated.engine.run import run
@@ -77,8 +77,9 @@ class GatedRNN(keras.layers.RNN):
     Call arguments:
         sequences: float tensor (B, T, F).
         initial_state: list of tensors (B, U), or None for zeros: [h, c], or [h] with
-            `memory="hidden"`. A cell with an input window of k has one more, (B, (k-1) F): the
-            inputs before the first. One row, (1, U) or (U,), stands for all sequences.
+            `memory="hidden"`; [h, c, n, m] with a normaliser. A cell with an input window of k has
+            one more, (B, (k-1) F): the inputs before the first. One row, (1, U) or (U,), stands for
+            all sequences.
         mask: bool tensor (B, T) or (B, T, 1), False at time steps to skip. Pass it as in Keras, or
             use a layer that sets one (`Masking`, `Embedding(mask_zero=True)`).
         training: bool, whether dropout, zoneout and noise are on, and batch normalisation takes
@@ -86,6 +87,10 @@ class GatedRNN(keras.layers.RNN):
         lengths: int tensor (B,): only the first `lengths` time steps of each row count. With a mask
             too, a step counts if both say so. It is not passed on: give it to the next layer too.
             Numbers out of [0, T] give a warning, unless the call is compiled.
+        resets: bool tensor (B, T), True at time steps where a sequence begins inside a row, in the
+            order of the sequences. That step starts from zero states, also if it is masked, and
+            whatever `initial_state` says. With go_backwards the step before the mark does, the last
+            one of the sequence before. It is not passed on: give it to the next layer too.
 
     Returns:
         (B, T, U) with return_sequences, else (B, U); with return_state a list of it and the states.
@@ -194,14 +199,18 @@ class GatedRNN(keras.layers.RNN):
         mask=None,
         training=False,
         lengths=None,
+        resets=None,
         sequences_mask=None,  # Keras puts the mask here if there are more tensors; False: none
     ):
         self._check_rank(sequences.shape)
         mask = sequences_mask if mask is None and sequences_mask is not False else mask
+        mask = mask_of_call(self, sequences, mask, lengths)
+        if resets is not None:  # Keras passes what it gets as a mask on to `inner_loop`, as it is
+            mask = TimeSteps(mask, starts_of_call(self, sequences, resets))
         return super().call(
             sequences,
             initial_state=states_of_call(self, sequences, initial_state),
-            mask=mask_of_call(self, sequences, mask, lengths),
+            mask=mask,
             training=training,
         )
 
@@ -220,6 +229,7 @@ class GatedRNN(keras.layers.RNN):
         return zeros + [ops.zeros((batch_size, n), dtype=self.cell.compute_dtype) for n in more]
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
+        steps = mask if isinstance(mask, TimeSteps) else TimeSteps(mask, None)
         count = len(self.cell.state_size)
         if self.stateful:  # torch would overwrite the states that the gradient needs
             initial_state = [ops.copy(state) for state in initial_state]
@@ -231,12 +241,12 @@ class GatedRNN(keras.layers.RNN):
         if before:
             window = self.cell.form.window
             sequences, before[0] = stack_window(
-                sequences, before[0], mask, window, self.go_backwards
+                sequences, before[0], steps.mask, window, self.go_backwards, steps.starts
             )
-        last, outputs, states = run(self._call(sequences, states, mask, drawn))
+        last, outputs, states = run(self._call(sequences, states, steps, drawn))
         return last, outputs, [*states, *before]
 
-    def _call(self, sequences, states, mask, drawn: RandomMasks) -> RecurrentCall:
+    def _call(self, sequences, states, steps: TimeSteps, drawn: RandomMasks) -> RecurrentCall:
         """What the engine is to run."""
         noisy = drawn.training and self.cell.weight_noise
         return RecurrentCall(
@@ -245,7 +255,8 @@ class GatedRNN(keras.layers.RNN):
             weights=self.cell.noisy_tensors() if noisy else self.cell.tensors,
             sequences=sequences,
             states=states,
-            mask=mask,
+            mask=steps.mask,
+            starts=steps.starts,
             drawn=drawn,
             go_backwards=self.go_backwards,
             return_sequences=self.return_sequences,

@@ -20,7 +20,7 @@ ROOMS = """
     onnx: errors report atomic_file model_file streaming_session runtimes
     onnx.tracing: layer_places model_io native_or_scan operator_inputs
     onnx.graph: tf2onnx writer large_weights stored_once empty_input_guards cleanup masks recurrent
-    onnx.graph: scan stubs int8_nodes
+    onnx.graph: joined_nodes scan stubs int8_nodes
     onnx.tracing: tracer patched_layers
     onnx: model_to_graph
     onnx.tracing: time_windows streaming

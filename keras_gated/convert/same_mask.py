@@ -30,7 +30,10 @@ def same_mask(old: Any, new: Any, args: tuple, kwargs: dict[str, Any]) -> dict[s
         return kwargs
     if kwargs.get("lengths") is not None:
         raise _error(old, "lengths=", "Keras has no such argument: pass mask= instead.")
-    kwargs = {name: value for name, value in kwargs.items() if name != "lengths"}
+    if kwargs.get("resets") is not None:
+        raise _error(old, "resets=", "Keras has no such argument: keep the gated layer there.")
+    own = ("lengths", "resets")
+    kwargs = {name: value for name, value in kwargs.items() if name not in own}
     ignored = kwargs.pop("sequences_mask", None) is False
     if kwargs.get("mask") is not None or ignored or not _has_states(args, kwargs):
         return kwargs

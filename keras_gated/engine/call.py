@@ -56,6 +56,20 @@ def _mixed(rate, new, old):
 
 
 @dataclass(frozen=True)
+class TimeSteps:
+    """What the caller says about each time step. A layer passes it on in place of a mask alone.
+
+    Attributes:
+        mask: bool (B, T), False at time steps to skip, or None.
+        starts: bool (B, T), True at time steps that begin with zero states, in the direction in
+            which the layer runs; `starts_of_call` makes it of `resets`.
+    """
+
+    mask: Any
+    starts: Any
+
+
+@dataclass(frozen=True)
 class RecurrentCall:
     """One run of a cell over time.
 
@@ -66,6 +80,8 @@ class RecurrentCall:
         sequences: (B, T, k F), windows of k inputs, in the order of the layer's input.
         states: the first ones, a list of (B, U).
         mask: bool (B, T), or None.
+        starts: bool (B, T), True at time steps that begin with zero states, masked ones too; or
+            None.
         drawn: the `RandomMasks` of the batch.
         go_backwards, return_sequences, zero_output_for_mask, unroll, time_parallel: as in a
             `GatedRNN`.
@@ -80,6 +96,7 @@ class RecurrentCall:
     sequences: Any
     states: list
     mask: Any = None
+    starts: Any = None
     drawn: RandomMasks = RandomMasks()
     go_backwards: bool = False
     return_sequences: bool = True
@@ -103,6 +120,16 @@ class RecurrentCall:
         """Returns x (B, T, F) as (T, B, F), in running order."""
         x = ops.transpose(x, (1, 0, 2))
         return ops.flip(x, axis=0) if self.go_backwards else x
+
+    def goes_on(self, dtype):
+        """Returns (B, T, 1) in running order, 0 at time steps that begin with zero states, else 1.
+
+        None if there are none.
+        """
+        if self.starts is None:
+            return None
+        goes_on = ops.logical_not(self.in_running_order(self.starts))
+        return ops.cast(goes_on, dtype)[..., None]
 
     def result(self, h, states: list) -> tuple:
         """Returns the last output, the outputs and the states, as Keras's loop returns them.

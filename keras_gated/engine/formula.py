@@ -12,7 +12,8 @@ h_t &= o_t \odot \varphi(c_t)
 $$
 
 `Formula.step` computes these lines for one time step, in the setting of a normal form. It knows no
-time: `loop`, `parallel_scan` and `GatedCell` call it, and read its inside through `Hooks`.
+time: `loop`, `parallel_scan` and `GatedCell` call it, and read its inside through `Hooks`. Rare
+parts of gates are in `gate_tensors`, memories with a normaliser in `scaled_memories`.
 
 `weights` is a dictionary of tensors, by the names in `NormalForm.weights`. Under mixed precision
 matrices, inputs and products have 16 bits. States, vectors and all elementwise operations have 32,
@@ -239,7 +240,8 @@ class Formula:
         Args:
             weights: tensors by name.
             input_terms: what `input_terms` returned for x_t, tensors (B, U).
-            states: tensors (B, U): [h, c], [h], or [h, c, i, f, o] with gate recurrence.
+            states: tensors (B, U) in the order of `NormalForm.states`: [h, c], [h], [h, c, n, m]
+                with a normaliser, or [h, c, i, f, o] with gate recurrence.
             dropout: `DropoutMasks`.
             hooks: `Hooks`.
         """
@@ -290,7 +292,8 @@ class Formula:
 
         `weights` may be missing if no gate has a decay or a trained tie.
         """
-        vectors = {k: weights[k] for k in ("decay", "tie") if k in (weights or {})}
+        weights = weights or {}
+        vectors = {k: weights[k] for k in ("decay", "tie") if k in weights}
         parts = {k: split(self.names[k], w) for k, w in vectors.items()}
         return GateTensors(self, a, hooks, parts.get("decay", {}), parts.get("tie", {}))
 

@@ -34,8 +34,8 @@ def find_fused_operator(form: NormalForm) -> NativeOperator | None:
 def runs_fused(call: RecurrentCall) -> bool:
     """Returns whether an operator of the backend can run a call, and all in it is as it takes it.
 
-    Nothing is drawn, no option acts within a step, all has one type, and masked time steps are at
-    the end.
+    Nothing is drawn, no option acts within a step, no sequence begins inside a row, all has one
+    type, and masked time steps are at the end.
     """
     cell = call.cell
     return (
@@ -43,6 +43,7 @@ def runs_fused(call: RecurrentCall) -> bool:
         and not call.unroll
         and cell.sequential_option is None
         and cell.normalizer is None
+        and call.starts is None
         and all(mask is None for mask in call.drawn.dropout)
         and find_fused_operator(cell.form) is not None
         and backend.can_fuse(call)

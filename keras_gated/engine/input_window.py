@@ -3,7 +3,7 @@
 from keras import ops
 
 
-def stack_window(x, before, mask, size: int, go_backwards: bool = False):
+def stack_window(x, before, mask, size: int, go_backwards: bool = False, starts=None):
     """Puts the last `size` inputs of each time step side by side.
 
     Only valid steps count, in running direction: x_t first, then the valid input before it, and so
@@ -15,14 +15,34 @@ def stack_window(x, before, mask, size: int, go_backwards: bool = False):
         mask: bool (B, T), or None.
         size: int > 1. The number k of time steps.
         go_backwards: bool. Whether the sequence runs from the last step to the first.
+        starts: bool (B, T), or None. True where a sequence begins in running direction: a window
+            has zeros for the inputs before.
 
     Returns:
         The windows (B, T, size F), and `before` for the next call, (B, (size - 1) F).
     """
     if go_backwards:
-        mask = None if mask is None else ops.flip(mask, 1)
-        windows, before = stack_window(ops.flip(x, 1), before, mask, size)
+        mask, starts = (None if m is None else ops.flip(m, 1) for m in (mask, starts))
+        windows, before = stack_window(ops.flip(x, 1), before, mask, size, starts=starts)
         return ops.flip(windows, 1), before
+    parts, tail = _parts(x, before, mask, size)
+    if starts is not None:
+        # The number of the sequence that a step is in; 0 goes on from before the first step.
+        number = ops.cumsum(ops.cast(starts, "int32"), axis=1)[..., None]
+        zeros = ops.zeros_like(before[:, : size - 1], dtype="int32")
+        numbers, of_tail = _parts(number, zeros, mask, size)
+        parts = [_where_equal(n, number, part) for n, part in zip(numbers, parts, strict=True)]
+        tail = _where_equal(of_tail, number[:, -1:], tail)
+    tail = ops.reshape(tail, (-1, (size - 1) * x.shape[-1]))
+    return ops.concatenate(parts, axis=-1), tail
+
+
+def _where_equal(number, other, x):
+    return ops.where(ops.equal(number, other), x, ops.zeros_like(x))
+
+
+def _parts(x, before, mask, size: int):
+    """The columns of the windows, a list of (B, T, F), and the last inputs (B, size - 1, F)."""
     features, past = x.shape[-1], size - 1
     earlier = ops.flip(ops.reshape(before, (-1, past, features)), axis=1)  # the earliest first
     valid = x if mask is None else _compact(x, mask)
@@ -37,7 +57,7 @@ def stack_window(x, before, mask, size: int, go_backwards: bool = False):
         place = ops.maximum(count, 1) + past - 1  # (B, T) of x_t in the line
         parts = [_gather(line, place - lag) for lag in range(size)]
         tail = _gather(line, count[:, -1:] + past - 1 - ops.arange(past)[None])
-    return ops.concatenate(parts, axis=-1), ops.reshape(tail, (-1, past * features))
+    return parts, tail
 
 
 def _compact(x, mask):

@@ -49,6 +49,8 @@ class EngineLoop:
         x, mask = call.time_major(call.sequences), None
         if call.mask is not None:  # of the type of x, 1 where a time step counts
             mask = call.time_major(ops.cast(call.mask, x.dtype)[..., None])
+        goes_on = call.goes_on(x.dtype)
+        goes_on = None if goes_on is None else ops.transpose(goes_on, (1, 0, 2))
         x, weights, clock = call.readable(x, mask), dict(call.weights), []
         if reads_input:
             blocks = [k for k, b in cell.form.blocks.items() if b.kernel]
@@ -64,12 +66,12 @@ class EngineLoop:
             input_blocks=tuple(blocks),
             reads_input=reads_input,
             names=tuple(weights),
-            has_mask=tuple(x is not None for x in (mask, *drawn.dropout)),
+            has_mask=tuple(x is not None for x in (mask, goes_on, *drawn.dropout)),
             zoneout=tuple(DRAWN if is_series(rate) else rate for rate in drawn.zoneout),
             sequences=call.return_sequences,
         )
         series = [call.time_major(rate) for rate in drawn.series]
-        masks = not_none(mask, *drawn.dropout, *series)
+        masks = not_none(mask, goes_on, *drawn.dropout, *series)
         # One flat list, since that is what a custom gradient takes; `sort` takes it apart.
         self.tensors = [*of_input, *call.states, *weights.values(), *masks, *clock]
 
@@ -101,6 +103,10 @@ class EngineLoop:
         }
         last, h = self.plan.over_time(inputs._replace(terms=terms), weights, False, loop)
         return self.plan.outputs_and_states([*h, *last])
+
+    def states_before(self, states: list) -> list:
+        """Returns the states before each step, from the series of those after each step."""
+        return states_before(self.plan.sort(self.tensors), states)
 
     def values_of_steps(self) -> tuple[dict, list, list]:
         """Runs the loop; then returns what all steps computed, the series of states, and the last.

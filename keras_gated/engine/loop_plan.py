@@ -53,6 +53,7 @@ class Inputs(NamedTuple):
     states: list
     weights: Tensors
     mask: Any
+    goes_on: Any
     dropout: DropoutMasks
     zoneout: list
     clock: list
@@ -95,7 +96,8 @@ class LoopPlan:
         reads_input: whether x and the weights of its products are among the tensors, in place of
             the input terms.
         names: of the weights that the loop reads.
-        has_mask: whether there are a mask of time steps, and the two masks of dropout.
+        has_mask: whether there are a mask of time steps, a series that says where the states go on
+            and do not begin with zeros, and the two masks of dropout.
         zoneout: for each state None, a number, or `DRAWN` for a series among the tensors.
         sequences: whether h of all time steps is asked for.
     """
@@ -125,9 +127,10 @@ class LoopPlan:
         terms = {} if self.reads_input else {k: next(rest) for k in self.input_blocks}
         states = [next(rest) for _ in range(self.count)]
         weights = {k: next(rest) for k in self.names}
-        mask, *dropout = (next(rest) if there else None for there in self.has_mask)
+        mask, goes_on, *dropout = (next(rest) if there else None for there in self.has_mask)
+        drawn = DropoutMasks(*dropout)
         zoneout = [next(rest) if is_series(rate) else rate for rate in self.zoneout]
-        return Inputs(terms, x, states, weights, mask, DropoutMasks(*dropout), zoneout, list(rest))
+        return Inputs(terms, x, states, weights, mask, goes_on, drawn, zoneout, list(rest))
 
     def forward(self, *tensors, keep: bool = True):
         """Returns [h of all time steps if asked for, *last states], and the residuals if `keep`.
@@ -151,6 +154,8 @@ class LoopPlan:
             terms = {k: next(rest) for k in inputs.terms}
             if self.reads_input:
                 terms = self.formula.input_terms(weights, next(rest), _product_in_step)
+            if inputs.goes_on is not None:
+                states = _zeros_unless(next(rest) > 0, states)
             hooks = _RecordingHooks(states[self.formula.memory_index], self.formula)
             _, new = self.formula.step(weights, terms, states, inputs.dropout, hooks)
             new = apply_zoneout(_of_step(inputs.zoneout, rest), new, states)
@@ -161,7 +166,8 @@ class LoopPlan:
             return new, [*new, *hooks.known, *(hooks.memories if inputs.zoneout else [])]
 
         of_input = (*inputs.terms.values(), inputs.x)
-        series = not_none(*of_input, *_series(inputs.zoneout), inputs.mask) or inputs.clock
+        series = not_none(*of_input, inputs.goes_on, *_series(inputs.zoneout), inputs.mask)
+        series = series or inputs.clock
         return loop(step, inputs.states, series)
 
     def backward(self, tensors, residuals, upstream):
@@ -179,7 +185,7 @@ class LoopPlan:
         known += [*states_before(inputs, history), *memories]
         cut = Cut(self.formula, inputs.weights, self.input_blocks, inputs.dropout, known)
         of_states, of_input, of_weights = self._back_over_time(cut, inputs, upstream)
-        masks = not_none(inputs.mask, *inputs.dropout, *_series(inputs.zoneout))
+        masks = not_none(inputs.mask, inputs.goes_on, *inputs.dropout, *_series(inputs.zoneout))
         return [
             *of_input,
             *of_states,
@@ -205,13 +211,16 @@ class LoopPlan:
             rates = _of_step(inputs.zoneout, rest)
             valid = None if inputs.mask is None else xs[-1] > 0
             outgoing, of_nodes = _step_back(cut, incoming, slopes, rates, valid)
+            if inputs.goes_on is not None:
+                outgoing = _zeros_unless(next(rest) > 0, outgoing)
             if not self.reads_input:
                 return outgoing, of_nodes
             of_x, of_weights = cut.step_gradients(next(rest), of_nodes, at_step)
             added = [d + more for d, more in zip(carry[self.count :], of_weights, strict=True)]
             return [*outgoing, *added], [of_x]
 
-        xs = not_none(*of_h, *series, *_series(inputs.zoneout), inputs.x, inputs.mask)
+        zoneout = _series(inputs.zoneout)
+        xs = not_none(*of_h, *series, *zoneout, inputs.goes_on, inputs.x, inputs.mask)
         carry, found = backend.loop(step, [*of_last, *sums], xs, reverse=True)
         of_states, sums = carry[: self.count], carry[self.count :]
         if self.reads_input:
@@ -250,9 +259,10 @@ def _product_in_step(kernel: Kernel, names: tuple[str, ...], x, w) -> Tensors:
 
 
 def states_before(inputs: Inputs, states: list) -> list:
-    """The states before each step, from the first ones and those after each step."""
+    """The states with which each step begins, from the first ones and those after each step."""
     pairs = zip(inputs.states, states, strict=True)
-    return [ops.concatenate([first[None], series[:-1]]) for first, series in pairs]
+    before = [ops.concatenate([first[None], series[:-1]]) for first, series in pairs]
+    return before if inputs.goes_on is None else _zeros_unless(inputs.goes_on > 0, before)
 
 
 def _tensors(slopes: Slopes) -> list:
@@ -281,6 +291,11 @@ def _of_step(zoneout, rest: Iterator) -> list:
 
 def not_none(*tensors) -> list:
     return [x for x in tensors if x is not None]
+
+
+def _zeros_unless(goes_on, states: list) -> list:
+    """The states, or zeros where a sequence begins; chosen, since 0 times NaN is NaN."""
+    return _where(goes_on, states, [ops.zeros_like(state) for state in states])
 
 
 def _where(valid, new: list, old: list) -> list:

@@ -32,31 +32,40 @@ def run_all_steps(call: RecurrentCall) -> tuple:
     x, mask = call.in_running_order(call.sequences), None
     if call.mask is not None:
         mask = ops.cast(call.in_running_order(call.mask), first[-1].dtype)[..., None]
-    x = call.readable(x, mask)
+    x, goes_on = call.readable(x, mask), call.goes_on(first[-1].dtype)
     weights, training = call.weights, call.drawn.training
     terms = cell.input_terms(weights, x, product_by_block, mask, training)
     series = ops.zeros_like(ops.cast(x[..., :1], first[-1].dtype)) + first[-1]
-    hooks = _AllStepsHooks(series, first[-1], mask)
+    hooks = _AllStepsHooks(series, first[-1], mask, goes_on)
     dropout = DropoutMasks(*(m if m is None else m[:, None] for m in call.drawn.dropout))
     h, _ = cell.formula.step(weights, terms, first, dropout, hooks)
     if mask is None or len(first) == 1:  # then h is the memory, which a mask holds already
         series = [h, hooks.c][: len(first)]
     else:
-        series = [_hold(h, mask, first[0]), hooks.c]
+        series = [_hold(h, mask, goes_on, first[0]), hooks.c]
     return series[0], [s[:, -1] for s in series]
 
 
-def _hold(h, mask, start):
-    """h of each time step; of a masked one that of the last valid step, or start (B, 1, U)."""
+def _hold(h, mask, goes_on, start):
+    """h of each time step; of a masked one that of the last valid step, or start (B, 1, U).
+
+    Zeros where a sequence began in between.
+    """
     zeros = ops.zeros_like(h)
-    return _scan(1.0 - mask + zeros, ops.where(mask > 0, h, zeros), start)
+    held = _zeros_at_starts(goes_on, 1.0 - mask + zeros)
+    return _scan(held, ops.where(mask > 0, h, zeros), start)
+
+
+def _zeros_at_starts(goes_on, forget):
+    """The share of the state before that stays: none at time steps that begin with zeros."""
+    return forget if goes_on is None else ops.where(goes_on > 0, forget, ops.zeros_like(forget))
 
 
 class _AllStepsHooks(Hooks):
     """Computes the memory of all time steps where a step computes that of one."""
 
-    def __init__(self, like, start, mask):
-        self.like, self.start, self.mask = like, start, mask
+    def __init__(self, like, start, mask, goes_on):
+        self.like, self.start, self.mask, self.goes_on = like, start, mask, goes_on
         self.c = None
 
     def memory(self, c, forget_value, written):
@@ -65,7 +74,7 @@ class _AllStepsHooks(Hooks):
         if self.mask is not None:  # a masked step keeps everything and writes nothing
             forget = ops.where(self.mask > 0, forget, ops.ones_like(forget))
             written = ops.where(self.mask > 0, written, zeros)
-        self.c = _scan(forget, written, self.start)
+        self.c = _scan(_zeros_at_starts(self.goes_on, forget), written, self.start)
         return self.c
 
 

@@ -202,20 +202,25 @@ class StreamingSession:
         pairs = zip(self._outputs, ys, strict=True)
         return self._pack_outputs([y[:, 0] if port.timed else y for port, y in pairs])
 
-    def chunk(self, inputs) -> Any:
+    def chunk(self, inputs, *, resets: Any = None) -> Any:
         """Runs a chunk of any number of time steps, or of a multiple of `stride`.
 
         Args:
             inputs: array (B, T, F), or (B, T) for token indices; several inputs as in `step`.
+            resets: bool array (B, T), True where a row begins anew, as by `reset(rows)` before that
+                time step; or None. The file runs once for each piece between two such steps.
 
         Returns:
             The output, (B, T, U), or (B, U) if the model returns the last time step only. Several
             outputs are in a dictionary by name.
 
         Raises:
-            ValueError, TypeError: as in `step`.
+            ValueError, TypeError: as in `step`; a ValueError if `resets` does not fit.
         """
-        return self._pack_outputs(self._run(self._as_arrays(inputs)))
+        arrays = self._as_arrays(inputs)
+        if resets is None:
+            return self._pack_outputs(self._run(arrays))
+        return self._pack_outputs(self._run_with_resets(arrays, resets))
 
     def reset(self, rows: Any = None) -> None:
         """Sets the states to zeros, of all rows of the batch or of some.
@@ -288,6 +293,51 @@ class StreamingSession:
         # Set only now: a call that raises neither begins a stream nor sets its batch.
         self._buffers, self._batch = buffers, batch
         return results
+
+    def _run_with_resets(self, arrays: list[np.ndarray], resets: Any) -> list:
+        """Runs a chunk in pieces, each of which ends where a row begins anew."""
+        resets = self._checked_resets(arrays, resets)
+        time, before, batch = resets.shape[1], self.state, self._batch
+        begins = np.flatnonzero(resets.any(axis=0)).tolist()
+        edges, runs = sorted({0, *begins, time}), []
+        try:
+            for begin, end in zip(edges, edges[1:], strict=False):
+                if self._batch is not None:  # else the stream begins with zeros
+                    self.reset(resets[:, begin])
+                pairs = zip(self._inputs, arrays, strict=True)
+                runs.append(self._run([x[:, begin:end] if p.timed else x for p, x in pairs]))
+        except Exception:  # a call that raises changes no state
+            self._buffers, self._batch = self._make_buffers(before), batch
+            raise
+        return [
+            np.concatenate(pieces, axis=1) if port.timed else pieces[-1]
+            for port, pieces in zip(self._outputs, zip(*runs, strict=True), strict=True)
+        ]
+
+    def _checked_resets(self, arrays: list[np.ndarray], resets: Any) -> np.ndarray:
+        """Returns `resets` as a bool array; raises if it or a shape of the inputs does not fit."""
+        batch = len(arrays[0]) if arrays[0].ndim else 0
+        if batch != self._batch:
+            self._start_stream(batch)
+        for port, x in zip(self._inputs, arrays, strict=True):
+            self._check_shape(port, x, batch, is_step=False)
+        time = next(x.shape[1] for p, x in zip(self._inputs, arrays, strict=True) if p.timed)
+        resets = np.asarray(resets)
+        if resets.shape != (batch, time) or resets.dtype.kind not in "biu":
+            raise ValueError(
+                f"Argument `resets` must be a bool array (B, T), here ({batch}, {time}): for each "
+                "time step of the chunk, whether its row begins anew. "
+                f"Received: shape {resets.shape}, dtype {resets.dtype}."
+            )
+        resets = resets.astype(bool)
+        begins = np.flatnonzero(resets.any(axis=0))
+        if (begins % self.stride).any():
+            raise ValueError(
+                f"Argument `resets` must be True only at multiples of {self.stride} time steps: "
+                f"layers of the model have strides. Received: True at time steps "
+                f"{begins.tolist()}. Begin sequences at a multiple, e.g. behind some padding."
+            )
+        return resets
 
     def _as_arrays(self, inputs) -> list[np.ndarray]:
         """Returns the inputs as arrays in the file's order."""

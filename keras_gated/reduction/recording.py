@@ -76,10 +76,10 @@ class _Recorder:
         layer, form = call.layer, call.cell.form
         for variable in layer.states if getattr(layer, "stateful", False) else ():
             self.states_before.setdefault(id(variable), (variable, ops.copy(variable)))
-        values, states, last = EngineLoop(call).values_of_steps()
+        loop = EngineLoop(call)
+        values, states, last = loop.values_of_steps()
         series = dict(zip(form.states, states, strict=True))
-        first = dict(zip(form.states, call.states, strict=True))
-        before = {k: ops.concatenate([first[k][None], s[:-1]]) for k, s in series.items()}
+        before = dict(zip(form.states, loop.states_before(states), strict=True))
         gates = {k: values[k] for k in GATES if form.gates[k].constant is None}
         found = {"x": call.time_major(call.cell.formula.projected(call.weights, call.sequences))}
         found |= {f"before {k}": before[k] for k in ("h", "c") if k in before}

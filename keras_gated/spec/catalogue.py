@@ -688,10 +688,10 @@ add(
     ),
     paper="De et al. 2024, Griffin: mixing gated linear recurrences with local attention for "
     "efficient language models. arXiv:2402.19427",
-    notes="What is written is multiplied by √(1 - f²) at every step, as in the paper. The code of "
-    "recurrentgemma has the factor 1 at the first step of a sequence, where the memory is empty. "
-    "λ starts with exp(-8 softplus(λ)) spread over [0.9, 0.999], as the paper says; in that code "
-    "it is exp(-softplus(λ)). The gates' kernels there have a head for each head of attention.",
+    notes="What is written is multiplied by √(1 - f²) at every step, as in the paper, so no step "
+    "depends on its place: a stream has no first step. The code of recurrentgemma has the factor 1 "
+    "at the first step of a sequence. λ starts with exp(-8 softplus(λ)) spread over [0.9, 0.999], "
+    "as the paper says; in that code it is exp(-softplus(λ)). The kernels of its gates have heads.",
     initial_bias="zero; the decay is long at first",
 )
 add(

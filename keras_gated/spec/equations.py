@@ -247,7 +247,8 @@ class _EquationBuilder:
         bias = Expr("b_c") if block.use_bias else None
         products = (self._kernel_term(block, "kernel", self.x), recurrent)
         a = _sum(*((Expr("q_t"),) if form.shared else products), bias)
-        a = (_times(r, a) if form.reset == "all" else None) or a
+        if form.reset == "all":
+            a = _times(r, a) or a
         return _activated(block.activation, a)
 
     def _memory(self) -> Expr:

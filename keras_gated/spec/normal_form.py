@@ -173,8 +173,7 @@ class NormalForm:
         gates = ("input", "forget") if self.normalizer else ("forget",) if self.input_scale else ()
         shared = tuple(name for name, value in self.gates.items() if value.other)
         of_gates = {self.gates[name].block for name in gates + shared}
-        decaying = {name for name, block in self.blocks.items() if block.decay}
-        return frozenset(of_gates & self.blocks.keys() | decaying)
+        return frozenset(k for k, block in self.blocks.items() if block.decay or k in of_gates)
 
     @property
     def square(self) -> tuple[str, ...]:

@@ -301,8 +301,7 @@ def _check_peephole(value: Any) -> None:
 
 
 def _checked_floor(value: Any) -> float:
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not 0.0 <= float(value) < 1.0:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 <= float(value) < 1.0:
         raise ValueError(
             "Argument `floor` must be a number in [0, 1), the smallest value of the gate, or None. "
             f"Received: floor={value!r}. For a constant gate pass a number in its place."

@@ -83,12 +83,16 @@ def jax_contender(layer, x, weights) -> Contender:
     def outputs(trained, x):
         return layer.stateless_call(trained, others, x)[0]
 
+    def compile_anew():
+        jax.clear_caches()  # or JAX returns what it compiled before
+        train.lower(trained, x, weights).compile()
+
     # x and weights are arguments: in a closure they would be constants of the compiled program.
     train = jax.jit(jax.grad(lambda trained, x, weights: (outputs(trained, x) * weights).sum()))
     return Contender(
         lambda: jax.block_until_ready(train(trained, x, weights)),
         compiled(outputs, trained, x),
-        lambda: train.lower(trained, x, weights).compile(),
+        compile_anew,
     )
 
 

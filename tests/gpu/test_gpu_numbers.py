@@ -26,7 +26,7 @@ from tests.helpers import (
     numpy_blocks,
     run_and_differentiate,
 )
-from tests.reference import WITNESSES, draw
+from tests.reference import WITNESSES, draw, state_names, valid_states
 
 # By precision, the rows of `helpers.TOLERANCE` for numbers and gradients. TF32 rounds what is
 # multiplied to as many bits as float16 has.
@@ -49,7 +49,9 @@ def found(layer, this: Case, **call) -> dict:
     )
     layer.set_weights(by_weight)  # lays the gradient out as block_weights lays out weights
     count = len(this.state)
-    slopes = numpy_blocks(layer) | {"state": dict(zip("hcifo", by_state[:count], strict=False))}
+    slopes = numpy_blocks(layer) | {
+        "state": dict(zip(state_names(this.name), by_state[:count], strict=True))
+    }
     return {"outputs": outputs, "final": final[:count], "gradient": slopes}
 
 
@@ -58,7 +60,8 @@ def compare(ours: dict, expected: dict, kind: str, name: str) -> None:
     of_numbers, of_gradients = BOUNDS[kind]
     assert_close(ours["outputs"], expected["outputs"], of_numbers, f"{name}: outputs")
     assert len(ours["final"]) == len(expected["final"])
-    for label, a, b in zip("hcifo", ours["final"], expected["final"], strict=False):
+    labels = expected["gradient"]["state"]
+    for label, a, b in zip(labels, ours["final"], expected["final"], strict=True):
         assert_close(a, b, of_numbers, f"{name}: final {label}")
     assert set(ours["gradient"]) == set(expected["gradient"])
     for block, keys in expected["gradient"].items():
@@ -171,7 +174,7 @@ def large(name: str) -> Large:
     weights = {b: {k: v.astype("float32") for k, v in keys.items()} for b, keys in drawn.items()}
     shapes = ((8, 48, 96), (8, 48, 160), *[(8, 160)] * WITNESSES[name].states)
     x, upstream, *state = (rng.standard_normal(s, dtype="float32") for s in shapes)
-    return Large(name, "float32", weights, x, state, upstream)
+    return Large(name, "float32", weights, x, valid_states(name, state), upstream)
 
 
 # Planted mistakes -------------------------------------------------------------------------------

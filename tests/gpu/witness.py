@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.helpers import Case
-from tests.reference import gradient, run
+from tests.reference import gradient, run, state_names
 
 
 def numbers(this: Case) -> dict:
@@ -24,7 +24,8 @@ def under_mask(this: Case, mask: np.ndarray) -> dict:
     """
     outputs, final = np.zeros(this.upstream.shape), [s.astype("float64") for s in this.state]
     slopes = {b: {k: np.zeros(v.shape) for k, v in ks.items()} for b, ks in this.weights.items()}
-    slopes["state"] = {k: np.zeros(s.shape) for k, s in zip("hcifo", this.state, strict=False)}
+    names = state_names(this.name)
+    slopes["state"] = {k: np.zeros(s.shape) for k, s in zip(names, this.state, strict=True)}
     for row, valid in enumerate(mask):
         at = np.flatnonzero(valid)
         if not len(at):

@@ -15,7 +15,7 @@ letter the paper gives it; of a gate and its complement only the paper's own has
 """
 
 from . import ablations, classic, modern, parallel, reduced, simplified
-from .base import WITNESSES, Witness, draw, gradient, run, valid_states
+from .base import WITNESSES, Witness, draw, gradient, run, state_names, valid_states
 
 __all__ = [
     "WITNESSES",
@@ -29,5 +29,6 @@ __all__ = [
     "reduced",
     "run",
     "simplified",
+    "state_names",
     "valid_states",
 ]

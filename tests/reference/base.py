@@ -125,6 +125,12 @@ def draw(name, m, n, rng, scale=0.5, window=None, blocks=1) -> Weights:
     }
 
 
+def state_names(name) -> str:
+    """The letter of each state of a cell."""
+    cell = WITNESSES[name]
+    return ("hcnm" if cell.positive else "hcifo")[: cell.states]
+
+
 def valid_states(name, states) -> list:
     """The same states, with those positive that the cell divides by."""
     positive = WITNESSES[name].positive
@@ -171,9 +177,8 @@ def gradient(name, w, xs, state, upstream, eps=1e-6, **constants) -> Weights:
         return float(np.sum(upstream * run(name, w, xs, state, **constants)[0]))
 
     by = {b: {k: _central(objective, v, eps) for k, v in keys.items()} for b, keys in w.items()}
-    names = "hcnm" if WITNESSES[name].positive else "hcifo"
     slopes = [_central(objective, s, eps) for s in state]
-    by["state"] = dict(zip(names[: len(state)], slopes, strict=True))
+    by["state"] = dict(zip(state_names(name), slopes, strict=True))
     return by
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_gated.onnx.errors import require
+from keras_gated.onnx.graph.joined_nodes import NodeJoiner
 from keras_gated.onnx.graph.tf2onnx import convert_graph
 from keras_gated.onnx.graph.writer import GraphWriter, all_nodes, rename_tensors
 from keras_gated.spec.onnx_operator import NoOperator
@@ -49,18 +50,30 @@ class ScanCall:
         own = self.carried + self.series  # inputs of the Scan; the stub's others are read by name
         wanted = [k for k, name in enumerate(stub.output) if k < self.carried or name in write.read]
         body = convert_graph(self.step, self.inputs, [self.outputs[k] for k in wanted], self.opset)
+        _infer_shapes(body, self.opset)
         self._rename_body(body, self.inputs[own:], stub.input[own:])
+        write.start(self.name)
+        states, series = self._sort_inputs(body, stub)
+        NodeJoiner(body, series, write).run()
+        del body.value_info[:]
         _make_portable(body, self.carried)
         onnx, *_ = require("onnx")
         node = onnx.helper.make_node(
             "Scan",
-            stub.input[:own],
+            [*states, *series.values()],
             [stub.output[k] for k in wanted],
             name=f"{self.name}/Scan",
             body=body,
-            num_scan_inputs=self.series,
+            num_scan_inputs=len(series),
         )
-        return [node]
+        return [*write.nodes, node]
+
+    def _sort_inputs(self, body: Any, stub: Any) -> tuple[list, dict[str, str]]:
+        """Returns the carried tensors, and {input of the body: series}."""
+        outer = stub.input[: self.carried + self.series]
+        inner = [port.name for port in body.input]
+        pairs = zip(inner[self.carried :], outer[self.carried :], strict=True)
+        return list(outer[: self.carried]), dict(pairs)
 
     def _rename_body(self, body: Any, read: Sequence[str], outer: Sequence[str]) -> None:
         """Renames the body's tensors so that they are unique in the file.
@@ -76,7 +89,7 @@ class ScanCall:
         rename_tensors(body, {n: outer_names.get(n, f"{self.name}/{n}") for n in own})
         for node in all_nodes(body):
             node.name = f"{self.name}/{node.name}"
-        del body.value_info[:]
+        body.value_info.extend(port for port in body.input if port.name in outer)
         for ports in (body.input, body.output):
             # What is read from the graph around it is no input of the body any more. Copies, for
             # protobuf may invalidate messages that are deleted from a field.
@@ -85,6 +98,15 @@ class ScanCall:
             del ports[:]
             ports.extend(copies)
         body.name = self.name
+
+
+def _infer_shapes(body: Any, opset: int) -> None:
+    """Puts what is known of the shapes of a body's tensors into its `value_info`."""
+    onnx, _ = require("onnx", "onnx.shape_inference")
+    model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    known = onnx.shape_inference.infer_shapes(model).graph.value_info
+    del body.value_info[:]
+    body.value_info.extend(known)
 
 
 def _make_portable(body: Any, carried: int) -> None:

@@ -55,6 +55,11 @@ class GraphWriter:
             raise AssertionError(f"two constants are called {name!r}")  # a mistake in this package
         return name
 
+    def array(self, name: str) -> np.ndarray | None:
+        """Returns a constant of the graph, or of one around it; None if there is none."""
+        tensor = next((tensor for tensor in self._constants if tensor.name == name), None)
+        return None if tensor is None else self._onnx.numpy_helper.to_array(tensor)
+
     def name_for(self, key: Hashable, wanted: str) -> str:
         """Returns the name that belongs to `key`: `wanted`, or with a number if that is taken.
 

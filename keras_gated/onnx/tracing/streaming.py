@@ -19,6 +19,7 @@ import keras
 from keras import ops, tree
 
 from keras_gated.cell import GatedCell
+from keras_gated.engine.call import TimeSteps
 from keras_gated.onnx.errors import ExportError, require
 from keras_gated.onnx.model_to_graph import ModelCall, trace
 from keras_gated.onnx.tracing.layer_places import UniqueNames, layers_within, places_within
@@ -264,7 +265,8 @@ def _repeat_previous_output(layer, states, mask, last, outputs) -> tuple:
     there is no such step, and Keras's output is zero. At the beginning of a chunk, the step before
     is in the last chunk; its output is the state h that the chunk begins with.
     """
-    mask = mask[0] if isinstance(mask, list | tuple) else mask
+    steps = mask if isinstance(mask, TimeSteps) else TimeSteps(mask, None)
+    mask = steps.mask[0] if isinstance(steps.mask, list | tuple) else steps.mask
     if mask is None or layer.zero_output_for_mask:
         return last, outputs
     h = tree.flatten(states[-1] if _stacked(layer) else states)[0]
@@ -276,6 +278,8 @@ def _repeat_previous_output(layer, states, mask, last, outputs) -> tuple:
             "or build the layer with zero_output_for_mask=True."
         )
     mask = mask[..., 0] if len(mask.shape) == 3 else mask
+    if steps.starts is not None:  # from there on the output is not that of the last chunk
+        mask = ops.logical_or(mask, steps.starts)
     valid_so_far: Any = ops.cumsum(ops.cast(mask, "int32"), axis=1)
     begun = valid_so_far > 0
     for _ in h.shape[1:]:

@@ -163,7 +163,8 @@ class Tracer:
             self.runtimes, choice.native, masked, call.go_backwards
         )
         if reason:
-            return replace(choose(cell.form, cell.units, "scan"), reason=reason)
+            scan = choose(cell.form, cell.units, "scan")
+            return Choice("Loop" if scan.native else scan.operator, reason)
         return replace(choice, reason="; ".join([choice.reason, *cell.native_options]))
 
     def loop_reason(self, place: CellPlace) -> str | None:
@@ -305,6 +306,8 @@ class Tracer:
 
 def _reason_against_operator(call: RecurrentCall) -> str | None:
     """Returns why a cell that can be an operator cannot be one in this call, or None."""
+    if call.starts is not None:
+        return "resets: an operator's states begin at the beginning of a row alone"
     # Integers and booleans are cast to the dtype of the weights.
     dtype = keras.backend.result_type(call.sequences.dtype, call.cell.compute_dtype)
     if dtype != "float32":

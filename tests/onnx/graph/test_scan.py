@@ -16,7 +16,7 @@ def test_the_body_of_a_scan_has_the_blocks_of_the_cell_alone(path):
     graph = onnx.load(path).graph
     (scan,) = (node for node in graph.node if node.op_type == "Scan")
     body = next(a.g for a in scan.attribute if a.name == "body")
-    products = [node for node in body.node if node.op_type == "MatMul"]
+    products = [node for node in body.node if node.op_type == "Gemm"]
     assert len(products) == 2 and len(body.node) < 20  # h and r h
     stored = {t.name: t.dims for g in (graph, body) for t in g.initializer if len(t.dims) == 2}
     assert sum(int(np.prod(dims)) for dims in stored.values()) == 2 * U * (F + U)
