@@ -75,7 +75,9 @@ def build(packed, compiled, seed):
     layer = kg.GatedGRU(UNITS, return_sequences=True, name="gru")
     hidden = layer(vectors, resets=more) if packed else layer(vectors, lengths=more)
     model = keras.Model([x, more], keras.layers.Dense(CHARACTERS)(hidden))
-    loss = keras.losses.SparseCategoricalCrossentropy(True, "mean_with_sample_weight")
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction="mean_with_sample_weight"
+    )
     model.compile(keras.optimizers.Adam(4e-3), loss, jit_compile=compiled)
     return model
 
