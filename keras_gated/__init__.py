@@ -17,6 +17,7 @@ from keras_gated.convert.keras_models import from_keras, to_keras
 from keras_gated.convert.torch_modules import from_torch
 from keras_gated.initializers import Chrono, ForgetBias, UniformGate
 from keras_gated.layers import GatedGRU, GatedLSTM, GatedRNN
+from keras_gated.packed_batches import PackedBatches
 from keras_gated.padded_batches import PaddedBatches, bucket_lengths
 from keras_gated.spec import catalogue  # noqa: F401 - fills the presets
 from keras_gated.spec.cell_spec import CellSpec
@@ -80,6 +81,7 @@ __all__ = [
     "GatedGRU",
     "GatedLSTM",
     "GatedRNN",
+    "PackedBatches",
     "PaddedBatches",
     "ParityReport",
     "Preset",

@@ -7,8 +7,9 @@ XLA compiles a training step once for each shape of its inputs, so few shapes me
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
+
+from keras_gated.sequence_batches import SequenceBatches
 
 
 def bucket_lengths(lengths: Sequence[int], count: int = 4) -> list[int]:
@@ -57,7 +58,7 @@ def bucket_lengths(lengths: Sequence[int], count: int = 4) -> list[int]:
     return buckets[::-1]
 
 
-class PaddedBatches(keras.utils.PyDataset):
+class PaddedBatches(SequenceBatches):
     """Batches of sequences of different lengths, padded with zeros to a few lengths.
 
     All batches of one length have the same shape, so that a training step is compiled once for each
@@ -123,38 +124,15 @@ class PaddedBatches(keras.utils.PyDataset):
         sample_weight: Any = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self.one_input = not isinstance(sequences, Mapping)
-        self.inputs = _by_name(list(sequences) if self.one_input else sequences)
-        self.sequences = next((x for x in self.inputs.values() if isinstance(x, list)), [])
-        self.lengths = np.array([len(sequence) for sequence in self.sequences], np.int32)
-        self.batch_size, self.with_lengths = batch_size, with_lengths
-        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        super().__init__(
+            sequences, targets, batch_size, shuffle, seed, class_weight, sample_weight, **kwargs
+        )
+        self.with_lengths = with_lengths
         self.buckets = self._checked_buckets(buckets)
-        self.one_target = not isinstance(targets, Mapping)
-        self.targets = _by_name(targets)
-        self.sample_weight = _by_name(sample_weight)
-        # With one target its classes are the keys; else the targets are.
-        self.class_weight = {"": class_weight} if self.one_target else (class_weight or {})
-        self._check_parts("sequences", self.inputs)
-        self._check_parts("targets", self.targets)
-        self._check_parts("sample_weight", self.sample_weight)
-        self._check_names()
         self._batches = self._draw_batches()
 
     def _checked_buckets(self, buckets) -> list[int]:
-        """The lengths to pad to; raises a ValueError if sequences or buckets are not valid."""
-        if self.batch_size < 1:
-            raise ValueError(
-                f"Argument `batch_size` must be > 0. Received: batch_size={self.batch_size}."
-            )
-        shapes = {sequence.shape[1:] for sequence in self.sequences}
-        if len(shapes) != 1:
-            raise ValueError(
-                "Argument `sequences` must be a list of one or more arrays (T_i, ...) whose shapes "
-                f"differ only in T_i. Received: {len(self.sequences)} arrays with features "
-                f"{sorted(shapes)}."
-            )
+        """The lengths to pad to; raises a ValueError if the longest sequence does not fit."""
         if isinstance(buckets, int):
             return bucket_lengths(self.lengths.tolist(), buckets)
         lengths = sorted(int(length) for length in buckets)
@@ -164,38 +142,6 @@ class PaddedBatches(keras.utils.PyDataset):
                 f"Received: buckets={lengths} with a sequence of {self.lengths.max()} time steps."
             )
         return lengths
-
-    def _check_parts(self, argument: str, parts: dict) -> None:
-        """Raises a ValueError if an input, target or weight does not fit the sequences."""
-        for name, part in parts.items():
-            of = f" (of {name!r})" if name else ""
-            if len(part) != len(self.sequences):
-                raise ValueError(
-                    f"Argument `{argument}`{of} must have one entry for each sequence. "
-                    f"Received: {len(part)} for {len(self.sequences)} sequences."
-                )
-            steps = [len(t) if t.ndim else 1 for t in part] if isinstance(part, list) else None
-            if steps not in (None, self.lengths.tolist()):
-                raise ValueError(
-                    f"Argument `{argument}`{of}, if it is a list, must have arrays with an entry "
-                    f"for each time step. Received: arrays of lengths {steps[:5]} for sequences of "
-                    f"{self.lengths[:5].tolist()} time steps. For one entry for each sequence pass "
-                    "a NumPy array."
-                )
-
-    def _check_names(self) -> None:
-        """Raises a ValueError if weights are given for a target that does not exist."""
-        weights = {"sample_weight": self.sample_weight, "class_weight": self.class_weight}
-        for argument, by_name in weights.items():
-            unknown = [
-                name for name in by_name if name not in self.targets and by_name[name] is not None
-            ]
-            if unknown:
-                raise ValueError(
-                    f"Argument `{argument}` must be for `targets` that are given. Expected: "
-                    f"{list(self.targets)}. Received: {unknown}. With several targets pass a "
-                    "dictionary by target."
-                )
 
     def _draw_batches(self) -> list[tuple[int, np.ndarray]]:
         """The batches of an epoch: for each its length, and the numbers of its sequences."""
@@ -214,14 +160,6 @@ class PaddedBatches(keras.utils.PyDataset):
         if other is not None:
             batches[1], batches[other] = batches[other], batches[1]
         return batches
-
-    def on_epoch_end(self) -> None:
-        """Shuffles again."""
-        self.epoch += 1
-        self._batches = self._draw_batches()
-
-    def __len__(self) -> int:
-        return len(self._batches)
 
     def __getitem__(self, index: int) -> tuple:
         time, rows = self._batches[index]
@@ -258,21 +196,4 @@ class PaddedBatches(keras.utils.PyDataset):
         if name in self.sample_weight:
             own = self._padded(self.sample_weight[name], rows, time).astype("float32")
             weights = weights * (own[:, None] if own.ndim < weights.ndim else own)
-        if of_class := self.class_weight.get(name):
-            classes = y if y.ndim == weights.ndim else np.squeeze(y, -1) if y.shape[-1] == 1 else y
-            classes = classes.argmax(-1) if classes.ndim > weights.ndim else classes
-            weights = weights * np.vectorize(of_class.get, otypes=["float32"])(classes, 1.0)
-        return weights
-
-
-def _by_name(parts: Any) -> dict[str, Any]:
-    """Inputs, targets or weights by name, each a list of arrays or one array; "" if there is one.
-
-    Empty for None.
-    """
-    if isinstance(parts, Mapping):
-        return {name: _by_name(part)[""] for name, part in parts.items()}
-    if parts is None:
-        return {}
-    several = isinstance(parts, list | tuple)
-    return {"": [np.asarray(part) for part in parts] if several else np.asarray(parts)}
+        return self.times_class_weight(name, weights, y)

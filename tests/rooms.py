@@ -11,7 +11,7 @@ ROOMS = """
     engine: gate_tensors scaled_memories formula call random_masks input_window backward loop_plan
     engine: loop parallel_scan fused run
     : layer_arguments argument_checks call_arguments initializers cell_weights cell layers
-    : padded_batches
+    : sequence_batches padded_batches packed_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask conversion other_cells
     convert: keras_models
     inspection: traces plots monitor

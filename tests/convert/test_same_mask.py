@@ -43,6 +43,12 @@ def test_lengths_have_no_counterpart_in_keras():
     raises(lambda: kg.to_keras(model), "`layer`...GatedGRU 'memory', called with lengths=...mask=")
 
 
+def test_resets_have_no_counterpart_in_keras():
+    x, r = keras.Input((T, F), name="x"), keras.Input((T,), dtype="bool", name="r")
+    model = keras.Model([x, r], kg.GatedGRU(4, name="memory")(x, resets=r))
+    raises(lambda: kg.to_keras(model), "`layer`...GatedGRU 'memory', called with resets=...gated")
+
+
 def test_a_layer_that_ignores_its_mask_is_saved_so(tmp_path):
     spoken = np.array([[4, 3, 2, 0, 0], [1, 2, 3, 4, 5]])
     twin = kg.from_keras(decoder())

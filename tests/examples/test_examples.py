@@ -145,6 +145,16 @@ def test_a_stream_is_fed(tmp_path):
 
 
 @long
+def test_texts_are_packed():
+    command = [sys.executable, EXAMPLES / "packed_text.py", "--smoke"]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"│ packed +│.*\n.*Packing saves \d\d%", done.stdout, re.DOTALL), done.stdout
+    assert "differ by" in done.stdout and "Without resets" in done.stdout
+
+
+@long
 def test_keras_lstm_is_replaced(tmp_path):
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     printed = ran("replace_keras_lstm.py", tmp_path)

@@ -70,7 +70,7 @@ def test_a_cell_without_input_kernels_is_a_loop(path):
     assert_same(model, path, numbers(B, T, F), RESETS)
 
 
-def test_all_time_steps_at_once_leave_as_a_scan(path):
+def test_all_time_steps_at_once_become_a_scan(path):
     model = with_resets("min_gru", time_parallel=True)
     assert export_onnx(model, path).layers[0].operator == "Scan"
     assert_same(model, path, numbers(B, T, F), RESETS)

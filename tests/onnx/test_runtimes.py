@@ -155,3 +155,14 @@ def test_a_runtime_that_reads_a_file_wrongly_is_found(runtime, path):
     stream = kg.export_streaming(model, path)
     assert stream.layers[0].operator == "GRU"
     assert not kg.check_onnx(model, path, runtimes=(runtime,), inputs=x).passed
+
+
+def test_a_masked_cell_without_input_kernels_is_a_loop(path):
+    """It can be no Scan, and the node's lengths would be ignored."""
+    constants = {"input_gate": 1.0, "forget_gate": 0.0, "output_gate": 1.0}
+    spec = kg.CellSpec(memory="hidden", candidate=kg.Candidate(kernel=None), **constants)
+    layer = kg.GatedRNN(4, spec, return_sequences=True)
+    model = functional(keras.layers.Masking(), layer)
+    report = kg.export_onnx(model, path, runtimes=("onnxruntime", "openvino"), verify=False)
+    assert report.layers[0].operator == "Loop" and "openvino ignores" in report.layers[0].reason
+    assert kg.export_onnx(model, path).layers[0].operator == "RNN"
