@@ -12,8 +12,8 @@ first step on:
     i'  = exp(log i_t - m_t),   f' = exp(log f_t + m_{t-1} - m_t)
 
 In c / n the scale cancels: h depends on no m. So an m that was rounded is as good, as long as the
-same number is taken off everywhere. c, n and m themselves are states that a caller can read: so that
-their gradients are right too, the gradient goes through m. In that of h its parts cancel.
+same number is taken off everywhere. A caller can read c, n and m as states: for their gradients to
+be right, the gradient goes through m. In that of h its parts cancel.
 
 References:
     - Beck et al., "xLSTM: extended long short-term memory", 2024. arXiv:2405.04517.
