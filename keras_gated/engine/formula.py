@@ -352,7 +352,8 @@ class Formula:
                 terms |= split(names, normal * self._columns(weights, gain, names))
             else:
                 terms |= product_of_blocks(kernel, names, seen, w)
-        return terms
+        # In the order of the blocks, whichever products they are from: `Cut` counts on it.
+        return {name: terms[name] for name in self.form.blocks if name in terms}
 
     def _products(self, key: str, blocks, before: dict) -> list[tuple]:
         """`(kernel, φ, names of blocks)` of each product with the kernels called `key`.

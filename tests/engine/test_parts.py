@@ -43,6 +43,12 @@ SPECS = {
     "blocks, reset before": kg.CellSpec(
         reset_gate=kg.Gate(recurrent_kernel=two), candidate=kg.Candidate(two, two)
     ),
+    "products in another order than blocks": kg.CellSpec(
+        input_gate=kg.Gate(activation="hard_sigmoid"),
+        forget_gate=kg.Gate(activation="hard_sigmoid", input_activation="tanh"),
+        output_gate=kg.Gate(activation="hard_sigmoid"),
+        candidate=kg.Candidate(activation="gelu"),
+    ),
     "reset of the whole candidate": kg.CellSpec(
         memory="hidden",
         input_gate=COUPLED,
@@ -410,7 +416,7 @@ def test_quantized(name, tmp_path):
     x = keras.Input((None, F), name="x")
     model = keras.Model(x, made(name, "float32")(x))
     report = kg.quantize_onnx(model, tmp_path / "int8.onnx")
-    assert report.largest_difference < 0.1
+    assert report.outputs and all(output.largest < 0.1 for output in report.outputs)
 
 
 @on_tensorflow

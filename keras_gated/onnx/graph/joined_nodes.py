@@ -174,7 +174,7 @@ class NodeJoiner:
     # Products
 
     def _fuse_one(self) -> bool:
-        """Makes a Gemm of the first product with an Add behind it; returns whether there was one."""
+        """Makes a Gemm of the first product with an Add behind it; whether there was one."""
         readers = self._readers()
         for product in self._nodes:
             ranks = {self._rank.get(name) for name in product.input}
