@@ -117,7 +117,7 @@ class Hooks:
         return c
 
     def stabilizer(self, m):
-        """Returns the stabiliser `m_t`. No gradient goes through it: h does not depend on it."""
+        """Returns the stabiliser `m_t`, which comes before the memories that it scales."""
         return m
 
     def values(self, **values) -> None:

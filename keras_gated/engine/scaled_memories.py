@@ -11,8 +11,9 @@ first step on:
     m_t = max(log f_t + m_{t-1}, log i_t)
     i'  = exp(log i_t - m_t),   f' = exp(log f_t + m_{t-1} - m_t)
 
-In c / n the scale cancels: h depends on no m. So its gradient needs none through m, and an m that
-was rounded is as good, as long as the same number is taken off everywhere.
+In c / n the scale cancels: h depends on no m. So an m that was rounded is as good, as long as the
+same number is taken off everywhere. A caller can read c, n and m as states: for their gradients to
+be right, the gradient goes through m. In that of h its parts cancel.
 
 References:
     - Beck et al., "xLSTM: extended long short-term memory", 2024. arXiv:2405.04517.
@@ -41,7 +42,7 @@ def scaled_memories(value: Any, state: dict, candidate: Any, hooks: Any) -> dict
     # 0. There f' can be above 1; it multiplies 0, which must not be infinity times 0.
     empty = ops.logical_and(n == 0.0, c == 0.0)
     m = ops.where(empty, new, ops.maximum(old, new))
-    m = hooks.stabilizer(ops.stop_gradient(m))
+    m = hooks.stabilizer(m)
     # The brackets: a difference of two m is exact, while log f + m may be rounded.
     i, f = ops.exp(log_i - m), ops.exp(ops.minimum(log_f + (before - m), LARGEST_LOG))
     written = i * candidate

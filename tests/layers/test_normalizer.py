@@ -74,6 +74,13 @@ def test_h_does_not_depend_on_the_stabilizer():
     assert_close(*ratios, f"keras {FINEST}", "c / n")
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="float64 on TensorFlow")
+def test_the_gradients_of_all_states():
+    """Of c, n and m too, which a caller can read: the gradient goes through the stabiliser."""
+    cell = kg.GatedCell(U, "xlstm_slstm")
+    kg.check_cell(cell, input_dim=F, checks=["gradients"], raise_on_failure=True)
+
+
 # Large pre-activations --------------------------------------------------------------------------
 
 
