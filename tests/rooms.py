@@ -7,7 +7,8 @@ ROOMS = """
     spec: config kernels gate_values parts cell_spec normal_form activations from_arguments
     spec: preset_lookup catalogue options onnx_operator operator_weights equations describe
     engine.backends: unrolled tensorflow jax torch selected
-    engine: formula call random_masks input_window backward loop_plan loop parallel_scan fused run
+    engine: formula call random_masks input_window backward loop_plan loop newton parallel_scan
+    engine: fused run
     : layer_arguments argument_checks call_arguments initializers cell_weights cell layers
     : sequence_batches padded_batches packed_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask conversion other_cells

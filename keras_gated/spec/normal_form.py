@@ -151,6 +151,17 @@ class NormalForm:
             and (output is None or not (output.recurrent_kernel or output.gate_recurrence))
         )
 
+    @property
+    def unit_by_unit(self) -> bool:
+        """Whether each unit sees only its own states, and not linearly.
+
+        All recurrent kernels are diagonal or identity. A step has then a slope of one number for
+        each unit, or 2 by 2 with a memory cell.
+        """
+        kernels = [block.recurrent_kernel for block in self.blocks.values()]
+        mixes = any(kernel and kernel.mixes_units for kernel in kernels)
+        return not (mixes or self.gate_recurrence or self.linear_memory)
+
     def check_input_dim(self, input_dim: int, units: int) -> None:
         """Raises a ValueError if this cell cannot have `input_dim` inputs and `units` units."""
         if self.square and self.window * input_dim != units:
