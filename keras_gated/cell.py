@@ -306,6 +306,11 @@ class GatedCell(CellWeights, DropoutMasksOfCell):
         return self.form.linear_memory and not self.sequential_option
 
     @property
+    def newton_in_time(self) -> bool:
+        """Whether Newton's method can find the states of all time steps at once."""
+        return self.form.unit_by_unit and not self.automatic_reason
+
+    @property
     def automatic_reason(self) -> str | None:
         """Why the backend differentiates the loop over time; None if the engine does."""
         if self.form.gate_recurrence:

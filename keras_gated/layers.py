@@ -66,9 +66,11 @@ class GatedRNN(keras.layers.RNN):
         zero_output_for_mask: bool. Whether the output of a masked time step is zero.
         time_parallel: bool or "auto". Whether all time steps are computed at once, by an
             associative scan in O(log T) depth: for cells whose gates and candidate see only x_t
-            (min_gru, the QRNN family, ...); True is an error for others. "auto" does so on an
-            accelerator if the cell allows it. A sequence whose length is unknown when the graph is
-            built runs in the loop.
+            (min_gru, the QRNN family, ...). With True also for cells whose recurrent kernels are
+            all diagonal or identity (para_gru, para_lstm, ind_rnn, brc): rounds of Newton's method,
+            or the loop if 24 rounds are not enough. True is an error for others. "auto" does so on
+            an accelerator if gates and candidate see only x_t. A sequence whose length is unknown
+            when the graph is built runs in the loop.
         use_cudnn, implementation: taken with the values that Keras has for them, and saved. They
             change nothing.
         **kwargs: every argument of `GatedCell` (activations, initializers, options such as
@@ -136,13 +138,23 @@ class GatedRNN(keras.layers.RNN):
                 "Argument `time_parallel` must be True, False or 'auto'. "
                 f"Received: time_parallel={time_parallel!r}."
             )
-        if time_parallel is True and not self.cell.form.linear_memory:
+        by_unit = self.cell.form.unit_by_unit
+        if time_parallel is True and not (self.cell.form.linear_memory or by_unit):
             raise ValueError(
                 "Argument `time_parallel` can be True only for a cell whose gates and candidate "
-                "see only x_t and whose memory has no activation, such as 'min_gru' or 'qrnn_f'. "
+                "see only x_t and whose memory has no activation, such as 'min_gru' or 'qrnn_f', "
+                "or whose recurrent kernels are all diagonal or identity, such as 'para_gru'. "
                 f"Received: time_parallel=True with spec={self.cell.spec!r}. Use 'auto' or False."
             )
-        if time_parallel is True and not self.cell.parallel_in_time:
+        if time_parallel is True and by_unit and (reason := self.cell.automatic_reason):
+            given = self.cell.sequential_option
+            what = f"Arguments `time_parallel=True` and `{given}` exclude each other"
+            what = what if given else "Argument `time_parallel` cannot be True for this cell"
+            raise ValueError(
+                f"{what}: Newton's method in time needs the slopes of each unit alone. Received: "
+                f"time_parallel=True, where {reason}. Use time_parallel=False."
+            )
+        if time_parallel is True and not by_unit and not self.cell.parallel_in_time:
             raise ValueError(
                 "Arguments `time_parallel=True` and "
                 f"`{self.cell.sequential_option}` exclude each other: the option needs time steps "

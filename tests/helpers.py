@@ -22,6 +22,9 @@ FINEST = "float64" if BACKEND == "tensorflow" else "float32"
 SHORT = 6  # time steps, where a loop runs eagerly
 HOLES = np.ones((B, SHORT), bool)  # which of them are valid:
 HOLES[0, 2:4] = HOLES[1, :2] = HOLES[2, 4:] = False  # holes, left, right; the last row is whole
+# Where sequences begin: at the first step, at the last one, two in a row, at masked steps; nowhere.
+RESETS = np.zeros((B, SHORT), bool)
+RESETS[0, [0, 3]] = RESETS[1, [1, 5]] = RESETS[2, [2, 3, 4]] = True
 
 # By what is compared, relative to max(1, |expected|). Each is at least ten times the worst that a
 # correct cell shows; no test has a tolerance of its own.
@@ -240,6 +243,22 @@ class Summed(keras.layers.Layer):
         scales = [ops.convert_to_tensor(u, dtype=self.compute_dtype) for u in self.scales]
         last = [s * u for s, u in zip(states, scales, strict=False)]
         return outputs + sum(last[1:], start=last[0])[:, None]
+
+
+class Joined(keras.layers.Layer):
+    """Outputs and last states of a layer one after the other, (B, T + number of states, U)."""
+
+    def __init__(self, layer):
+        super().__init__(dtype=layer.dtype_policy)
+        self.layer, self.supports_masking = layer, True
+
+    def call(self, x, initial_state=None, mask=None, resets=None, training=False):
+        call = {"initial_state": initial_state, "mask": mask, "resets": resets}
+        outputs, *states = self.layer(x, training=training, **call)
+        if self.layer.go_backwards:  # in the order of the inputs
+            outputs = ops.flip(outputs, axis=1)
+        states = states[: len(self.layer.cell.state_size)]  # without a window
+        return ops.concatenate([outputs, *(s[:, None] for s in states)], axis=1)
 
 
 def _by_tensorflow(layer, objective, states):

@@ -9,7 +9,7 @@ ROOMS = """
     spec: describe
     engine.backends: unrolled tensorflow jax torch selected
     engine: gate_tensors scaled_memories formula call random_masks input_window backward loop_plan
-    engine: loop parallel_scan fused run
+    engine: loop newton parallel_scan fused run
     : layer_arguments argument_checks call_arguments initializers cell_weights cell layers
     : sequence_batches padded_batches packed_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask conversion other_cells

@@ -143,6 +143,14 @@ class LoopPlan:
         last, residuals = self.over_time(inputs, weights, keep, backend.loop)
         return [*(residuals[:1] if self.sequences else []), *last], residuals
 
+    def advance_all(self, inputs: Inputs, weights: dict, before: list) -> list:
+        """Returns the states after each step from those before it, (T, B, U), all steps at once."""
+        if inputs.goes_on is not None:
+            before = _zeros_unless(inputs.goes_on > 0, before)
+        _, new = self.formula.step(weights, inputs.terms, before, inputs.dropout)
+        new = apply_zoneout(inputs.zoneout, new, before)
+        return new if inputs.mask is None else _where(inputs.mask > 0, new, before)
+
     def over_time(self, inputs: Inputs, weights: dict, keep: bool, loop):
         """Returns the last states and the residuals.
 

@@ -4,6 +4,7 @@
 |---|---|
 | a runner given by `run_by` | a model is traced for its gates, or exported |
 | all time steps at once (`parallel_scan`) | `time_parallel`, and the memory is linear |
+| all time steps at once (`newton`) | `time_parallel=True`, and each unit sees itself alone |
 | an operator of the backend (`fused`) | torch has one, and it computes the cell |
 | in a loop with the engine's own gradient (`loop`) | everything else that it can differentiate |
 | in a loop that the backend differentiates | `GatedCell.automatic_reason`, or `unroll=True` |
@@ -21,6 +22,7 @@ from keras_gated.engine.backends.unrolled import unrolled_loop
 from keras_gated.engine.call import RecurrentCall
 from keras_gated.engine.fused import run_fused, runs_fused
 from keras_gated.engine.loop import EngineLoop, reads_input
+from keras_gated.engine.newton import run_newton
 from keras_gated.engine.parallel_scan import run_all_steps
 
 Runner = Callable[[RecurrentCall], tuple | None]
@@ -65,6 +67,8 @@ def run(call: RecurrentCall) -> tuple:
     call = call if call.mask is None else replace(call, zero_masked=True)
     if runs_parallel(call):
         return call.result(*run_all_steps(call))
+    if runs_newton(call):
+        return _time_first(call, run_newton(call))
     if runs_fused(call):
         return call.result(*run_fused(call))
     if call.unroll or call.cell.automatic_reason:
@@ -74,10 +78,16 @@ def run(call: RecurrentCall) -> tuple:
 
 def runs_parallel(call: RecurrentCall) -> bool:
     """Returns whether all time steps are computed at once: asked for, possible and worth it."""
-    wanted = call.time_parallel
-    if wanted == "auto":
+    wanted = call.time_parallel and call.cell.form.linear_memory
+    if call.time_parallel == "auto":
         wanted = call.cell.parallel_in_time and not call.unroll and backend.accelerated()
     return bool(wanted) and call.sequences.shape[1] is not None
+
+
+def runs_newton(call: RecurrentCall) -> bool:
+    """Returns whether the states of all time steps are found at once, by Newton's method."""
+    asked = call.time_parallel is True and call.cell.newton_in_time
+    return asked and call.sequences.shape[1] is not None
 
 
 def run_with_automatic_gradient(call: RecurrentCall) -> tuple:

@@ -215,6 +215,17 @@ class NormalForm:
         )
 
     @property
+    def unit_by_unit(self) -> bool:
+        """Whether each unit sees only its own states, and not linearly.
+
+        All recurrent kernels are diagonal or identity. A step has then a slope of one number for
+        each unit, or 2 by 2 with a memory cell.
+        """
+        kernels = [block.recurrent_kernel for block in self.blocks.values()]
+        mixes = any(kernel and kernel.mixes_units for kernel in kernels)
+        return not (mixes or self.gate_recurrence or self.normalizer or self.linear_memory)
+
+    @property
     def _why_square(self) -> str:
         kernels = [name for name in self.square if name != "skip"]
         if kernels:

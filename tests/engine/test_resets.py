@@ -16,8 +16,10 @@ from tests.helpers import (
     BACKEND,
     FINEST,
     HOLES,
+    RESETS,
     SHORT,
     B,
+    Joined,
     U,
     apart,
     assert_close,
@@ -26,30 +28,11 @@ from tests.helpers import (
     run_and_differentiate,
 )
 
-# Where sequences begin: at the first step, at the last one, two in a row, at masked steps; nowhere.
-RESETS = np.zeros((B, SHORT), bool)
-RESETS[0, [0, 3]] = RESETS[1, [1, 5]] = RESETS[2, [2, 3, 4]] = True
 FEW = ("lstm", "lstm_peephole", "gru", "gru_cho", "mut3", "fgr", "qrnn_ifo", "min_gru", "para_lstm")
 NAMES = [k if k in FEW else pytest.param(k, marks=pytest.mark.long) for k in kg.presets]
 LINEAR = [name for name in kg.presets if resolve(kg.presets[name].spec).linear_memory]
 directions = pytest.mark.parametrize("go_backwards", [False, True], ids=["forwards", "backwards"])
 masked = pytest.mark.parametrize("mask", [None, HOLES], ids=["whole", "masked"])
-
-
-class Joined(keras.layers.Layer):
-    """Outputs and last states of a layer one after the other, (B, T + number of states, U)."""
-
-    def __init__(self, layer):
-        super().__init__(dtype=layer.dtype_policy)
-        self.layer, self.supports_masking = layer, True
-
-    def call(self, x, initial_state=None, mask=None, resets=None, training=False):
-        call = {"initial_state": initial_state, "mask": mask, "resets": resets}
-        outputs, *states = self.layer(x, training=training, **call)
-        if self.layer.go_backwards:  # in the order of the inputs
-            outputs = ops.flip(outputs, axis=1)
-        states = states[: len(self.layer.cell.state_size)]  # without a window
-        return ops.concatenate([outputs, *(s[:, None] for s in states)], axis=1)
 
 
 @dataclass

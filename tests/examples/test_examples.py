@@ -150,7 +150,7 @@ def test_texts_are_packed():
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"│ packed +│.*\n.*Packing saves \d\d%", done.stdout, re.DOTALL), done.stdout
+    assert re.search(r"│ packed +│.*\n.*Packing saves", done.stdout, re.DOTALL), done.stdout
     assert "differ by" in done.stdout and "Without resets" in done.stdout
 
 

@@ -1,0 +1,207 @@
+"""Nonlinear cells for all time steps at once by Newton's method, against the loop."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_gated as kg
+from keras_gated.engine import newton
+from keras_gated.engine import run as ways
+from keras_gated.spec.normal_form import resolve
+from tests.helpers import (
+    BACKEND,
+    FINEST,
+    HOLES,
+    RESETS,
+    SHORT,
+    B,
+    Joined,
+    T,
+    U,
+    apart,
+    assert_close,
+    case,
+    raises,
+    run_and_differentiate,
+)
+
+NAMES = [name for name in kg.presets if resolve(kg.presets[name].spec).unit_by_unit]
+FEW = ("para_gru", "para_lstm", "ind_rnn", "brc")
+LISTED = [k if k in FEW else pytest.param(k, marks=pytest.mark.long) for k in NAMES]
+
+
+def test_which_cells_are_nonlinear_with_units_that_see_only_themselves():
+    assert set(FEW) <= set(NAMES)
+    assert not {"lstm", "gru", "min_gru", "qrnn_fo", "elman", "fgr"} & set(NAMES)
+
+
+def check(name: str, time: int = T, **arguments) -> None:
+    """Raises where outputs, states or gradients differ from those of the loop."""
+    call = {k: arguments.pop(k) for k in ("mask", "resets", "training") if k in arguments}
+    this, found = case(name, FINEST).until(time), []
+    for time_parallel in (True, False):
+        layer = this.layer(return_state=True, time_parallel=time_parallel, seed=4, **arguments)
+        count = len(layer.cell.state_size)
+        more = np.random.default_rng(1).normal(size=(B, count, U)).astype(FINEST)
+        upstream = np.concatenate([this.upstream, more], axis=1)
+        states = this.initial_state
+        parts = run_and_differentiate(Joined(layer), this.x, upstream, states, **call)
+        found.append([x for part in parts for x in part])
+    for at, (ours, theirs) in enumerate(zip(*found, strict=True)):
+        assert_close(ours, theirs, f"keras {FINEST}", f"{name}: tensor {at}")
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Whether each call ran so."""
+    found, right = [], ways.runs_newton
+    monkeypatch.setattr(ways, "runs_newton", lambda call: found.append(right(call)) or found[-1])
+    return found
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_equals_the_loop(name, answers):
+    """Outputs, last states, gradients of weights and initial states, which are not zero."""
+    check(name)
+    assert answers == [True, False]
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_with_masks_and_resets(name):
+    check(name, SHORT, mask=HOLES, resets=RESETS)
+    check(name, SHORT, mask=HOLES, resets=RESETS, go_backwards=True)
+
+
+@pytest.mark.parametrize("time", [1, 2, 3, 8])
+def test_at_any_length(time):
+    check("para_lstm", time)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"zoneout": 0.3},
+        {"state_clip": 0.2},
+        {"zoneout": 0.3, "training": True},
+        {"recurrent_dropout": 0.3, "candidate_dropout": 0.3, "training": True},
+        {"weight_noise": 0.1, "dropout": 0.2, "training": True},
+    ],
+    ids=str,
+)
+def test_with_options(arguments):
+    check("para_lstm", SHORT, mask=HOLES, **arguments)
+
+
+def test_without_sequences():
+    this, found = case("para_gru", FINEST), []
+    for time_parallel in (True, False):
+        layer = this.layer(return_sequences=False, time_parallel=time_parallel)
+        parts = run_and_differentiate(layer, this.x, this.upstream[:, 0], this.initial_state)
+        found.append([x for part in parts for x in part])
+    for at, (ours, theirs) in enumerate(zip(*found, strict=True)):
+        assert_close(ours, theirs, f"keras {FINEST}", f"tensor {at}")
+
+
+def rounds_of(layer, x) -> tuple[int, bool]:
+    """The rounds that a call takes, and whether they are enough."""
+    found = []
+
+    def count(call):
+        found.append(newton.count_rounds(call))
+
+    with ways.run_by(count):
+        layer(x)
+    rounds, converged = found[0]
+    return int(rounds), bool(converged)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_few_rounds_are_enough(name):
+    this = case(name)
+    rounds, converged = rounds_of(this.layer(), this.x)
+    assert converged and 1 < rounds <= T + 2
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_the_loop_runs_where_they_are_not(most, monkeypatch):
+    monkeypatch.setattr(newton, "MOST_ROUNDS", most)
+    this = case("para_lstm")
+    assert rounds_of(this.layer(), this.x) == (most, False)
+    check("para_lstm")
+
+
+def test_what_is_not_finite_is_that_of_the_loop():
+    this = case("ind_rnn")
+    spoilt = this.x.copy()
+    spoilt[1, 4], spoilt[2, 3] = np.nan, np.inf
+    loop = ops.convert_to_numpy(this.layer()(spoilt))
+    found = ops.convert_to_numpy(this.layer(time_parallel=True)(spoilt))
+    assert np.array_equal(np.isnan(loop), np.isnan(found)) and np.isnan(loop).any()
+    good = np.isfinite(loop)
+    assert_close(found[good], loop[good], "xla", "finite numbers")
+
+
+def test_a_wrong_slope_costs_rounds_but_no_number(monkeypatch):
+    """Planted: with half the slopes the states are those of the loop, or the loop runs."""
+    right = newton.solve_recurrence
+
+    def halved(slopes, b):
+        return right([[None if x is None else 0.5 * x for x in row] for row in slopes], b)
+
+    this = case("para_gru")
+    expected, (rounds, _) = this.layer()(this.x), rounds_of(this.layer(), this.x)
+    monkeypatch.setattr(newton, "solve_recurrence", halved)
+    assert_close(this.layer(time_parallel=True)(this.x), expected, "xla", "para_gru")
+    assert rounds_of(this.layer(), this.x)[0] > rounds
+
+
+def test_a_wrong_gradient_is_found(traced_anew, monkeypatch):
+    right = newton._back_over_time
+
+    def halved(*arguments):
+        return [d / 2 for d in right(*arguments)]
+
+    monkeypatch.setattr(newton, "_back_over_time", halved)
+    with pytest.raises(AssertionError, match="differs by"):
+        check("para_gru")
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX compiles all of these tests")
+@pytest.mark.parametrize("name", ["para_lstm", "para_gru"])
+def test_compiled_with_an_open_batch(name):
+    import tensorflow as tf
+
+    this = case(name)
+    layer = this.layer(time_parallel=True)
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(layer(x) ** 2)
+        return tape.gradient(loss, [x, *(w.value for w in layer.trainable_weights)])
+
+    signature = [tf.TensorSpec((None, *this.x.shape[1:]))]
+    compiled = tf.function(step, jit_compile=True, input_signature=signature)
+    for a, b in zip(compiled(tf.constant(this.x)), step(tf.constant(this.x)), strict=True):
+        assert_close(a, b, "xla", name)
+
+
+def test_auto_is_the_loop(answers):
+    this = case("para_gru")
+    auto = this.layer(time_parallel="auto")
+    assert apart(auto(this.x), this.layer()(this.x)) == 0.0 and not any(answers)
+
+
+def test_what_it_excludes():
+    raises(
+        lambda: kg.GatedRNN(U, "para_lstm", time_parallel=True, layer_norm=True),
+        "`time_parallel=True`...`layer_norm=True` exclude each other...no gradient of layer_norm",
+    )
+    raises(
+        lambda: kg.GatedGRU(U, time_parallel=True),
+        "`time_parallel`...'min_gru' or 'qrnn_f'...'para_gru'...time_parallel=True with spec=",
+    )
+    raises(
+        lambda: kg.GatedRNN(U, "para_gru", time_parallel=True, unroll=True),
+        "`time_parallel`...`unroll`...unroll=True",
+    )
