@@ -193,7 +193,15 @@ OPTIONS = {
     "layer_norm": {"layer_norm": True},
     "projection_units": {"projection_units": 12},
 }
-every = pytest.mark.parametrize("name", SPECS)
+# A cell for each part. The others, where parts meet, are long tests.
+FIRST = (
+    *("blocks, LSTM", "reset of the whole candidate", "floor", "divided by their sum"),
+    *("normaliser", "scale of what is written", "decays, linear", "shared products"),
+    "input, and a peephole before the step",
+)
+every = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in FIRST else pytest.mark.long) for n in SPECS]
+)
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow alone")
 
 
