@@ -221,6 +221,7 @@ class GatedCell(CellWeights, DropoutMasksOfCell):
             dropout = DropoutMasks(None if mask is None else cast_like(mask, wide[0]))
         _, new = self.formula.step(weights, self.input_terms(weights, inputs), wide, dropout)
         new = apply_zoneout(self.zoneout_rates, new, wide)
+        new = self.formula.states_in(keras.backend.standardize_dtype(states[0].dtype), new)
         new = [cast_like(n, s) for n, s in zip(new, states, strict=True)]
         return new[0], new
 

@@ -90,12 +90,16 @@ class CellWeights(keras.layers.Layer):
             initializer = self._initial_bias
         elif weight.kernel and weight.kernel.initializer:
             initializer = getattr(self, weight.kernel.initializer)
+        regularizer = getattr(self, f"{kind}_regularizer", None)
+        constraint = getattr(self, f"{kind}_constraint", None)
         if weight.kernel and weight.kernel.is_stack:
             initializer = _each_matrix(initializer)
+            regularizer = regularizer and _sum_over_matrices(regularizer)
+            constraint = constraint and _stack_of_matrices(constraint)
         return {
             "initializer": initializer,
-            "regularizer": getattr(self, f"{kind}_regularizer", None),
-            "constraint": getattr(self, f"{kind}_constraint", None),
+            "regularizer": regularizer,
+            "constraint": constraint,
         }
 
     def _initial_bias(self, shape, dtype=None):
@@ -270,3 +274,11 @@ def _flat(array):
     """A block as it lies in its variable; matrices of gate recurrence are stacked as rows."""
     array = ops.convert_to_tensor(array)
     return ops.reshape(array, (-1, array.shape[-1])) if len(array.shape) == 3 else array
+
+
+def _sum_over_matrices(regularizer):
+    return lambda w: sum(regularizer(matrix) for matrix in ops.unstack(w))
+
+
+def _stack_of_matrices(constraint):
+    return lambda w: ops.stack([constraint(matrix) for matrix in ops.unstack(w)])

@@ -91,8 +91,9 @@ class GatedRNN(keras.layers.RNN):
             Numbers out of [0, T] give a warning, unless the call is compiled.
         resets: bool tensor (B, T), True at time steps where a sequence begins inside a row, in the
             order of the sequences. That step starts from zero states, also if it is masked, and
-            whatever `initial_state` says. With go_backwards the step before the mark does, the last
-            one of the sequence before. It is not passed on: give it to the next layer too.
+            whatever `initial_state` says. With go_backwards the step before the mark starts from
+            zero states: the last one of the sequence before. It is not passed on: give it to the
+            next layer too.
 
     Returns:
         (B, T, U) with return_sequences, else (B, U); with return_state a list of it and the states.
@@ -256,6 +257,7 @@ class GatedRNN(keras.layers.RNN):
                 sequences, before[0], steps.mask, window, self.go_backwards, steps.starts
             )
         last, outputs, states = run(self._call(sequences, states, steps, drawn))
+        states = self.cell.formula.states_in(self.compute_dtype, states)  # Keras stores them so
         return last, outputs, [*states, *before]
 
     def _call(self, sequences, states, steps: TimeSteps, drawn: RandomMasks) -> RecurrentCall:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.sequence_batches import SequenceBatches
+from keras_gated.spec.parts import check_positive
 
 
 class PackedBatches(SequenceBatches):
@@ -47,8 +48,9 @@ class PackedBatches(SequenceBatches):
 
     Attributes:
         padding: float, the share of the time steps of all rows that hold no sequence.
-        padding_saved: float, how much less padding that is than with a row for each sequence, as
-            long as the longest: 1 for none left. Rows that only fill up a batch do not count.
+        padding_saved: float, the share of the padding that packing removes, compared with one row
+            for each sequence, as long as the longest; 1 if none is left. Rows that only fill up a
+            batch do not count.
 
     Raises:
         ValueError: if sequences, targets and length do not fit together.
@@ -83,6 +85,11 @@ class PackedBatches(SequenceBatches):
         super().__init__(
             sequences, targets, batch_size, shuffle, seed, class_weight, sample_weight, **kwargs
         )
+        if not self.one_input and "resets" in self.inputs:
+            raise ValueError(
+                "Argument `sequences` must have no entry 'resets': that is the name of the marks "
+                f"that are added. Received: {sorted(self.inputs)}. Give it another name."
+            )
         self.length = self._checked_length(length)
         longest_first = -np.sort(-self.lengths)
         self._rows = pack_rows(longest_first.tolist(), self.length)
@@ -100,6 +107,7 @@ class PackedBatches(SequenceBatches):
                 f"Received: {int((self.lengths < 1).sum())} without any. Leave them out."
             )
         longest = int(self.lengths.max())
+        length = None if length is None else check_positive(length, "length")
         if length is not None and length < longest:
             raise ValueError(
                 "Argument `length` must be at least the number of time steps of the longest "

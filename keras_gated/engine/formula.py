@@ -24,10 +24,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
+import keras
 from keras import ops
 
 from keras_gated.engine.gate_tensors import GateTensors
-from keras_gated.engine.scaled_memories import scaled_memories
+from keras_gated.engine.scaled_memories import scaled_memories, with_rounded_scale
 from keras_gated.spec.activations import is_own, lookup
 from keras_gated.spec.kernels import DENSE, Kernel
 from keras_gated.spec.normal_form import NormalForm, Weight
@@ -286,6 +287,14 @@ class Formula:
         hooks.values(**gates, reset=r, candidate=candidate, c=c, h=h)
         new |= {"h": h} | (gates if form.gate_recurrence else {})
         return h, [new[name] for name in names]
+
+    def states_in(self, dtype: str, states: list) -> list:
+        """Returns states that can be rounded to `dtype` one by one: no scale is lost."""
+        if not self.form.normalizer or keras.backend.standardize_dtype(states[0].dtype) == dtype:
+            return states
+        state = dict(zip(self.states, states, strict=True))
+        state |= with_rounded_scale(state, dtype)
+        return [state[name] for name in self.states]
 
     def gate_values(self, a: Tensors, hooks=HOOKS, weights: Tensors | None = None) -> GateTensors:
         """Returns a function: name of a gate -> its value, from pre-activations `a` by block.

@@ -11,8 +11,9 @@ first step on:
     m_t = max(log f_t + m_{t-1}, log i_t)
     i'  = exp(log i_t - m_t),   f' = exp(log f_t + m_{t-1} - m_t)
 
-In c / n the scale cancels: h depends on no m. So an m that was rounded is as good, as long as the
-same number is taken off everywhere. A caller can read c, n and m as states: for their gradients to
+In c / n the scale cancels: h depends on no m. So an m that was rounded is as good, as long as c and
+n are scaled with the same number; `with_rounded_scale` sees to that where states are stored in 16
+bits. A caller can read c, n and m as states: for their gradients to
 be right, the gradient goes through m. In that of h its parts cancel.
 
 References:
@@ -51,3 +52,11 @@ def scaled_memories(value: Any, state: dict, candidate: Any, hooks: Any) -> dict
         "n": hooks.memory(f * n + i, f, i),
         "m": m,
     }
+
+
+def with_rounded_scale(state: dict, dtype: str) -> dict:
+    """Returns c, n and m by name: m is a number of `dtype`, and c and n are in its scale."""
+    m = state["m"]
+    rounded = ops.cast(ops.cast(m, dtype), m.dtype)
+    factor = ops.exp(m - rounded)
+    return {"c": state["c"] * factor, "n": state["n"] * factor, "m": rounded}

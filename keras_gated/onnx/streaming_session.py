@@ -327,7 +327,8 @@ class StreamingSession:
             raise ValueError(
                 f"Argument `resets` must be a bool array (B, T), here ({batch}, {time}): for each "
                 "time step of the chunk, whether its row begins anew. "
-                f"Received: shape {resets.shape}, dtype {resets.dtype}."
+                f"Received: shape {resets.shape}, dtype {resets.dtype}. "
+                "Make it with numpy.zeros, and set it to True where a row begins."
             )
         resets = resets.astype(bool)
         begins = np.flatnonzero(resets.any(axis=0))

@@ -90,8 +90,8 @@ class CellSpec(Part):
         input_projection: rare. A `Projection` of `x_t` (MinimalRNN), or None.
         input_window: rare. int >= 1. How many inputs the cell sees side by side: `x_t`, `x_{t-1}`
             and so on (QRNN).
-        normalize_gates: rare. Whether the input and the forget gate are divided by their sum (
-            minLSTM). Both need weights of their own, and an activation that is never 0. Gates tied
+        normalize_gates: rare. Whether the input and the forget gate are divided by their sum
+            (minLSTM). Both need weights of their own, and an activation that is never 0. Gates tied
             to them follow the divided ones.
 
     Raises:

@@ -270,7 +270,7 @@ class _EquationBuilder:
     def _input_scale(self) -> list[Equation]:
         """The scale of what is written."""
         f = self._gate_symbol("forget")
-        squared = f"{f.latex}^2" if isinstance(f, Expr) else f"{f**2:.17g}"
+        squared = f"{f.latex}^2" if isinstance(f, Expr) else f"{f**2:.12g}"
         return [Equation("s_t", Expr(rf"\sqrt{{1 - {squared}}}", 3))]
 
     def _scaled_gates(self) -> list[Equation]:

@@ -4,9 +4,9 @@ A kind is a class. It owns all that depends on it: the name and shape of the wei
 its gradients, the matrix that ONNX stores, LaTeX and FLOPs. A new kind is a new class here.
 
 Users write a kind by name: "dense", "diagonal", "identity", or None for no kernel; or a `Blocks`
-object. Arithmetic comes
-from outside, as `ops` (`keras.ops` or `numpy`): this file needs the standard library only. A kind
-that mixes units also defines `transposed`, `product_back` and `weight_gradient`, as `Dense` does.
+object. Arithmetic comes from outside, as `ops` (`keras.ops` or `numpy`): this file needs the
+standard library only. A kind that mixes units also defines `transposed`, `product_back` and
+`weight_gradient`, as `Dense` does.
 """
 
 import math
@@ -205,7 +205,7 @@ class Blocks(Kernel):
         if not isinstance(self.n, Integral) or isinstance(self.n, bool) or self.n <= 0:
             raise ValueError(
                 "Argument `n` must be an integer > 0: the number of blocks on the diagonal. "
-                f"Received: n={self.n!r}."
+                f"Received: n={self.n!r}. Write keras_gated.Blocks(4), for instance."
             )
         object.__setattr__(self, "n", int(self.n))
 

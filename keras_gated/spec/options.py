@@ -95,22 +95,29 @@ def _batch_norm_conflict(form: NormalForm, options: dict[str, Any]) -> None:
     if not any(weight.name == "kernel" for weight in form.weights):
         raise ValueError(
             "Argument `batch_norm` needs a dense kernel, because it normalises the product with "
-            "it. Received: batch_norm=True with a cell that has no dense kernel."
+            "it. Received: batch_norm=True with a cell that has no dense kernel. Use layer_norm."
+        )
+    if any(block.kernel and block.kernel.is_stack for block in form.blocks.values()):
+        raise ValueError(
+            "Argument `batch_norm` needs a cell without kernels of blocks for the input: it "
+            "normalises the product with a dense kernel alone. Received: batch_norm=True with such "
+            "a cell. Use layer_norm, which normalises both."
         )
 
 
 def _nothing_to_normalize(form: NormalForm, options: dict[str, Any]) -> None:
     if not option_weights(form, True, None):
         raise ValueError(
-            "Argument `layer_norm` needs a dense kernel or memory='cell', because it normalises "
-            "the products and the memory. Received: layer_norm=True with a cell that has neither."
+            "Argument `layer_norm` needs a kernel that is a matrix or memory='cell', because it "
+            "normalises the products and the memory. Received: layer_norm=True with a cell that "
+            "has neither."
         )
 
 
 def _no_matrix(form: NormalForm, options: dict[str, Any]) -> None:
     if not any(weight.is_matrix for weight in form.weights):
         raise ValueError(
-            "Argument `weight_noise` needs a dense kernel to add noise to. "
+            "Argument `weight_noise` needs a kernel that is a matrix to add noise to. "
             f"Received: weight_noise={options['weight_noise']} with a cell that has none."
         )
 

@@ -286,7 +286,8 @@ def _take_products(gate: Gate) -> None:
             "Argument `shares` must be 'candidate' or None, and a gate that shares the products of "
             "the candidate has no kernels and no input activations of its own. "
             f"Received: shares={gate.shares!r} with kernel={gate.kernel!r}, "
-            f"recurrent_kernel={gate.recurrent_kernel!r}, input activations {before}."
+            f"recurrent_kernel={gate.recurrent_kernel!r}, input activations {before}. "
+            "Write Gate(shares='candidate')."
         )
     object.__setattr__(gate, "kernel", None)
     object.__setattr__(gate, "recurrent_kernel", None)
@@ -296,7 +297,7 @@ def _check_peephole(value: Any) -> None:
     if not isinstance(value, Hashable) or value not in (False, True, "previous"):
         raise ValueError(
             "Argument `peephole` must be True, False or 'previous' (the output gate sees the "
-            f"memory before the step). Received: peephole={value!r}."
+            f"memory before the step). Received: peephole={value!r}. Use one of these."
         )
 
 
@@ -316,7 +317,7 @@ def _check_decay(gate: Gate) -> None:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < value < math.inf:
         raise ValueError(
             "Argument `decay` must be a number > 0, by which the trained exponent of the gate is "
-            f"multiplied, or None. Received: decay={value!r}."
+            f"multiplied, or None. Received: decay={value!r}. The authors of the RG-LRU use 8."
         )
     if gate.floor:
         raise ValueError(

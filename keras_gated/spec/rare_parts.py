@@ -38,7 +38,8 @@ def _check_shared(spec: Any) -> None:
         raise ValueError(
             "Argument `shares` of a gate needs a candidate with a kernel, and no reset gate: gate "
             "and candidate then have the same products. Received: shares='candidate' with "
-            f"reset_gate={spec.reset_gate!r}, candidate={candidate!r}."
+            f"reset_gate={spec.reset_gate!r}, candidate={candidate!r}. Leave out the reset gate, "
+            "or give the gate kernels of its own."
         )
 
 
@@ -71,7 +72,7 @@ def _check_decay(spec: Any) -> None:
             raise ValueError(
                 f"Argument `activation` of `{name}_gate` must be 'sigmoid' with a decay, so that "
                 f"the gate is between 0 and 1. Received: activation={_activation(spec, gate)!r} "
-                f"with decay={gate.decay}."
+                f"with decay={gate.decay}. Leave out the activation, or the decay."
             )
 
 
@@ -95,7 +96,7 @@ def _check_input_scale(spec: Any) -> None:
     if spec.input_scale not in (None, "root"):
         raise ValueError(
             "Argument `input_scale` must be None or 'root', which is √(1 - f²). "
-            f"Received: input_scale={spec.input_scale!r}."
+            f"Received: input_scale={spec.input_scale!r}. Write input_scale='root'."
         )
     if spec.input_scale is None:
         return
@@ -115,7 +116,7 @@ def _check_input_scale(spec: Any) -> None:
             "Argument `forget_gate` must have the activation 'sigmoid' and be no complement, or be "
             "a constant between 0 and 1, with input_scale='root': the scale is the root of "
             f"1 - f². Received: forget_gate={spec.forget_gate!r} with "
-            f"recurrent_activation={spec.recurrent_activation!r}."
+            f"recurrent_activation={spec.recurrent_activation!r}. Use a Gate() with 'sigmoid'."
         )
 
 

@@ -518,6 +518,24 @@ def built(units: int, features: int, **options):
     kg.GatedRNN(units, spec, **options).build((None, None, features))
 
 
+def test_constraints_and_regularizers_act_on_each_matrix_of_blocks():
+    gate = kg.Gate(kernel=kg.Blocks(2), recurrent_kernel=None)
+    layer = kg.GatedRNN(
+        U,
+        kg.CellSpec(input_gate=gate, forget_gate=gate, output_gate=gate),
+        kernel_constraint=keras.constraints.UnitNorm(),
+        kernel_regularizer=keras.regularizers.OrthogonalRegularizer(),
+    )
+    layer.build((B, T, F))
+    (weight,) = (w for w in layer.weights if "blocks2" in w.name)
+    norms = np.linalg.norm(keras.ops.convert_to_numpy(weight.constraint(weight.value)), axis=1)
+    assert norms.shape == (2, 3 * U // 2)
+    np.testing.assert_allclose(norms, 1.0, atol=1e-5)
+    own = keras.regularizers.OrthogonalRegularizer()
+    total = sum(float(own(matrix)) for matrix in keras.ops.unstack(weight.value))
+    assert float(weight.regularizer(weight.value)) == pytest.approx(total, rel=1e-5) and total > 0
+
+
 def test_units_of_blocks_stay():
     model = keras.Sequential([keras.Input((None, F)), made("blocks, GRU", "float32", name="a")])
     model.add(keras.layers.Dense(1))

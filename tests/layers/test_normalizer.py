@@ -131,6 +131,22 @@ def test_bfloat16_over_many_steps(forget):
     assert difference < 1e-2 and np.abs(found - wide).max() < 0.1
 
 
+@pytest.mark.parametrize("forget", ["sigmoid", "exp"])
+def test_states_of_16_bits_keep_their_scale(forget):
+    """c and n are stored in the scale of the m that is stored, not of the one before rounding."""
+    layer, x, _ = large_case(forget, "mixed_bfloat16")
+    ends = {"return_state": True, **layer.get_config()} | {"return_state": True}
+    parts = kg.GatedRNN.from_config(ends)
+    parts.build(x.shape)
+    parts.set_weights(layer.get_weights())
+    x, states, found = x[:, :200], None, []
+    for k in range(0, 200, 10):
+        y, *states = parts(x[:, k : k + 10], initial_state=states)
+        found.append(ops.convert_to_numpy(ops.cast(y, "float32")))
+    whole = ops.convert_to_numpy(ops.cast(layer(x), "float32"))
+    assert np.abs(np.concatenate(found, axis=1) - whole).max() < 0.03
+
+
 def _blocks(layer):
     blocks = layer.block_weights()
     return {k: {n: ops.convert_to_numpy(v) for n, v in b.items()} for k, b in blocks.items()}

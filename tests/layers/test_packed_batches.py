@@ -149,6 +149,7 @@ def test_weights_of_classes_and_of_samples():
     ("arguments", "text"),
     [
         ({"length": 10}, "`length`...longest sequence, 11...Received: length=10...Cut"),
+        ({"length": 40.0}, "`length`...integer > 0. Received: length=40.0"),
         ({"batch_size": 0}, "`batch_size`...batch_size=0"),
         ({"targets": np.ones(2)}, "`targets`...Received: 2 for 23"),
         ({"sample_weight": np.ones(2)}, "`sample_weight`...Received: 2 for 23"),
@@ -164,3 +165,8 @@ def test_what_does_not_fit_is_refused(arguments, text):
     data = {"sequences": sequences(), "targets": np.ones(23), **arguments}
     assert max(map(len, sequences())) == 11
     raises(lambda: kg.PackedBatches(**data), text)
+
+
+def test_no_input_may_have_the_name_of_the_marks():
+    data = {"x": sequences(), "resets": np.ones(23)}
+    raises(lambda: kg.PackedBatches(data, np.ones(23)), "`sequences`...Received: ['resets', 'x']")

@@ -57,6 +57,11 @@ def traced_for_one_length() -> bool:
     return False
 
 
+def is_recorded() -> bool:
+    """Returns False: where a value decides what is computed, both ways are recorded."""
+    return False
+
+
 def with_gradient(plan, tensors):
     """Returns the outputs of `plan.forward`, a list, with `plan.backward` as their gradient.
 

@@ -44,7 +44,8 @@ def traced_for_one_length() -> bool:
     return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _is_recorded() -> bool:
+def is_recorded() -> bool:
+    """Returns whether torch records what is computed, for the values of its example alone."""
     return traced_for_one_length() or torch.compiler.is_exporting() or torch.compiler.is_compiling()
 
 
@@ -53,7 +54,7 @@ def can_fuse(call) -> bool:
     tensors = [call.sequences, *call.states, *call.weights.values()]
     dtypes = {x.dtype for x in tensors}
     one_dtype = len(dtypes) == 1 and dtypes <= {torch.float32, torch.float64}
-    if _is_recorded() or not one_dtype or 0 in call.sequences.shape:
+    if is_recorded() or not one_dtype or 0 in call.sequences.shape:
         return False
     if call.mask is None:
         return True
