@@ -28,10 +28,16 @@ def test_a_closed_output_gate_shows_the_input():
     assert_close(layer(x), x, "reload", "x")
 
 
-@pytest.mark.parametrize("projected", [False, True])
-def test_time_steps_at_once_equal_the_loop(projected):
-    spec = highway(input_projection=PROJECTED) if projected else highway()
-    units, rng = U if projected else F, np.random.default_rng(1)
+PEEPHOLE = {"output_gate": kg.Gate(recurrent_kernel=None, peephole="previous")}
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"input_projection": PROJECTED}, PEEPHOLE], ids=["plain", "projected", "peephole"]
+)
+def test_time_steps_at_once_equal_the_loop(parts):
+    """By a scan; with a peephole at the memory before the step by Newton's method."""
+    spec = highway(**parts)
+    units, rng = U if "input_projection" in parts else F, np.random.default_rng(1)
     x, upstream = rng.normal(size=(B, T, F)), rng.normal(size=(B, T, units))
     mask, found, weights = rng.random((B, T)) < 0.7, [], None
     for time_parallel in (True, False):
@@ -44,11 +50,6 @@ def test_time_steps_at_once_equal_the_loop(projected):
         states = [np.zeros((B, units), FINEST)] * 2
         found.append(run_and_differentiate(layer, x.astype(FINEST), upstream, states, mask=mask))
     compare(*found, "skip")
-
-
-def test_a_peephole_before_the_step_needs_the_step():
-    gate = kg.Gate(recurrent_kernel=None, peephole="previous")
-    raises(lambda: kg.GatedRNN(F, highway(output_gate=gate), time_parallel=True), "`time_parallel`")
 
 
 def test_dropout_of_the_input_drops_what_is_shown():

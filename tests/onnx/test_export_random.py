@@ -60,9 +60,11 @@ SIGNATURE = [
 
 
 def options_of(rng, name) -> dict:
+    units, spec = int(rng.integers(1, MOST_UNITS + 1)), specification(rng)
+    form = resolve(spec)
     return {
-        "units": int(rng.integers(1, MOST_UNITS + 1)),
-        "spec": specification(rng),
+        "units": form.window * F if form.square else units,  # there unit j sees input j
+        "spec": spec,
         "go_backwards": bool(rng.integers(2)),
         "zero_output_for_mask": bool(rng.integers(2)),
         "return_sequences": bool(rng.integers(3)),
