@@ -17,7 +17,7 @@ ERRORS = {
     ),
     "nothing to normalise": (
         lambda: kg.GatedRNN(U, diagonal(), layer_norm=True),
-        "`layer_norm`...dense kernel...layer_norm=True",
+        "`layer_norm`...kernel that is a matrix...layer_norm=True",
     ),
     "no product of the input": (
         lambda: kg.GatedRNN(U, diagonal(), batch_norm=True),
@@ -77,7 +77,7 @@ ERRORS = {
     ),
     "no kernel for noise": (
         lambda: kg.GatedRNN(U, diagonal(), weight_noise=0.1),
-        "`weight_noise`...dense kernel...weight_noise=0.1",
+        "`weight_noise`...kernel that is a matrix...weight_noise=0.1",
     ),
     "a bound of 0": (
         lambda: kg.GatedLSTM(U, state_clip=0.0),
