@@ -139,8 +139,10 @@ class NodeJoiner:
         """Returns the name of some series, or some constants, side by side."""
         joined = f"{names[0]}/joined"
         if names[0] not in self._series:
-            arrays = [self._write.array(name) for name in names]
-            return self._write.constant(joined, np.concatenate(arrays))
+            found = (self._write.array(name) for name in names)
+            array = np.concatenate([one for one in found if one is not None])
+            # Constants with equal numbers are one constant, so its name alone says too little.
+            return self._write.constant(self._write.name_for(("joined", *names), joined), array)
         (port,) = (port for port in self._body.input if port.name == names[0])
         new = self._body.input.add()
         new.CopyFrom(port)
@@ -153,7 +155,7 @@ class NodeJoiner:
 
     def _write_sizes(self, split: Any) -> None:
         """Gives a Split the sizes of its parts if they differ, and else their number."""
-        columns = [self._columns.get(part) for part in split.output]
+        columns = [self._columns.get(part, 0) for part in split.output]
         equal = len(set(columns)) == 1
         for attribute in list(split.attribute):
             if attribute.name == "num_outputs":  # from opset 18 on, where they are equal

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +13,7 @@ import keras_gated as kg
 from keras_gated.onnx.export import export_onnx
 from keras_gated.onnx.graph.joined_nodes import NodeJoiner
 from keras_gated.onnx.graph.writer import GraphWriter
-from tests.onnx.helpers import U, functional, on_tensorflow
+from tests.onnx.helpers import F, U, functional, on_tensorflow
 
 T, B, PARTS = 3, 2, 4
 SUMS = [make_node("Add", [f"p{k}", f"s{k}"], [f"a{k}"]) for k in range(PARTS)]
@@ -153,3 +154,19 @@ def test_the_gates_of_a_gru_share_a_product_and_a_sigmoid(path):
     body = next(a.g for a in scan.attribute if a.name == "body")
     operators = Counter(node.op_type for node in body.node)
     assert operators["Gemm"] == operators["Sigmoid"] == 1 and len(body.node) <= 14
+
+
+@on_tensorflow
+def test_cells_whose_equal_vectors_are_one_constant(path):
+    """The biases of a GRU behind its product are zeros, three and two vectors of one size."""
+    gru = kg.GatedRNN(U, "gru", return_sequences=True, name="three")
+    two = kg.CellSpec(
+        memory="hidden",
+        input_gate=kg.Tied("forget", complement=True),
+        reset_gate=kg.Tied("forget"),
+        candidate=kg.Candidate(reset_after=True),
+    )
+    layers = [gru, kg.GatedRNN(U, two, return_sequences=True, name="two")]
+    model = keras.Sequential([keras.Input((None, F)), *layers])
+    report = export_onnx(model, path, lowering="scan")
+    assert [layer.operator for layer in report.layers] == ["Scan", "Scan"]
