@@ -12,7 +12,7 @@ import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import find_native_operator
 from site_pages import browser, measured
-from site_pages.idea import draw_idea
+from site_pages.idea import write_idea
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ROOT / "tests" / "rooms.py"
@@ -63,7 +63,7 @@ INSERTS: dict[str, Callable[[], str]] = {
     "changes": lambda: page_body("CHANGELOG.md"),
     "contributing": lambda: page_body("CONTRIBUTING.md"),
     "examples": lambda: page_body("examples/README.md"),
-    "idea": draw_idea,
+    "idea": write_idea,
     "int8 table": measured.int8_table,
     "many streams": measured.streams_table,
     "native": count_native_presets,

@@ -26,7 +26,7 @@ from benchmarks import report
 from site_pages import cells, counts, inserts, mathml, measured, reference, spec_code  # noqa: E402
 from site_pages.diagram import draw_cell  # noqa: E402
 from site_pages.docstrings import rename_sections  # noqa: E402
-from site_pages.idea import draw_idea  # noqa: E402
+from site_pages.idea import write_idea  # noqa: E402
 
 DOCS = ROOT / "docs"
 WRITTEN = [*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"]  # the latter is shown on a page
@@ -170,13 +170,26 @@ def test_the_gallery_has_every_cell():
     assert {known.family for known in kg.presets.values()} == set(cells.FAMILIES)
 
 
-def test_the_first_pages_picture():
-    rows = [
-        "".join(t.itertext())
-        for t in ET.fromstring(draw_idea()).iter("text")
-        if "tied" in t.get("class")
+def test_the_strip_of_formulas():
+    rows = [row for row in ET.fromstring(write_idea()) if row.get("class") == "formula"]
+    cells = [["".join(cell.itertext()) for cell in row] for row in rows]
+    kinds = [[cell.get("class").split()[0] for cell in row] for row in rows]
+    tied = [
+        text
+        for texts, of in zip(cells, kinds, strict=True)
+        for text, kind in zip(texts, of, strict=True)
+        if kind == "tied"
     ]
-    assert rows == ["(1 − f) ×", "(1 − i) ×", "(1 − i) ×", "i ×", "(1 − f′) ×", "(1 − i) ×"]
+    assert tied == ["(1 − f) ×", "(1 − i) ×", "(1 − i) ×", "i ×", "(1 − f′) ×", "(1 − i) ×"]
+    for texts, of in zip(cells, kinds, strict=True):
+        opened = []  # a bracket is as dark as the one that closes it
+        for text, kind in zip(texts, of, strict=True):
+            opened += [kind] if text == "(" else []
+            assert text != ")" or opened.pop() == kind
+        assert not opened
+        for name in "φg":  # no function without its bracket
+            at = texts.index(name)
+            assert of[at] == "off" or of[at + 1] == "on"
 
 
 def test_measured_numbers_are_those_of_the_tables():
