@@ -98,33 +98,23 @@ def write(folder: Path, name: str, result: dict, page: str) -> None:
 
 def merge_earlier(options, name: str, result: dict) -> dict:
     """Returns `result`; with `--part` put into the earlier results in the folder."""
-    before = read_earlier(options.out, name, result["about"]) if options.part else None
-    return {**before, **result, "about": before["about"]} if before else result
-
-
-def read_earlier(folder: Path, name: str, about: dict) -> dict | None:
-    """Returns the results in the folder, with the new command added; None if there are none.
-
-    Args:
-        folder: of the results.
-        name: of the file.
-        about: what `run_info` returns for this run.
-
-    Raises:
-        SystemExit: if the results come from another machine, other versions or another seed.
-    """
-    earlier = folder / f"{name}.json"
-    if not earlier.exists():
-        return None
+    earlier = options.out / f"{name}.json"
+    if not (options.part and earlier.exists()):
+        return result
     before = json.loads(earlier.read_text())
-    if any(before["about"][k] != about[k] for k in ("machine", "versions", "seed")):
+    about = before["about"]
+    if not is_like(about, result["about"]):
         raise SystemExit(
             f"{earlier} comes from another machine, other versions or another seed. "
             "Choose another folder with --out, or measure all parts again."
         )
-    if about["command"] not in before["about"]["command"].split("`, then `"):
-        before["about"]["command"] += f"`, then `{about['command']}"
-    return before
+    about["command"] += f"`, then `{result['about']['command']}"
+    return {**before, **result, "about": about}
+
+
+def is_like(run: dict, other: dict) -> bool:
+    """Returns whether two runs have the same machine, versions and seed."""
+    return all(run[key] == other[key] for key in ("machine", "versions", "seed"))
 
 
 def run_info(options, module: str = "benchmarks") -> dict:

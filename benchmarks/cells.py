@@ -2,14 +2,17 @@
 
 Presets are measured in groups, and Keras's LSTM with each group. Times are medians, taken in turns
 in one process; onnxruntime runs on one thread of the CPU. What is in the folder already is not
-measured again, so the same command continues after an interruption.
+measured again, so the same command continues after an interruption. Presets that are added later
+may be measured on another machine: the shares of the time of Keras's LSTM are what is compared.
 """
 
 import argparse
+import json
 import os
 import tempfile
+from pathlib import Path
 
-from benchmarks.__main__ import make_parser, read_earlier, run_info, set_up, write, write_and_print
+from benchmarks.__main__ import is_like, make_parser, run_info, set_up, write, write_and_print
 from benchmarks.sizes import Size
 
 TRAIN = Size(32, 100, 64, 64)  # as many inputs as units, which some cells need
@@ -36,19 +39,35 @@ def main() -> None:
 
     import keras_gated as kg
 
-    about = run_info(options, module="benchmarks.cells")
-    result = read_earlier(options.out, NAME, about) or {"about": about, "cells": {}}
+    result = read_result(options.out)
+    at = find_run(result["runs"], run_info(options, module="benchmarks.cells"))
     cells = result["cells"]
     missing = options.presets or [name for name in kg.presets if not is_current(name, cells)]
     groups = [missing[k : k + GROUP] for k in range(0, len(missing), GROUP)]
     bar = keras.utils.Progbar(len(groups), unit_name="group")
     for group in groups:
-        cells |= measure_group(group, options.seconds, options.seed)
+        measured = measure_group(group, options.seconds, options.seed)
+        cells |= {name: {"run": at, **cell} for name, cell in measured.items()}
         result["cells"] = cells = {name: cells[name] for name in kg.presets if name in cells}
         write(options.out, NAME, result, markdown(result))
         keras.backend.clear_session()
         bar.add(1)
     write_and_print(options.out, NAME, result, markdown(result))
+
+
+def read_result(folder: Path) -> dict:
+    """Returns the results in a folder: runs, and cells by name. Both are empty without a file."""
+    file = folder / f"{NAME}.json"
+    return json.loads(file.read_text()) if file.exists() else {"runs": [], "cells": {}}
+
+
+def find_run(runs: list[dict], about: dict) -> int:
+    """Returns the place of this run among the runs. One that continues another has its place."""
+    for at, run in enumerate(runs):
+        if is_like(run, about) and run["command"] == about["command"]:
+            return at
+    runs.append(about)
+    return len(runs) - 1
 
 
 def is_current(name: str, cells: dict) -> bool:
@@ -95,7 +114,7 @@ def measure_group(names: list[str], seconds: float, seed: int) -> dict[str, dict
             "weights": count_weights(name),
             **facts[name],
             **{"train": train[name], f"train of {REFERENCE}": train[REFERENCE]},
-            **{"run": run[name], f"run of {REFERENCE}": run[REFERENCE]},
+            **{"onnx": run[name], f"onnx of {REFERENCE}": run[REFERENCE]},
         }
         for name in names
     }
@@ -121,29 +140,37 @@ def _export(layer, path: str, seed: int) -> tuple:
     return run, {"bytes": os.path.getsize(path), "operator": exported.operator}
 
 
+def share(cell: dict, kind: str) -> float:
+    """Returns a time of a cell, "train" or "onnx", as a share of that of Keras's LSTM."""
+    return cell[kind] / cell[f"{kind} of {REFERENCE}"]
+
+
 def markdown(result: dict) -> str:
     """Returns the page."""
-    from benchmarks.report import heading, table
+    from benchmarks.report import describe_run, table
 
     text = (
         "Times are medians in milliseconds, taken in turns in one process, with Keras's LSTM in "
         f"each group of {GROUP} presets: a share is of its time in the same turns. A training step "
         f"is at (batch, time, inputs, units) = {TRAIN} under XLA, a run of the ONNX file at {RUN} "
         "in onnxruntime on one thread. Bytes and operator are those of that file, which has one "
-        "layer."
+        "layer and knows that the batch is 1."
     )
-    shares = {"train": "training step", "run": "ONNX"}
+    titles = {"train": "training step", "onnx": "ONNX"}
+    several = len(result["runs"]) > 1
     head = ["cell", "weights", "bytes", "operator"]
-    head += [cell for title in shares.values() for cell in (title, f"share of {REFERENCE}")]
+    head += [cell for title in titles.values() for cell in (title, f"share of {REFERENCE}")]
     rows = []
     for name, cell in result["cells"].items():
         row = [name, f"{cell['weights']:,}", f"{cell['bytes']:,}", cell["operator"]]
-        for kind in shares:
-            share = cell[kind] / cell[f"{kind} of {REFERENCE}"]
-            row += [f"{1e3 * cell[kind]:.3g}", f"{share:.2f}"]
-        rows.append(row)
-    lines = heading("Every cell, as measured", result["about"], text)
-    return "\n".join([*lines, "", *table(head, rows)]) + "\n"
+        for kind in titles:
+            row += [f"{1e3 * cell[kind]:.3g}", f"{share(cell, kind):.2f}"]
+        rows.append([*row, *([cell["run"] + 1] if several else [])])
+    runs = [describe_run(run) for run in result["runs"]]
+    runs = [f"Run {k + 1}: {run}" for k, run in enumerate(runs)] if several else runs
+    lines = ["# Every cell, as measured", *runs, text]
+    lines.append("\n".join(table([*head, *(["run"] if several else [])], rows)))
+    return "\n\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

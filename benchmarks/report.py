@@ -37,11 +37,15 @@ def markdown(result: dict) -> str:
 
 def heading(title: str, about: dict, text: str) -> list[str]:
     """Returns the first lines of a page: the command, machine and versions, and a text."""
+    remark = ["", about["remark"]] if "remark" in about else []  # added to the JSON by hand
+    return [f"# {title}", "", describe_run(about), *remark, "", text]
+
+
+def describe_run(about: dict) -> str:
+    """Returns the command of a run, its date, machine, seed, backend and versions."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     run = f"`{about['command']}`, {about['date']}; {about['machine']}; seed {about['seed']}. "
-    remark = ["", about["remark"]] if "remark" in about else []  # added to the JSON by hand
-    run += f"Keras backend: {about['backend']}. {versions}."
-    return [f"# {title}", "", run, *remark, "", text]
+    return run + f"Keras backend: {about['backend']}. {versions}."
 
 
 def table(head: list, rows: list) -> list[str]:
