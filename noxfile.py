@@ -208,12 +208,21 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
-def docs(session: nox.Session) -> None:
-    """The site is built, and the code on its pages runs."""
-    need(session, "test", "docs")
+def site(session: nox.Session) -> None:
+    """The site is built, which runs the Python of its guides.
+
+    In .ci/run `first_steps` does this, in an environment with the extra `docs` alone.
+    """
+    need(session, "docs")
     with tempfile.TemporaryDirectory() as out:
-        site = [PYTHON, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", out]
-        session.run(*site, env={"NO_MKDOCS_2_WARNING": "1"})
+        command = [PYTHON, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", out]
+        session.run(*command, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """What the site says, and the code on its pages that `site` does not run."""
+    need(session, "test", "docs")
     pytest(session, "tests/docs/test_docs.py")  # the others need no mkdocs: `tests` runs them
 
 

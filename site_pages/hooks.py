@@ -1,25 +1,24 @@
-"""Hooks of mkdocs: they add pages, replace inserts, render formulas and check the reference."""
+"""Hooks of mkdocs: they add pages and outputs, render formulas and check the reference."""
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # mkdocs may run from anywhere
 
-BACKENDS = [name for name in ("jax", "tensorflow", "torch") if find_spec(name)]
-if "keras" not in sys.modules and BACKENDS:
-    # The site trains nothing, so it takes the backend that loads quickest.
-    os.environ.setdefault("KERAS_BACKEND", BACKENDS[0])
+if "keras" not in sys.modules:
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # the guides run, and export ONNX files
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mkdocs.exceptions import PluginError  # noqa: E402 - Keras reads its backend once
 from mkdocs.structure.files import File  # noqa: E402
 
 import keras_gated  # noqa: E402
-from site_pages import browser, cells, inserts, mathml, reference  # noqa: E402
+from site_pages import browser, cells, inserts, mathml, outputs, reference  # noqa: E402
 
 REFERENCE = "reference/"
+RUN = ("guides/", "index.md")  # pages whose code is run
 RESULTS = "results"
 
 
@@ -55,11 +54,14 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Replaces the inserts of a page, and in the reference the names of its entries."""
-    markdown = inserts.fill_inserts(markdown)
-    return (
-        reference.expand_entries(markdown) if page.file.src_uri.startswith(REFERENCE) else markdown
-    )
+    """Replaces inserts, adds what the code of a guide prints, expands entries of the reference."""
+    markdown, name = inserts.fill_inserts(markdown), page.file.src_uri
+    if name.startswith(RUN):
+        try:
+            return outputs.add_outputs(markdown, name)
+        except outputs.CodeError as error:
+            raise PluginError(str(error)) from error
+    return reference.expand_entries(markdown) if name.startswith(REFERENCE) else markdown
 
 
 def on_page_content(html, **_):

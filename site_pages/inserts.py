@@ -11,7 +11,7 @@ from pathlib import Path
 import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import find_native_operator
-from site_pages import browser, measured
+from site_pages import browser, headline, measured
 from site_pages.idea import write_idea
 
 ROOT = Path(__file__).parents[1]
@@ -71,4 +71,5 @@ INSERTS: dict[str, Callable[[], str]] = {
     "rooms": module_table,
     "shares table": measured.shares_table,
     "speed table": measured.speed_table,
+    **headline.INSERTS,
 }
