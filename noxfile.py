@@ -154,11 +154,12 @@ def random(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """The examples in their short form, and what README shows."""
+    """The examples in their short form, a notebook, and what README shows."""
     need(session, "test")
-    files = ["tests/examples/test_examples.py", "tests/docs/test_readme.py", "tests/conformance"]
-    # One task of slim_model.py here; `all_long` has both.
-    pytest(session, "-m", "long", *files, "-k", "not (smaller and chorales)")
+    files = ["tests/examples/test_examples.py", "tests/examples/test_notebooks.py"]
+    files += ["tests/docs/test_readme.py", "tests/conformance"]
+    # One task of slim_model.py here, and no notebook that does what README does; `all_long` has all.
+    pytest(session, "-m", "long", *files, "-k", "not (smaller and chorales) and not which_gate")
 
 
 @nox.session

@@ -156,7 +156,7 @@ def draw_study(lines: list[dict], theme: str) -> str:
         axes.axvline(0, color=palette.ink, linewidth=0.8, linestyle="--", zorder=0)
         axes.set_yticks(range(len(gaps)), STUDY.values())
         axes.set_ylim(len(gaps) - 0.5, -1.4)
-        axes.set_xlim(right=1.15 * max(max(values) for values in gaps.values()))
+        axes.set_xlim(right=1.27 * max(max(values) for values in gaps.values()))
         axes.grid(axis="x", color=palette.grid, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[:].set_visible(False)

@@ -24,7 +24,6 @@ def cells(file: Path) -> list[dict]:
 def test_a_notebook_runs(file, tmp_path, monkeypatch, capsys):
     ipython = ModuleType("IPython.display")  # which a notebook has, and a test need not
     ipython.SVG = lambda name: Path(name).read_text(encoding="utf-8")
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", ipython)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
