@@ -11,7 +11,7 @@ trained from the start, to see whether it is better to train first and take away
     python examples/gates_study.py --smoke             # a short run
 
 Each training is a line of --out/results.jsonl, so the same command continues after an interruption.
-At the end it writes a table of medians over the seeds and a figure.
+At the end it writes a page with a figure and a table of medians over the seeds.
 """
 
 import argparse
@@ -21,11 +21,15 @@ from pathlib import Path
 
 import extras  # noqa: F401 - names what to install if a package is missing
 import keras
+import matplotlib
 from matplotlib.figure import Figure
+from rich.console import Console
 from rich.progress import track
-from study import tasks
+from study import figures, report, tasks
+from study.command import command_line
 from study.identity import spec_text
 from study.protocol import RATE, settings
+from study.sheet import Sheet
 from study.training import Run, compiled, finite, rate_of, scored, training_batches
 
 import keras_gated as kg
@@ -148,17 +152,12 @@ def key(line: dict) -> tuple:
     return line["task"], line["cell"], line["seed"], line["name"]
 
 
-def table(lines: list[dict], task: str, cell: str) -> list[str]:
+def table(lines: list[dict], task: str, cell: str) -> Sheet:
     """A table of medians over the seeds, and the range of the difference from the control."""
     chosen = [line for line in lines if (line["task"], line["cell"]) == (task, cell)]
     names = list(dict.fromkeys(line["name"] for line in chosen))
     control = {line["seed"]: line for line in chosen if line["name"] == CONTROL}
-    rows = [
-        f"## {cell} on {task}, {len(control)} seeds",
-        "",
-        "| model | weights of the cell | valid before | valid | test | valid - control |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name in names:
         of_name = [line for line in chosen if line["name"] == name]
         before = [line["before"]["valid"] for line in of_name if line["before"]]
@@ -170,8 +169,10 @@ def table(lines: list[dict], task: str, cell: str) -> list[str]:
             *(f"{median(line[k] for line in of_name):.3f}" for k in ("valid", "test")),
             f"{median(gaps):+.3f} ({min(gaps):+.3f} to {max(gaps):+.3f})",
         ]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    return [*rows, ""]
+        rows.append([name, *cells])
+    heads = ["model", "weights of the cell", "valid before", "valid", "test", "valid - control"]
+    title = f"{cell} on {task}, {len(control)} seeds: medians, and the range of the difference"
+    return Sheet(title, heads, rows)
 
 
 def figure(lines: list[dict], task: str, cell: str) -> Figure:
@@ -179,24 +180,42 @@ def figure(lines: list[dict], task: str, cell: str) -> Figure:
     chosen = [line for line in lines if (line["task"], line["cell"]) == (task, cell)]
     control = {line["seed"]: line["valid"] for line in chosen if line["name"] == CONTROL}
     names = [name for name in dict.fromkeys(line["name"] for line in chosen) if name != CONTROL]
-    drawn = Figure(figsize=(7.0, 0.28 * len(names) + 1.2), layout="constrained")
-    axes = drawn.subplots()
+    size = figures.WIDTH, 0.22 * len(names) + 0.9
+    drawn = Figure(figsize=size, layout="constrained")
+    axes, open_dot = drawn.subplots(), {"facecolors": "none", "edgecolors": figures.BASE}
     for row, name in enumerate(names):
         of_name = [line for line in chosen if line["name"] == name]
         gaps = [line["valid"] - control[line["seed"]] for line in of_name]
-        axes.scatter(gaps, [row] * len(gaps), 16, color="#0072b2", zorder=3)
-        axes.plot([statistics.median(gaps)] * 2, [row - 0.3, row + 0.3], color="black")
+        axes.scatter(gaps, [row] * len(gaps), 14, color=figures.COLOR, zorder=3)
+        axes.plot([statistics.median(gaps)] * 2, [row - 0.3, row + 0.3], color=figures.INK)
         before = [x["before"]["valid"] - control[x["seed"]] for x in of_name if x["before"]]
-        axes.scatter(before, [row] * len(before), 16, facecolors="none", edgecolors="#d55e00")
-    axes.scatter([], [], 16, facecolors="none", edgecolors="#d55e00", label="before training on")
-    axes.scatter([], [], 16, color="#0072b2", label="trained on")
-    axes.axvline(0.0, color="grey", linewidth=0.8, linestyle="--")
+        axes.scatter(before, [row] * len(before), 14, **open_dot)
+    axes.scatter([], [], 14, **open_dot, label="before training on")
+    axes.scatter([], [], 14, color=figures.COLOR, label="trained on")
+    axes.axvline(0.0, color=figures.GREY, linewidth=0.8, linestyle="--")
     axes.set_xscale("symlog", linthresh=0.1)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("validation score minus the control's; a dot is a seed")
+    axes.set_xlabel("validation score minus the control's, less is better; a dot is a seed")
     drawn.legend(loc="outside upper right", ncols=2, frameon=False)
     return drawn
+
+
+def write_page(lines: list[dict], folder: Path) -> None:
+    """Draws the figures and writes page.md; a page that is there keeps its last paragraph."""
+    pictures, sheets, path = [], [], folder / "page.md"
+    with matplotlib.rc_context(figures.STYLE):
+        for task, cell in dict.fromkeys((line["task"], line["cell"]) for line in lines):
+            name = f"{cell}_{task}"
+            figures.save(figure(lines, task, cell), folder / name)
+            text = f"Validation scores of {cell} on {task}, each gate made smaller"
+            pictures.append(f"![{text}]({name}.svg)\n\n{text}, minus those of the full model.")
+            sheets.append(table(lines, task, cell))
+    for sheet in sheets:
+        Console().print(sheet.rich())
+    about = report.about_of(path) if path.exists() else f"`{command_line()}`"
+    report.write_page(path, "Which gate can go", about, sheets, pictures)
+    print(f"Tables and figures: {path}")
 
 
 def main():
@@ -209,6 +228,7 @@ def main():
     parser.add_argument("--more", type=int, default=20, help="epochs of the training that follows")
     parser.add_argument("--out", type=Path, default=Path("results/gates_study"))
     parser.add_argument("--smoke", action="store_true", help="a short run")
+    parser.add_argument("--draw", action="store_true", help="the page alone, from the results")
     options = parser.parse_args()
     folder = options.out / "smoke" if options.smoke else options.out
     folder.mkdir(parents=True, exist_ok=True)
@@ -221,16 +241,9 @@ def main():
         for cell in (options.cells[:1] if options.smoke else options.cells)
         for task in options.tasks
     ]
-    for run in track(plan, "Training"):
+    for run in track([] if options.draw else plan, "Training"):
         carry_out(Models(run, 1 if options.smoke else options.more), folder, done)
-    page, lines = [], list(done.values())
-    for task, cell in dict.fromkeys((run.task, run.cell) for run in plan):
-        name = f"{cell}_{task}.png"
-        figure(lines, task, cell).savefig(folder / name, dpi=120)
-        title, *rows = table(lines, task, cell)
-        page += [title, "", f"![validation scores of {cell} on {task}]({name})", *rows]
-    (folder / "page.md").write_text("\n".join(page), encoding="utf-8")
-    print("\n".join(page))
+    write_page(list(done.values()), folder)
 
 
 def run_of(task: str, cell: str, seed: int, options) -> Run:

@@ -1,4 +1,4 @@
-"""The gallery of all presets and a page for each, written in Markdown from the catalogue."""
+"""A page for each preset, written in Markdown from the catalogue."""
 
 import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
@@ -31,59 +31,18 @@ def by_family() -> dict[str, list[Preset]]:
 
 
 def write_pages() -> dict[str, str]:
-    """Returns the text of each page by its path."""
-    return {"cells/index.md": write_gallery()} | {
-        f"cells/{preset.name}.md": write_page(preset) for preset in kg.presets.values()
-    }
+    """Returns the text of the page of each preset, by its path."""
+    return {f"cells/{preset.name}.md": write_page(preset) for preset in kg.presets.values()}
 
 
-# The gallery ------------------------------------------------------------------------------------
-
-
-def write_gallery() -> str:
-    """Returns the page with all presets."""
-    lines = [
-        "# All cells",
-        "",
-        f"The {len(kg.presets)} presets, drawn from their specifications. In each drawing the "
-        "memory runs from left to right at the top; below it is what each gate and the candidate "
-        "see. A name leads to the equations, weights, counts and paper of the cell. Numbers of "
-        f"weights are for {SIZE['units']} units and {SIZE['input_dim']} inputs. Times are of a "
-        f"training step at (batch, time, inputs, units) = {measured.SIZE}, if the cell "
-        "[was measured](../speed/tensorflow.md).",
-        "",
-        *_figure(draw_legend(), "wide"),
-    ]
-    for title, members in by_family().items():
-        lines += ["", f"## {title}", "", '<div class="gallery" markdown="1">']
-        lines += [line for preset in members for line in _card(preset)]
-        lines += ["</div>"]
-    return "\n".join(lines) + "\n"
-
-
-def _card(preset: Preset) -> list[str]:
-    operator = find_native_operator(resolve(preset.spec)).operator or "Scan"
-    count = kg.count_parameters(preset.name, **SIZE)
-    facts = f"{count:,} weights · ONNX {operator} · {measured.time_text(preset.name)}"
-    return [
-        '<div class="card" markdown="1">',
-        *_figure(_diagram(preset)),
-        "",
-        f"**[{preset.name}]({preset.name}.md)** {preset.title}",
-        "",
-        f"{facts}",
-        "{ .facts }",
-        "",
-        "</div>",
-    ]
-
-
-def _diagram(preset: Preset) -> str:
+def draw_preset(preset: Preset) -> str:
+    """Returns the drawing of a preset as an `<svg>`."""
     return draw_cell(resolve(preset.spec), f"The cell {preset.name}: {preset.title}")
 
 
-def _figure(svg: str, kind: str = "") -> list[str]:
-    return [f'<figure class="drawn {kind}">', svg, "</figure>"]
+def figure(svg: str, kind: str = "") -> list[str]:
+    """Returns the lines of a figure with a drawing. Searches do not find its text."""
+    return [f'<figure class="drawn {kind}" data-search-exclude="">', svg, "</figure>"]
 
 
 # One cell ---------------------------------------------------------------------------------------
@@ -92,11 +51,9 @@ def _figure(svg: str, kind: str = "") -> list[str]:
 def write_page(preset: Preset) -> str:
     """Returns the page of a preset."""
     lines = [
-        f"# {preset.name}",
+        f"# {preset.name}: {preset.title}",
         "",
-        f"{preset.title[0].upper()}{preset.title[1:]}.",
-        "",
-        *_figure(_diagram(preset), "wide"),
+        *figure(draw_preset(preset), "wide"),
         "",
         "## Equations",
         "",
@@ -120,7 +77,7 @@ def write_page(preset: Preset) -> str:
         "",
         "The marks in the diagram:",
         "",
-        *_figure(draw_legend(), "wide"),
+        *figure(draw_legend(), "wide"),
     ]
     return "\n".join(lines) + "\n"
 

@@ -138,3 +138,12 @@ def svg_of(figure: Figure) -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return file.getvalue()
+
+
+def write_charts(results: dict[str, dict]) -> dict[str, str]:
+    """Returns the charts of the site by place, light and dark; arguments as in `draw_ratios`."""
+    files = {}
+    for kind, dark in (("light", False), ("dark", True)):
+        files[f"speed/step-{kind}.svg"] = draw_speed(results["tensorflow"], dark)
+        files[f"speed/ratios-{kind}.svg"] = draw_ratios(results, dark)
+    return files

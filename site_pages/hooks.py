@@ -15,38 +15,48 @@ from mkdocs.exceptions import PluginError  # noqa: E402 - Keras reads its backen
 from mkdocs.structure.files import File  # noqa: E402
 
 import keras_gated  # noqa: E402
-from site_pages import browser, cells, inserts, mathml, outputs, reference  # noqa: E402
+from site_pages import (  # noqa: E402
+    browser,
+    cells,
+    charts,
+    gallery,
+    inserts,
+    mathml,
+    measured,
+    outputs,
+    reference,
+    studies,
+)
 
 REFERENCE = "reference/"
+RESULTS = "results/"
 RUN = ("guides/", "index.md")  # pages whose code is run
-RESULTS = "results"
 
 
 def on_config(config):
-    """Adds the generated pages, and those of finished studies, to the navigation."""
+    """Adds the pages of cells and of studies to the navigation."""
     sections = {title: part for entry in config.nav for title, part in entry.items()}
     entries = sections.get("Cells", [])
     entries[1:1] = [
         {title: [{preset.name: f"cells/{preset.name}.md"} for preset in members]}
         for title, members in cells.by_family().items()
     ]
-    docs = Path(config.docs_dir)
-    results = [
-        path.relative_to(docs).as_posix() for path in sorted((docs / RESULTS).glob("*/page.md"))
-    ]
-    if results:
-        config.nav.insert(-2, {"Studies": results})
+    pages = [f"{RESULTS}{name}/page.md" for name in studies.names()]
+    config.nav.insert(-2, {"Studies": [f"{RESULTS}index.md", *pages]})
     return config
 
 
 def on_files(files, config):
-    """Adds the generated pages, and stops if a public name has no documentation."""
+    """Adds generated pages and charts, and stops if a public name has no documentation."""
     texts = [f.content_string for f in files if f.src_uri.startswith(REFERENCE)]
     try:
         reference.check_reference(keras_gated.__all__, texts)
     except reference.Undocumented as error:
         raise PluginError(str(error)) from error
-    for place, text in cells.write_pages().items():
+    written = {"cells/index.md": gallery.write_gallery(), **cells.write_pages()}
+    written |= charts.write_charts({name: measured.results(name) for name in charts.BACKENDS})
+    written |= studies.dark_figures()
+    for place, text in written.items():
         files.append(File.generated(config, place, content=text))
     for place, file in browser.find_files().items():
         files.append(File.generated(config, place, abs_src_path=str(file)))
@@ -54,14 +64,16 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Replaces inserts, adds what the code of a guide prints, expands entries of the reference."""
-    markdown, name = inserts.fill_inserts(markdown), page.file.src_uri
-    if name.startswith(RUN):
+    """Replaces inserts, adds outputs of code and figures of studies, expands the reference."""
+    markdown, place = inserts.fill_inserts(markdown), page.file.src_uri
+    if place.startswith(RUN):
         try:
-            return outputs.add_outputs(markdown, name)
+            return outputs.add_outputs(markdown, place)
         except outputs.CodeError as error:
             raise PluginError(str(error)) from error
-    return reference.expand_entries(markdown) if name.startswith(REFERENCE) else markdown
+    if place.startswith(RESULTS):
+        return studies.show_both(markdown)
+    return reference.expand_entries(markdown) if place.startswith(REFERENCE) else markdown
 
 
 def on_page_content(html, **_):

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import find_native_operator
-from site_pages import browser, headline, measured
+from site_pages import browser, headline, measured, studies, which_cell
 from site_pages.idea import write_idea
 
 ROOT = Path(__file__).parents[1]
@@ -60,16 +60,26 @@ def page_body(file: str) -> str:
 
 INSERTS: dict[str, Callable[[], str]] = {
     "browser": browser.link,
+    "budget table": which_cell.budget_table,
     "changes": lambda: page_body("CHANGELOG.md"),
     "contributing": lambda: page_body("CONTRIBUTING.md"),
     "examples": lambda: page_body("examples/README.md"),
+    "fused presets": which_cell.fused_presets,
+    "gpu times": which_cell.gpu_sentence,
+    "gru wins": which_cell.gru_against_lstm,
     "idea": write_idea,
+    "int8 lines": which_cell.int8_sentence,
     "int8 table": measured.int8_table,
     "many streams": measured.streams_table,
     "native": count_native_presets,
     "presets": lambda: str(len(kg.presets)),
     "rooms": module_table,
+    "runtimes": which_cell.runtimes_sentence,
+    "scan times": which_cell.scan_times,
     "shares table": measured.shares_table,
     "speed table": measured.speed_table,
+    "stream steps": which_cell.stream_steps,
+    "studies": studies.overview,
+    "task table": which_cell.task_table,
     **headline.INSERTS,
 }

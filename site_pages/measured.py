@@ -5,14 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import keras_gated as kg
-from benchmarks import report, streams
+from benchmarks import cells, report, streams
 from benchmarks.report import ratios, table
 from benchmarks.sizes import LAST
 
 RESULTS = Path(__file__).parents[1] / "docs" / "speed"
-SIZE = "(32, 100, 64, 128)"  # batch, time, inputs, units
-NOT_MEASURED = "not measured"
-KERAS = "keras LSTM"
 
 
 @lru_cache
@@ -25,35 +22,40 @@ def results(name: str) -> dict:
 
 
 @lru_cache
-def training_steps() -> dict[str, float]:
-    """Returns milliseconds of a training step on TensorFlow, for each preset that was measured."""
-    times = results("tensorflow")["sizes"][SIZE]["train"]
-    by_spec = {_spec(name): 1e3 * time for name, time in times.items() if _spec(name)}
-    return {n: by_spec[known.spec] for n, known in kg.presets.items() if known.spec in by_spec}
+def cell_facts(name: str) -> dict:
+    """Returns what was measured of a preset, and what its specification says.
 
+    `train` and `onnx` are shares of the times of Keras's LSTM.
 
-def time_text(name: str) -> str:
-    """Returns a preset's time, such as "25.5 ms", or "not measured"."""
-    return f"{training_steps()[name]:.1f} ms" if name in training_steps() else NOT_MEASURED
+    Raises:
+        KeyError: if the preset was not measured, or has another number of weights since.
+    """
+    found = results("cells")["cells"]
+    weights = kg.count_parameters(name, cells.TRAIN.inputs, cells.TRAIN.units)
+    if name not in found or found[name]["weights"] != weights:
+        raise KeyError(
+            f"docs/speed/cells.json must have preset {name!r} with {weights} weights. "
+            "Run: python -m benchmarks.cells --out docs/speed"
+        )
+    cell = kg.GatedCell(cells.TRAIN.units, name)
+    parallel = "scan" if cell.parallel_in_time else "newton" if cell.newton_in_time else ""
+    return {
+        **{key: found[name][key] for key in ("weights", "bytes", "operator")},
+        **{kind: cells.share(found[name], kind) for kind in ("train", "onnx")},
+        **{"states": len(cell.form.states), "parallel": parallel},
+    }
 
 
 def time_sentence(name: str) -> str:
-    """Returns a sentence with a preset's time, or one that says that it was not measured."""
-    if name not in training_steps():
-        return f"{NOT_MEASURED[0].upper()}{NOT_MEASURED[1:]}."
-    keras = 1e3 * results("tensorflow")["sizes"][SIZE]["train"][KERAS]
+    """Returns a sentence with the measured times of a preset."""
+    cell, facts = results("cells")["cells"][name], cell_facts(name)
     return (
-        f"{time_text(name)} for a training step at (batch, time, inputs, units) = {SIZE} on "
-        f"TensorFlow; `keras.layers.LSTM` {keras:.1f} ms "
-        "([machine and versions](../speed/tensorflow.md))"
+        f"A training step takes {facts['train']:.2f} of the time of `keras.layers.LSTM` "
+        f"({1e3 * cell['train']:.1f} ms at (batch, time, inputs, units) = {cells.TRAIN} on "
+        f"TensorFlow under XLA), a run of the ONNX file, of {cell['bytes']:,} bytes, "
+        f"{facts['onnx']:.2f} ({1e3 * cell['onnx']:.3f} ms at {cells.RUN} in onnxruntime on one "
+        "thread); [machine and versions](../speed/cells.md)"
     )
-
-
-def _spec(name: str) -> kg.CellSpec | None:
-    """The specification of a layer in the results; None if the layer is not of this package."""
-    if name in kg.presets:
-        return kg.presets[name].spec
-    return getattr(kg, name)(1).cell.spec if name in kg.__all__ else None
 
 
 # Tables -----------------------------------------------------------------------------------------

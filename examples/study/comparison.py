@@ -177,7 +177,7 @@ def compare(plan: Comparison, options: argparse.Namespace, more=()) -> None:
     pictures = figures.draw_all(groups, plan.vanilla, plan.cells, units, folder)
     about = report.about(sum(result["seconds"] for result in found), seeds, found)
     report.write_page(folder / "page.md", plan.title, about, sheets, pictures)
-    print(f"Tables and figures: {folder / 'page.md'}")
+    print(f"Tables and figures: {folder / 'page.md'}; for print, a PDF of each figure")
 
 
 def tables(plan: Comparison, groups: report.Groups, loaded: dict[str, Task], seeds: int) -> list:

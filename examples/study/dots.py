@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from study.figures import BASE, COLOR, GREY, WIDTH, tests_of
+from study.figures import BASE, COLOR, GREY, INK, WIDTH, tests_of
 from study.ranks import LEVEL, ranks_of, shift_interval
 from study.report import Groups, values
 
 MARKS = "o^sDvP*X<>"  # of tasks, with a colour each
-COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"
+COLORS = COLOR, BASE, "#009e73", "#cc79a7", "#e69f00", GREY, INK
 FAR = 6.0  # times the spread of the middle eight tenths: what is farther is not in the figure
 COLUMNS = 4
 
@@ -63,7 +63,7 @@ def _difference_row(axes, row: int, scores: list[float], base: list[float], is_b
     if is_base:
         return [*places]
     low, high, confidence = shift_interval(scores, base)
-    color = "black" if confidence > 1 - LEVEL and not low <= 0 <= high else GREY
+    color = INK if confidence > 1 - LEVEL and not low <= 0 <= high else GREY
     axes.plot([low, high], [row, row], color=color, linewidth=1.2, zorder=0)
     axes.plot([median(scores) - middle] * 2, [row - 0.3, row + 0.3], color=color, linewidth=2)
     return [*places, low, high]
@@ -106,8 +106,8 @@ def _rank_row(axes, row: int, ranks: np.ndarray, task_of: np.ndarray) -> None:
     for number in np.unique(task_of):
         chosen = task_of == number
         axes.scatter(ranks[chosen], heights[chosen], 9, **_mark(number), zorder=3)
-    axes.plot(np.percentile(ranks, [25, 75]), [row, row], color="0.6", linewidth=1.2, zorder=0)
-    axes.plot([np.mean(ranks)] * 2, [row - 0.4, row + 0.4], color="0.2", linewidth=2)
+    axes.plot(np.percentile(ranks, [25, 75]), [row, row], color=GREY, linewidth=1.2, zorder=0)
+    axes.plot([np.mean(ranks)] * 2, [row - 0.4, row + 0.4], color=INK, linewidth=2)
 
 
 def _mark(number: int) -> dict:

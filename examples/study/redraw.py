@@ -1,5 +1,7 @@
 """Draws the figures of a study again, from its file of results alone. Nothing is trained.
 
+The page is written again too, if there is one: with its tables, and with comments.md as it is now.
+
     python -m study.redraw ../docs/results/ablation_study --vanilla lstm_peephole     # in examples/
     python -m study.redraw FOLDER --vanilla elman --labels elman=tanh gru_chung=GRU
 
@@ -45,14 +47,19 @@ def main(arguments=None):
     parser.add_argument("folder", type=Path, help="it holds results.jsonl")
     parser.add_argument("--vanilla", required=True, help="cell with which others are compared")
     parser.add_argument("--labels", nargs="+", default=[], metavar="CELL=LABEL", help="in order")
+    parser.add_argument("--figures", nargs="+", choices=figures.TEXTS, default=[])
     options = parser.parse_args(arguments)
     found = report.grouped(read(options.folder / "results.jsonl"))
     labels = dict(pair.split("=", 1) for pair in options.labels)
     labels = {cell: labels.get(cell, cell) for cell in [*labels, *(cell for _, cell in found)]}
     groups = {(t, c): found[t, c] for t, _ in found for c in labels if (t, c) in found}
     units = {task: UNITS.get(task.partition("_")[0], "nats per time step") for task, _ in groups}
-    for text in figures.draw_all(groups, options.vanilla, labels, units, options.folder):
-        print(text)
+    given = groups, options.vanilla, labels, units, options.folder
+    pictures = figures.draw_all(*given, options.figures)
+    page = options.folder / "page.md"
+    if page.exists():
+        report.rewrite_page(page, pictures)
+    print(*([f"Figures and page: {page}"] if page.exists() else pictures), sep="\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from statistics import median
 import keras_gated as kg
 from study.command import command_line
 from study.ranks import LEVEL, enough_seeds, holm, least_p, rank_test, shift_interval
-from study.sheet import Sheet
+from study.sheet import Sheet, read_sheets
 from study.task import Task
 from study.versions import versions, versions_text
 
@@ -130,11 +131,32 @@ def about(seconds: float, seeds: int, results: list[dict] = ()) -> str:
 
 
 def write_page(path: Path, title: str, about: str, sheets: list[Sheet], pictures: list[str]):
-    """Writes the page; if its folder has a comments.md, that text comes first."""
+    """Writes the page: the answer and a figure first, tables folded, the command last.
+
+    The answer is the text of comments.md in the page's folder, up to its first heading. The rest
+    of that file follows behind the first figure.
+    """
     comments = path.with_name("comments.md")
-    words = [comments.read_text(encoding="utf-8").strip()] if comments.exists() else []
-    parts = [f"# {title}", *words, about, *(sheet.markdown() for sheet in sheets), *pictures]
-    write(path, "\n\n".join(parts) + "\n")
+    words = comments.read_text(encoding="utf-8").strip() if comments.exists() else ""
+    answer, heading, rest = words.partition("\n## ")
+    parts = [f"# {title}", answer.strip(), *pictures[:1], f"{heading}{rest}".strip()]
+    parts += ["## More figures", *pictures[1:]] if pictures[1:] else []
+    parts += ["## Tables", *(sheet.markdown() for sheet in sheets), "## How it was run", about]
+    write(path, "\n\n".join(part for part in parts if part) + "\n")
+
+
+def rewrite_page(path: Path, pictures: list[str]) -> None:
+    """Writes a page again with its own title, tables and command, and today's comments.md."""
+    page = path.read_text(encoding="utf-8")
+    title = page.partition("\n")[0].removeprefix("# ")
+    write_page(path, title, about_of(path), read_sheets(page), pictures)
+
+
+def about_of(path: Path) -> str:
+    """Returns the paragraph of a page that has its command and versions."""
+    paragraphs = path.read_text(encoding="utf-8").split("\n\n")
+    command = re.compile(r"(Command: )?`[^`]*python ")
+    return next(part for part in reversed(paragraphs) if command.match(part)).strip()
 
 
 def write(path: Path, text: str) -> None:

@@ -1,6 +1,8 @@
 """Tables: all columns on a page, and what fits into the window in a terminal."""
 
+import re
 from dataclasses import dataclass
+from html import escape, unescape
 
 from rich.table import Table
 
@@ -55,6 +57,20 @@ class Sheet:
         return total
 
     def markdown(self) -> str:
+        """Returns the table for a page, folded: its title is to be seen, and opens it."""
         marks = [*["---"] * TEXTS, *["---:"] * (len(self.heads) - TEXTS)]
         lines = (f"| {' | '.join(line)} |" for line in [self.heads, marks, *self.rows])
-        return "\n".join([f"**{self.title}**", "", *lines])
+        head = f'<details markdown="1">\n<summary>{escape(self.title)}</summary>'
+        return "\n".join([head, "", *lines, "", "</details>"])
+
+
+def read_sheets(page: str) -> list[Sheet]:
+    """Returns the tables of a page: folded ones, and those below a title in bold."""
+    found = re.findall(r"^(?:<summary>(.*)</summary>|\*\*(.*)\*\*)\n\n((?:\|.*\n)+)", page, re.M)
+    return [_read(unescape(folded or bold), lines) for folded, bold, lines in found]
+
+
+def _read(title: str, lines: str) -> Sheet:
+    split = [[cell.strip() for cell in line[1:-1].split(" |")] for line in lines.splitlines()]
+    heads, _, *rows = [line[: len(split[0])] for line in split]
+    return Sheet(title, heads, rows)

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import device, onnx
+from benchmarks import cells, device, onnx
 from benchmarks.contenders import make_contenders
 from benchmarks.measure import interleaved
 from benchmarks.report import geometric_mean, markdown, ratios
@@ -82,6 +82,22 @@ def test_the_pages_on_onnx_show_what_was_measured():
     assert "| 10, rows | 0.050 | 2 |" in page
     del result["steps"]  # not measured, not shown
     assert "predict_on_batch" not in device.markdown(result)
+
+
+def test_cells_are_measured_once_and_runs_of_other_machines_are_named():
+    runs = []
+    assert [cells.find_run(runs, dict(ABOUT)) for _ in range(2)] == [0, 0]
+    assert cells.find_run(runs, {**ABOUT, "machine": "another machine"}) == 1
+    times = {"train": 0.01, "train of keras LSTM": 0.02, "onnx": 1e-4, "onnx of keras LSTM": 5e-5}
+    row = {"run": 0, "weights": 16512, "bytes": 70000, "operator": "GRU", **times}
+    result = {"runs": runs, "cells": {"mgu": row, "gru": {**row, "weights": 1}}}
+    page = cells.markdown(result)
+    assert "| mgu | 16,512 | 70,000 | GRU | 10 | 0.50 | 0.1 | 2.00 | 1 |" in page
+    assert "Run 2: " in page and "another machine" in page
+    assert cells.is_current("mgu", result["cells"])
+    assert not cells.is_current("gru", result["cells"])  # it has other weights now
+    assert not cells.is_current("lstm", result["cells"])
+    assert "| run |" not in cells.markdown({"runs": runs[:1], "cells": {"mgu": row}})
 
 
 def test_a_backend_that_is_not_installed_is_named(monkeypatch):

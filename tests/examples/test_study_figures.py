@@ -4,12 +4,13 @@ import io
 import itertools
 import json
 
+import matplotlib
 import numpy as np
 import pytest
 from rich.console import Console
-from study import curves, dots, figures, ranks, redraw
+from study import curves, dots, figures, ranks, redraw, report
 from study.report import scores, significance
-from study.sheet import Sheet
+from study.sheet import Sheet, read_sheets
 
 import keras_gated as kg
 from tests.examples.study_runs import tones
@@ -146,12 +147,38 @@ def test_tasks_have_different_marks():
     assert len(set(marks)) == 70
 
 
-def test_figures_are_written_for_screen_and_print(tmp_path):
+def test_figures_are_written_for_pages_and_print(tmp_path):
     one = {("tones", cell): groups()["tones", cell][:2] for cell in CELLS[:2]}
-    figures.save(dots.rank_plot(one, LABELS), tmp_path / "ranks")
-    heads = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
-    for ending, head in heads.items():
-        assert (tmp_path / f"ranks.{ending}").read_bytes().startswith(head)
+    with matplotlib.rc_context(figures.STYLE):
+        figures.save(dots.rank_plot(one, LABELS), tmp_path / "ranks")
+    assert (tmp_path / "ranks.pdf").read_bytes().startswith(b"%PDF")
+    svg = (tmp_path / "ranks.svg").read_text()
+    assert all(name in svg for name in CELLS[:2]) and figures.INK in svg
+
+
+def test_short_numbers_leave_lines_where_they_were():
+    long = '<path d="M 1.04 2.06 \nL 3.149 -4.051 \nL 0.96 12.5 \n" x="7.123456"/>'
+    short = '<path d="M1 2.1l2.1-6.2-2.1 16.6" x="7.1"/>'
+    assert figures.shorten_numbers(long) == short
+    curve = '<path d="M 1.25 2.5 \nC 1.25 2.75 3 4 5 6 \nz \n"/>'  # no line: rounded alone
+    assert figures.shorten_numbers(curve).count("C") == 1
+
+
+def test_a_page_is_written_again_from_its_tables(tmp_path):
+    sheet = Sheet("a < b; 3 seeds", ["set", "cell", "n"], [["jsb", "gru", ""], ["jsb", "np", "4"]])
+    page = tmp_path / "page.md"
+    report.write_page(page, "Music", "`A=b python x.py`, today", [sheet], ["![a](a.svg)", "b"])
+    first = page.read_text()
+    assert read_sheets(first) == [sheet]
+    report.rewrite_page(page, ["![a](a.svg)", "b"])
+    assert page.read_text() == first
+    old = "# Music\n\nText.\n\n`python x.py`, today\n\n**a < b; 3 seeds**\n\n"
+    page.write_text(old + first[first.index("| set") :].replace("</details>", ""))
+    (tmp_path / "comments.md").write_text("**Is it?** Yes.\n\n## More\n\nwords\n")
+    report.rewrite_page(page, ["![a](a.svg)"])
+    parts = page.read_text().split("\n\n")
+    assert parts[:4] == ["# Music", "**Is it?** Yes.", "![a](a.svg)", "## More"]
+    assert parts[-1] == "`python x.py`, today\n" and read_sheets(page.read_text()) == [sheet]
 
 
 def test_two_lines_of_one_seed_cannot_be_drawn(tmp_path):
