@@ -243,7 +243,9 @@ def main(arguments=None) -> None:
     parser.add_argument("seed", type=int)
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args(arguments)
-    smoke = Plan(GPU_SMOKE, GPU_SMOKE, GPU_SMOKE, rank=64, repeats=3, seconds=0.0, seed=options.seed)
+    smoke = Plan(
+        GPU_SMOKE, GPU_SMOKE, GPU_SMOKE, rank=64, repeats=3, seconds=0.0, seed=options.seed
+    )
     plan = smoke if options.smoke else Plan(seed=options.seed)
     keras.utils.set_random_seed(plan.seed)
     device = gpu_name()

@@ -79,6 +79,7 @@ def test_at_any_length(time):
     check("para_lstm", time)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "arguments",
     [
