@@ -53,7 +53,8 @@ def rounds_lines(rounds: dict) -> list[str]:
     """Returns the lines of a text and a table."""
     from benchmarks.report import table
 
-    head = ["task, preset", "time steps", "rounds, new", "trained", "score, new", "trained"]
+    head = ["task, preset", "time steps"]
+    head += [f"{what}, {when}" for what in ("rounds", "score") for when in ("new", "trained")]
     rows = [
         [
             f"{task}, {preset}",
@@ -72,6 +73,6 @@ def rounds_lines(rounds: dict) -> list[str]:
     text = (
         f"How many rounds `time_parallel=True` takes for one batch of test sequences, the longest, "
         f"with {UNITS} units, before and after training: {', '.join(tasks)}. A round computes all "
-        "time steps at once, so that far fewer rounds than time steps are what makes it fast."
+        "time steps at once, so that it can be fast where far fewer rounds than time steps are enough."
     )
     return [text, "", *table(head, rows)]
