@@ -94,7 +94,7 @@ class CellWeights(keras.layers.Layer):
         constraint = getattr(self, f"{kind}_constraint", None)
         if weight.kernel and weight.kernel.is_stack:
             initializer = _each_matrix(initializer)
-            regularizer = regularizer and _sum_over_matrices(regularizer)
+            regularizer = regularizer and _SumOverMatrices(regularizer)
             constraint = constraint and _stack_of_matrices(constraint)
         return {
             "initializer": initializer,
@@ -276,8 +276,14 @@ def _flat(array):
     return ops.reshape(array, (-1, array.shape[-1])) if len(array.shape) == 3 else array
 
 
-def _sum_over_matrices(regularizer):
-    return lambda w: sum(regularizer(matrix) for matrix in ops.unstack(w))
+class _SumOverMatrices(keras.regularizers.Regularizer):  # Keras before 3.15 takes no function
+    """The sum of a regularizer over the matrices of a stack."""
+
+    def __init__(self, regularizer):
+        self.regularizer = regularizer
+
+    def __call__(self, w):
+        return sum(self.regularizer(matrix) for matrix in ops.unstack(w))
 
 
 def _stack_of_matrices(constraint):
