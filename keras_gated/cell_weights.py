@@ -95,7 +95,7 @@ class CellWeights(keras.layers.Layer):
         if weight.kernel and weight.kernel.is_stack:
             initializer = _each_matrix(initializer)
             regularizer = regularizer and _SumOverMatrices(regularizer)
-            constraint = constraint and _stack_of_matrices(constraint)
+            constraint = constraint and _EachConstrained(constraint)
         return {
             "initializer": initializer,
             "regularizer": regularizer,
@@ -276,7 +276,10 @@ def _flat(array):
     return ops.reshape(array, (-1, array.shape[-1])) if len(array.shape) == 3 else array
 
 
-class _SumOverMatrices(keras.regularizers.Regularizer):  # Keras before 3.15 takes no function
+# Classes, since Keras before 3.15 takes no functions here.
+
+
+class _SumOverMatrices(keras.regularizers.Regularizer):
     """The sum of a regularizer over the matrices of a stack."""
 
     def __init__(self, regularizer):
@@ -286,5 +289,11 @@ class _SumOverMatrices(keras.regularizers.Regularizer):  # Keras before 3.15 tak
         return sum(self.regularizer(matrix) for matrix in ops.unstack(w))
 
 
-def _stack_of_matrices(constraint):
-    return lambda w: ops.stack([constraint(matrix) for matrix in ops.unstack(w)])
+class _EachConstrained(keras.constraints.Constraint):
+    """The stack of the matrices to which a constraint was applied."""
+
+    def __init__(self, constraint):
+        self.constraint = constraint
+
+    def __call__(self, w):
+        return ops.stack([self.constraint(matrix) for matrix in ops.unstack(w)])
