@@ -154,11 +154,12 @@ def random(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """The examples in their short form, and what README shows."""
+    """The examples in their short form, a notebook, and what README shows."""
     need(session, "test")
-    files = ["tests/examples/test_examples.py", "tests/docs/test_readme.py", "tests/conformance"]
-    # One task of slim_model.py here; `all_long` has both.
-    pytest(session, "-m", "long", *files, "-k", "not (smaller and chorales)")
+    files = ["tests/examples/test_examples.py", "tests/examples/test_notebooks.py"]
+    files += ["tests/docs/test_readme.py", "tests/conformance"]
+    # One task of slim_model.py, and no notebook that does what README does: `all_long` has all.
+    pytest(session, "-m", "long", *files, "-k", "not (smaller and chorales) and not which_gate")
 
 
 @nox.session
@@ -212,12 +213,21 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
-def docs(session: nox.Session) -> None:
-    """The site is built, and the code on its pages runs."""
-    need(session, "test", "docs")
+def site(session: nox.Session) -> None:
+    """The site is built, which runs the Python of its guides.
+
+    In .ci/run `first_steps` does this, in an environment with the extra `docs` alone.
+    """
+    need(session, "docs")
     with tempfile.TemporaryDirectory() as out:
-        site = [PYTHON, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", out]
-        session.run(*site, env={"NO_MKDOCS_2_WARNING": "1"})
+        command = [PYTHON, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", out]
+        session.run(*command, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """What the site says, and the code on its pages that `site` does not run."""
+    need(session, "test", "docs")
     # The others need no mkdocs: `tests` runs them.
     file, choice = "tests/docs/test_docs.py", "not (as_it_stands and which-gate)"
     pytest(session, "-m", "long or not long", file, "-k", choice)

@@ -1,17 +1,15 @@
-"""Hooks of mkdocs: they add pages, replace inserts, render formulas and check the reference."""
+"""Hooks of mkdocs: they add pages and outputs, render formulas and check the reference."""
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # mkdocs may run from anywhere
 
-BACKENDS = [name for name in ("jax", "tensorflow", "torch") if find_spec(name)]
-if "keras" not in sys.modules and BACKENDS:
-    # The site trains nothing, so it takes the backend that loads quickest.
-    os.environ.setdefault("KERAS_BACKEND", BACKENDS[0])
+if "keras" not in sys.modules:
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # the guides run, and export ONNX files
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mkdocs.exceptions import PluginError  # noqa: E402 - Keras reads its backend once
 from mkdocs.structure.files import File  # noqa: E402
@@ -25,11 +23,13 @@ from site_pages import (  # noqa: E402
     inserts,
     mathml,
     measured,
+    outputs,
     reference,
     studies,
 )
 
 REFERENCE = "reference/"
+RUN = ("guides/", "index.md")  # pages whose code is run
 RESULTS = "results/"
 
 
@@ -64,11 +64,16 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Replaces the inserts of a page; in the reference also its entries, in studies figures."""
-    markdown, place = inserts.fill_inserts(markdown), page.file.src_uri
-    if place.startswith(RESULTS):
+    """Replaces inserts; adds outputs to guides, dark figures to studies, names to the reference."""
+    markdown, name = inserts.fill_inserts(markdown), page.file.src_uri
+    if name.startswith(RUN):
+        try:
+            return outputs.add_outputs(markdown, name)
+        except outputs.CodeError as error:
+            raise PluginError(str(error)) from error
+    if name.startswith(RESULTS):
         return studies.show_both(markdown)
-    return reference.expand_entries(markdown) if place.startswith(REFERENCE) else markdown
+    return reference.expand_entries(markdown) if name.startswith(REFERENCE) else markdown
 
 
 def on_page_content(html, **_):

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import find_native_operator
-from site_pages import browser, measured, studies, which_cell
+from site_pages import browser, headline, measured, studies, which_cell
 from site_pages.idea import write_idea
 
 ROOT = Path(__file__).parents[1]
@@ -81,4 +81,5 @@ INSERTS: dict[str, Callable[[], str]] = {
     "stream steps": which_cell.stream_steps,
     "studies": studies.overview,
     "task table": which_cell.task_table,
+    **headline.INSERTS,
 }

@@ -70,7 +70,7 @@ STEPS = {
     ".[onnx]": python("-c", EXPORT),
     ".[runtimes]": python("-c", RUNTIMES, before=(".[onnx]",)),
     ".[tensorflow,onnx,plot]": python("-c", EXPORT + "; kg.plot_gates(kg.trace_gates(model, x))"),
-    ".[tensorflow,docs]": python(*SITE, outside_clone=False),
+    ".[docs]": python(*SITE, outside_clone=False),
     ".[examples]": python(
         "examples/quickstart.py", "--smoke", "--out", "{out}", outside_clone=False
     ),
@@ -110,7 +110,7 @@ def lines_of(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def session_name(key: str) -> str:
-    """Returns a name for a line that needs no quotes in a shell, e.g. "tensorflow-docs"."""
+    """Returns a name for a line that needs no quotes in a shell, e.g. "tensorflow-onnx-plot"."""
     return re.sub(r"\W+", "-", key.replace("keras==", "keras-")).strip("-")
 
 

@@ -15,7 +15,7 @@ from tests import ROOT
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
-def run_page(page: Path) -> dict:
+def run_page(page: Path, python: bool = True) -> dict:
     """Runs the Python of a page and its shell commands; returns the names that the Python defined.
 
     Nothing is defined before: a block can use only what blocks above it define.
@@ -23,7 +23,8 @@ def run_page(page: Path) -> dict:
     names: dict = {"__name__": "page"}
     for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
         if language == "python":
-            exec(compile(block, str(page), "exec"), names)
+            if python:
+                exec(compile(block, str(page), "exec"), names)
         elif language == "sh":
             run_lines(block)
         else:
