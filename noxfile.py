@@ -158,7 +158,7 @@ def examples(session: nox.Session) -> None:
     need(session, "test")
     files = ["tests/examples/test_examples.py", "tests/examples/test_notebooks.py"]
     files += ["tests/docs/test_readme.py", "tests/conformance"]
-    # One task of slim_model.py, and no notebook that does what README does; `all_long` has all.
+    # One task of slim_model.py, and no notebook that does what README does: `all_long` has all.
     pytest(session, "-m", "long", *files, "-k", "not (smaller and chorales) and not which_gate")
 
 

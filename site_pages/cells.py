@@ -50,9 +50,11 @@ def figure(svg: str, kind: str = "") -> list[str]:
 
 def write_page(preset: Preset) -> str:
     """Returns the page of a preset."""
+    title, _, more = preset.title.partition(": ")
     lines = [
-        f"# {preset.name}: {preset.title}",
+        f"# {preset.name}: {title}",
         "",
+        *([f"{more[0].upper()}{more[1:]}.", ""] if more else []),
         *figure(draw_preset(preset), "wide"),
         "",
         "## Equations",

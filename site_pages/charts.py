@@ -91,8 +91,9 @@ def draw_ratios(results: dict[str, dict], dark: bool = False) -> str:
         for k, (backend, (title, mark)) in enumerate(BACKENDS.items()):
             for row, found in enumerate(_ratios(results[backend])):
                 y = row + 0.36 * (k - 0.5)
-                axes.scatter(found, [y] * len(found), 14, colours[k], mark, alpha=0.75)
-            axes.scatter([], [], 14, colours[k], mark, label=f"{title}, a mark for each size")
+                axes.scatter(found, [y] * len(found), 14, colours[k], marker=mark, alpha=0.75)
+            label = f"{title}, a mark for each size"
+            axes.scatter([], [], 14, colours[k], marker=mark, label=label)
         axes.axvline(1, color=palette.ink, linewidth=0.8, linestyle="--", zorder=0)
         axes.set_yticks(range(len(RATIOS)), list(RATIOS))
         axes.invert_yaxis()

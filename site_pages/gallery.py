@@ -46,7 +46,8 @@ def write_gallery() -> str:
         "",
         _controls(),
         '<div class="cells">',
-        '<input type="checkbox" id="drawings"><label for="drawings"> with drawings</label>',
+        '<input type="checkbox" id="drawings" name="drawings" form="filters">',
+        '<label for="drawings"> with drawings</label>',
         *figure(draw_legend(), "wide legend"),
         '<table class="cells" data-search-exclude="">',
         f"<thead><tr>{head}</tr></thead>",
@@ -79,7 +80,7 @@ def _controls() -> str:
         '<label><input type="checkbox" name="parallel" value="1"> parallel in time</label>',
         "<output></output>",
     ]
-    return f'<form class="cells" hidden>{"".join(parts)}</form>'
+    return f'<form class="cells" id="filters" hidden>{"".join(parts)}</form>'
 
 
 def _choice(name: str, none: str, choices: dict[str, str]) -> str:

@@ -29,8 +29,8 @@ from site_pages import (  # noqa: E402
 )
 
 REFERENCE = "reference/"
-RESULTS = "results/"
 RUN = ("guides/", "index.md")  # pages whose code is run
+RESULTS = "results/"
 
 
 def on_config(config):
@@ -64,16 +64,16 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Replaces inserts, adds outputs of code and figures of studies, expands the reference."""
-    markdown, place = inserts.fill_inserts(markdown), page.file.src_uri
-    if place.startswith(RUN):
+    """Replaces inserts; adds outputs to guides, dark figures to studies, names to the reference."""
+    markdown, name = inserts.fill_inserts(markdown), page.file.src_uri
+    if name.startswith(RUN):
         try:
-            return outputs.add_outputs(markdown, place)
+            return outputs.add_outputs(markdown, name)
         except outputs.CodeError as error:
             raise PluginError(str(error)) from error
-    if place.startswith(RESULTS):
+    if name.startswith(RESULTS):
         return studies.show_both(markdown)
-    return reference.expand_entries(markdown) if place.startswith(REFERENCE) else markdown
+    return reference.expand_entries(markdown) if name.startswith(REFERENCE) else markdown
 
 
 def on_page_content(html, **_):

@@ -46,12 +46,12 @@ def task_table() -> str:
     for (study, task), words in TASKS.items():
         scores = test_scores(study, task)
         order = sorted(scores, key=lambda cell: median(scores[cell]))
+        cells = dict.fromkeys([*order[:3], _one_of(scores, LSTMS)])
+        medians = ", ".join(_score(cell, scores[cell]) for cell in cells)
         seeds = len(next(iter(scores.values())))
-        best = [_score(cell, scores[cell]) for cell in order[:3]]
-        lstm = _score(_one_of(scores, LSTMS), scores[_one_of(scores, LSTMS)])
-        study = f"[{words}](../results/{study}/page.md)"
-        rows.append([study, f"{len(scores)} × {seeds}", ", ".join(best), lstm])
-    head = ["task", "cells × seeds", "lowest median", "LSTM"]
+        task = f"[{words}](../results/{study}/page.md)"
+        rows.append([task, f"{len(scores)} × {seeds}", medians])
+    head = ["task", "cells × seeds", "the best three, and the LSTM"]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 

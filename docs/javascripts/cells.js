@@ -38,7 +38,7 @@
     form.querySelector("output").textContent = `${left} of ${rowsOf().length}`;
   };
 
-  // A link may choose: ../cells/?operator=GRU&weights=0.5&sort=onnx
+  // A link may choose: ../cells/?operator=GRU&weights=0.5&sort=onnx&drawings=1
   const followLink = () => {
     for (const [name, wanted] of new URLSearchParams(location.search)) {
       const field = form.elements[name];

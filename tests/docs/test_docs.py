@@ -42,8 +42,7 @@ DOCS = ROOT / "docs"
 WRITTEN = [*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"]  # the latter is shown on a page
 OTHER = [ROOT / name for name in ("README.md", "CHANGELOG.md", "examples/README.md")]
 PAGES = sorted(path for path in WRITTEN if "```" in path.read_text(encoding="utf-8"))
-# The build runs a part of these; the last trains a model many times.
-WHOLE = ("command-line.md", "coming-from-elsewhere.md", "which-gate-can-go.md")
+WHOLE = ("command-line.md", "coming-from-elsewhere.md", "which-gate-can-go.md")  # built in part
 every = pytest.mark.parametrize("name", kg.presets)
 
 

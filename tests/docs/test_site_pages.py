@@ -97,7 +97,7 @@ def test_the_script_knows_every_filter_and_column():
 
 def test_searches_find_titles_and_no_text_of_drawings():
     page = cells.write_page(kg.presets["mgu"])
-    assert page.startswith("# mgu: minimal gated unit\n")
+    assert page.startswith("# mgu: minimal gated unit\n\nOne gate resets and writes.\n")
     for text in (page, gallery.write_gallery()):
         figures = re.findall(r"<figure[^>]*>", text)
         assert figures and all("data-search-exclude" in figure for figure in figures)
@@ -180,10 +180,10 @@ def test_a_study_begins_with_the_answer_and_a_figure_and_folds_its_tables(name):
     assert answer.startswith("**") and answer.count("\n") < 3
     assert page.split("\n\n")[2].startswith("![")
     figures = re.findall(r"!\[.*?\]\(([\w-]+)\.svg\)", page)
-    dark, shown = studies.dark_figures(), studies.show_both(page)
+    dark, paired = studies.dark_figures(), studies.show_both(page)
     assert figures
     for figure in figures:
-        assert f"({figure}.svg#only-light)" in shown and f"({figure}-dark.svg#only-dark)" in shown
+        assert f"({figure}.svg#only-light)" in paired and f"({figure}-dark.svg#only-dark)" in paired
         svg = dark[f"results/{name}/{figure}-dark.svg"]
         ET.fromstring(svg)
         assert not any(light in svg for light in ("#ffffff", "#222222", "#0072b2"))
@@ -200,4 +200,4 @@ def test_a_study_without_a_question_is_found(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "page.md").write_text("# Mine\n\nIt went well.\n\n")
     monkeypatch.setattr(studies, "RESULTS", tmp_path)
-    raises(studies.overview, "question in bold ... docs/results/mine/page.md", ValueError)
+    raises(studies.overview, "question in bold...docs/results/mine/page.md", ValueError)
