@@ -11,16 +11,13 @@ import contextlib
 import functools
 import html
 import io
-import os
 import re
 import shlex
 import tempfile
 from pathlib import Path
-from unittest.mock import patch
 
 CODE = re.compile(r"^```(python|sh)( static)?\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 FIGURE = re.compile(r"^<!-- figure ([\w-]+\.svg): (.+?) -->$", re.MULTILINE | re.DOTALL)
-WIDTH = {"COLUMNS": "88"}  # what fits in a page
 COMMANDS = {
     "list",
     "show",
@@ -63,8 +60,7 @@ def add_outputs(markdown: str, page: str) -> str:
             raise CodeError(f"{page}: no block saves {file}")
         return _inline(file.read_text(encoding="utf-8"), text)
 
-    folder = tempfile.TemporaryDirectory()
-    with folder as path, contextlib.chdir(path), patch.dict(os.environ, WIDTH), _figure_style():
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), _figure_style():
         return FIGURE.sub(place, CODE.sub(run, markdown))
 
 
