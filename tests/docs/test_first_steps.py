@@ -23,8 +23,5 @@ def test_lines_are_found_in_blocks_and_in_text():
 
 def test_sessions_have_names_of_their_own():
     names = {session_name(line) for line in STEPS}
-    assert (
-        len(names) == len(STEPS)
-        and "tensorflow-onnx-plot" in names
-        and "keras-3-15-0-test" in names
-    )
+    assert len(names) == len(STEPS)
+    assert {"tensorflow-onnx-plot", "keras-3-14-0-test"} <= names
