@@ -196,6 +196,7 @@ def figure(lines: list[dict], task: str, cell: str) -> Figure:
     axes.set_xscale("symlog", linthresh=0.1)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
+    axes.margins(x=0.06)
     axes.set_xlabel("validation score minus the control's, less is better; a dot is a seed")
     drawn.legend(loc="outside upper right", ncols=2, frameon=False)
     return drawn

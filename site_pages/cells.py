@@ -1,5 +1,7 @@
 """A page for each preset, written in Markdown from the catalogue."""
 
+import re
+
 import keras_gated as kg
 from keras_gated.spec.normal_form import resolve
 from keras_gated.spec.onnx_operator import find_native_operator
@@ -45,13 +47,19 @@ def figure(svg: str, kind: str = "") -> list[str]:
     return [f'<figure class="drawn {kind}" data-search-exclude="">', svg, "</figure>"]
 
 
+def lower_indices(text: str) -> str:
+    """Returns a text with the index of x_t as HTML."""
+    return re.sub(r"\b([xhc])_t\b", r"\1<sub>t</sub>", text)
+
+
 # One cell ---------------------------------------------------------------------------------------
 
 
 def write_page(preset: Preset) -> str:
     """Returns the page of a preset."""
-    title, _, more = preset.title.partition(": ")
+    title, _, more = lower_indices(preset.title).partition(": ")
     lines = [
+        *_boost(preset.name),
         f"# {preset.name}: {title}",
         "",
         *([f"{more[0].upper()}{more[1:]}.", ""] if more else []),
@@ -82,6 +90,12 @@ def write_page(preset: Preset) -> str:
         *figure(draw_legend(), "wide"),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _boost(name: str) -> list[str]:
+    """Front matter of a cell whose name begins other names: a search for "mgu" finds it first."""
+    longer = [other for other in kg.presets if other.startswith(name) and other != name]
+    return ["---", "search:", "  boost: 4", "---", ""] if longer else []
 
 
 RARE_LETTERS = {  # what a formula has that uses a letter, and the letter's meaning

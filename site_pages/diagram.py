@@ -146,9 +146,12 @@ def _draw_box(form: NormalForm, name: str, heights: dict[str, float]) -> Iterato
     else:
         value = form.gates[name]
         absent = name == "output" and form.memory == "hidden"
-        yield box(gate_kind(name, value), x, BOX, WIDTH, HEIGHT)
+        kind = gate_kind(name, value)
         label = "none" if absent else f"{LETTER[name]} = {gate_value(value)}"
-        yield text(x, BOX + 5, label, f"{gate_kind(name, value)}-text")
+        long = len(label) > 12
+        label = gate_value(value).replace(" ", "\u2009") if long else label  # thin spaces
+        yield box(kind, x, BOX, WIDTH + 10 * long, HEIGHT)
+        yield text(x, BOX + 5, label, f"{kind}-text{' small' if long else ''}")
 
 
 def gate_kind(name: str, value: GateValue) -> str:

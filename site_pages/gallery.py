@@ -6,7 +6,7 @@ from html import escape
 import keras_gated as kg
 from keras_gated.spec.preset_lookup import Preset
 from site_pages import measured
-from site_pages.cells import SIZE, by_family, draw_preset, figure
+from site_pages.cells import SIZE, by_family, draw_preset, figure, lower_indices
 from site_pages.diagram import draw_legend
 
 COLUMNS = {  # key: head
@@ -99,7 +99,7 @@ def _row(preset: Preset, family: str) -> str:
 
 def _cells(preset: Preset, facts: dict) -> Iterator[str]:
     name = preset.name
-    link = f'<a href="{name}/"><b>{name}</b>: {escape(preset.title)}</a>'
+    link = f'<a href="{name}/"><b>{name}</b>: {lower_indices(escape(preset.title))}</a>'
     drawing = "".join(figure(draw_preset(preset)))
     yield f'<th scope="row" data-value="{name}">{link}{drawing}</th>'
     texts = {

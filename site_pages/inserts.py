@@ -70,6 +70,7 @@ INSERTS: dict[str, Callable[[], str]] = {
     "idea": write_idea,
     "int8 lines": which_cell.int8_sentence,
     "int8 table": measured.int8_table,
+    "long times": which_cell.long_sentence,
     "many streams": measured.streams_table,
     "native": count_native_presets,
     "presets": lambda: str(len(kg.presets)),

@@ -27,6 +27,7 @@ TASKS = {  # (study, task): what it is
 LSTMS, GRUS = ("lstm", "lstm_peephole"), ("gru", "gru_chung")
 BUDGET = ("lstm", "cifg", "gru", "mgu", "janet", "elman", "sru", "min_gru", "fast_grnn")
 LONG = "(16, 4096, 128, 128)"  # a size of the GPU benchmark
+LONG_TIME = 16384  # time steps, of the benchmark of long sequences
 
 
 @lru_cache
@@ -140,3 +141,11 @@ def gpu_sentence() -> str:
     times = {name: 1e3 * time for name, time in sizes[LONG]["train"].items()}
     names = ("GatedLSTM", "janet", "min_gru", "min_gru, at once")
     return ", ".join(f"{name} {times[name]:.1f} ms" for name in names) + f" at {LONG}"
+
+
+def long_sentence() -> str:
+    """Returns milliseconds of a training step over a long sequence on the CPU."""
+    times = results("long_sequences")["times"][str(LONG_TIME)]
+    names = ("keras LSTM", "GatedLSTM", "min_gru", "min_gru, at once")
+    texts = ", ".join(f"{name} {1e3 * times[name]['seconds']:,.0f} ms" for name in names)
+    return f"{texts} at {LONG_TIME:,} time steps"

@@ -64,7 +64,8 @@ def test_the_gallery_has_every_cell():
     for row in rows:
         name = row[0].get("data-value")
         link, figure = row[0]
-        assert link.get("href") == f"{name}/" and kg.presets[name].title in "".join(link.itertext())
+        title = kg.presets[name].title.replace("_t", "t")
+        assert link.get("href") == f"{name}/" and title in "".join(link.itertext())
         assert figure[0].get("class") == "cell"
         texts = {cell.get("data-key"): cell.text for cell in row[1:]}
         assert list(texts) == list(gallery.COLUMNS)[1:]
@@ -97,7 +98,9 @@ def test_the_script_knows_every_filter_and_column():
 
 def test_searches_find_titles_and_no_text_of_drawings():
     page = cells.write_page(kg.presets["mgu"])
-    assert page.startswith("# mgu: minimal gated unit\n\nOne gate resets and writes.\n")
+    assert "\n# mgu: minimal gated unit\n\nOne gate resets and writes.\n" in page
+    assert "boost: 4" in page  # before mgu1, mgu2 and mgu3
+    assert "boost" not in cells.write_page(kg.presets["mgu1"])
     for text in (page, gallery.write_gallery()):
         figures = re.findall(r"<figure[^>]*>", text)
         assert figures and all("data-search-exclude" in figure for figure in figures)
@@ -143,6 +146,9 @@ def test_numbers_on_which_cell_to_use_are_those_of_the_results():
         assert words in which_cell.task_table()
     assert which_cell.gru_against_lstm() == f"{wins} of {len(which_cell.TASKS)}"
     assert "`lstm`" in which_cell.fused_presets() and "`mgu`" not in which_cell.fused_presets()
+    page = (DOCS / "speed" / "long_sequences.md").read_text(encoding="utf-8")
+    time = re.search(r"\| GatedLSTM \| *[\d,]+ \| *[\d,]+ \| *([\d,]+) \|", page)[1]
+    assert f"GatedLSTM {time} ms, " in which_cell.long_sentence()
     device = (DOCS / "speed" / "device.md").read_text(encoding="utf-8")
     step = re.search(r"\| lstm \| ([\d.]+)", device)[1]
     assert f"`lstm` {1000 * float(step):.0f} µs" in which_cell.stream_steps()
