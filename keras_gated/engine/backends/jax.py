@@ -1,11 +1,14 @@
 """What the engine needs of JAX: a loop over time, a custom gradient, derivatives."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+from keras_gated.spec.operator_weights import pack_block
 
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
@@ -28,10 +31,20 @@ def accelerated() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def loop(step, carry, xs, reverse: bool = False):
-    """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
-    together = STEPS_TOGETHER if accelerated() else 1
+def loop(step, carry, xs, reverse: bool = False, together: int | None = None):
+    """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0.
+
+    Args:
+        step, carry, xs, reverse: as of `jax.lax.scan`.
+        together: int > 0, time steps in one pass; by default `STEPS_TOGETHER` on an accelerator,
+            else 1.
+    """
+    together = together or (STEPS_TOGETHER if accelerated() else 1)
     return jax.lax.scan(step, list(carry), list(xs), reverse=reverse, unroll=together)
+
+
+# Of a graph that becomes a file: the same with and without an accelerator.
+recorded_loop = partial(loop, together=1)
 
 
 def values_on_host(x):
@@ -43,6 +56,74 @@ def values_on_host(x):
 def traced_for_one_length() -> bool:
     """Returns False: a loop over time is recorded as a loop."""
     return False
+
+
+def is_exporting() -> bool:
+    """Returns False: what records a layer for a file runs it by a runner of its own."""
+    return False
+
+
+def why_not_cudnn(native, call) -> str | None:
+    """Returns why cuDNN cannot run a call of an operator's cell; None if it can."""
+    tensors = [call.sequences, *call.states, *call.weights.values()]
+    types = sorted({str(x.dtype) for x in tensors})
+    if native.operator != "LSTM":
+        return f"of cuDNN's layers JAX has the LSTM alone, and the cell is a {native.operator}"
+    if types != ["float32"]:
+        return f"JAX has cuDNN's LSTM in float32 alone, and the tensors are {', '.join(types)}"
+    if 0 in call.sequences.shape:
+        return "there is no time step or no sequence"
+    if call.mask is not None and (call.go_backwards or not call.masked_at_end):
+        return "masked time steps may lie elsewhere than at the end; `lengths` say that they do not"
+    return _why_no_gpu()
+
+
+def _why_no_gpu() -> str | None:
+    platform = jax.default_backend()
+    return None if platform == "gpu" else f"JAX computes on {platform!r} here"
+
+
+def run_fused(native, blocks, x, states, mask):
+    """Runs an LSTM on cuDNN.
+
+    Args:
+        native: the `NativeOperator`, which `fused.find_fused_operator` found.
+        blocks: the weights in the structure of `GatedCell.block_weights`.
+        x: (B, T, I).
+        states: the first ones, h and c (B, U).
+        mask: bool (B, T) with masked time steps at the end, or None.
+
+    Returns:
+        h of all time steps (B, T, U), zeros where masked, and the last states.
+    """
+    from jax.experimental import rnn
+
+    (batch, time, inputs), units = x.shape, states[0].shape[-1]
+    made = {"dtype": x.dtype}
+    ops = SimpleNamespace(
+        zeros=partial(jnp.zeros, **made),
+        eye=partial(jnp.eye, **made),
+        concatenate=jnp.concatenate,
+        diag=jnp.diag,
+        reshape=jnp.reshape,
+    )
+    rows = [pack_block(ops, letter, native, blocks, inputs, units) for letter in "ifco"]
+    weights = [row[key].ravel() for key in ("W", "R", "Wb", "Rb") for row in rows]
+    # cuDNN need not know sequences of no time step: they take one, whose result is not used.
+    count = jnp.full(batch, time) if mask is None else mask.sum(axis=1)
+    lengths = jnp.maximum(count, 1).astype("int32")
+    layout = (inputs, units, 1, 0.0, False)  # one layer, no dropout, one direction
+    first = [state[None] for state in states]
+    h, *last = rnn.lstm(x, *first, jnp.concatenate(weights), lengths, *layout, _precision())
+    empty = (count == 0)[:, None]
+    pairs = zip(states, last, strict=True)
+    return h, [jnp.where(empty, before, after[0]) for before, after in pairs]
+
+
+def _precision() -> jax.lax.Precision:
+    """Whether cuDNN may use TF32, as JAX's products; JAX's own "default" is an error there."""
+    exact = jax.config.jax_default_matmul_precision in ("highest", "float32")
+    return jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.HIGH
 
 
 def is_recorded() -> bool:
