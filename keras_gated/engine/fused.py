@@ -9,6 +9,9 @@ made from the cell's in each call, by differentiable operations: so the backend'
 the weights that are trained.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 
 import keras
@@ -22,6 +25,8 @@ from keras_gated.spec.onnx_operator import (
     NativeOperator,
     find_native_operator,
 )
+
+_without_cudnn: ContextVar[bool] = ContextVar("keras_gated_without_cudnn", default=False)
 
 
 @lru_cache(maxsize=256)
@@ -49,7 +54,7 @@ def _why_no_operator(call: RecurrentCall) -> str | None:
     cell = call.cell
     if call.unroll:
         return "the loop is to be unrolled (unroll=True)"
-    if option := cell.sequential_option or (cell.normalizer and "batch_norm"):
+    if option := cell.sequential_option or (cell.normalizer and "batch_norm=True"):
         return f"the option `{option}` acts in or before each time step"
     if call.starts is not None:
         return "sequences begin inside a row (`resets`)"
@@ -70,12 +75,22 @@ def _why_no_usual_operator(form: NormalForm) -> str:
     )
 
 
+@contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Inside this context cuDNN runs no layer, whatever its `use_cudnn` is: files are compared."""
+    token = _without_cudnn.set(True)
+    try:
+        yield
+    finally:
+        _without_cudnn.reset(token)
+
+
 def must_run_on_cudnn(call: RecurrentCall) -> bool:
     """Returns whether cuDNN has to run a call: the layer says so, and the call is a run.
 
     Keras also calls a layer to find out shapes, and torch to record it for a file.
     """
-    if not call.use_cudnn or backend.is_exporting():
+    if not call.use_cudnn or _without_cudnn.get() or backend.is_exporting():
         return False
     with keras.SymbolicScope() as scope:  # it knows the one around it
         return scope.original_scope is None

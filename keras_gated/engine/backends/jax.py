@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from keras import ops
 
 from keras_gated.spec.operator_weights import pack_block
 
@@ -47,6 +48,24 @@ def loop(step, carry, xs, reverse: bool = False, together: int | None = None):
 recorded_loop = partial(loop, together=1)
 
 
+def ops_with_sums_in(dtype, of):
+    """Returns `keras.ops`, whose matrix products of type `of` are sums of type `dtype` if wider.
+
+    By itself JAX rounds them to the type of the factors.
+    """
+    return _OpsWithSums(dtype) if jnp.promote_types(dtype, of) == dtype else ops
+
+
+class _OpsWithSums:
+    """`keras.ops` with another matrix product."""
+
+    def __init__(self, dtype):
+        self.matmul = partial(jnp.matmul, preferred_element_type=dtype)
+
+    def __getattr__(self, name: str):
+        return getattr(ops, name)
+
+
 def values_on_host(x):
     """Returns the values of a tensor as an array if they are known and on the processor."""
     known = not isinstance(x, Tracer) and not accelerated()
@@ -71,7 +90,7 @@ def why_not_cudnn(native, call) -> str | None:
         return f"of cuDNN's layers JAX has the LSTM alone, and the cell is a {native.operator}"
     if types != ["float32"]:
         return f"JAX has cuDNN's LSTM in float32 alone, and the tensors are {', '.join(types)}"
-    if 0 in call.sequences.shape:
+    if 0 in [n for n in call.sequences.shape if isinstance(n, int)]:  # others are symbols
         return "there is no time step or no sequence"
     if call.mask is not None and (call.go_backwards or not call.masked_at_end):
         return "masked time steps may lie elsewhere than at the end; `lengths` say that they do not"
@@ -100,14 +119,14 @@ def run_fused(native, blocks, x, states, mask):
 
     (batch, time, inputs), units = x.shape, states[0].shape[-1]
     made = {"dtype": x.dtype}
-    ops = SimpleNamespace(
+    arithmetic = SimpleNamespace(
         zeros=partial(jnp.zeros, **made),
         eye=partial(jnp.eye, **made),
         concatenate=jnp.concatenate,
         diag=jnp.diag,
         reshape=jnp.reshape,
     )
-    rows = [pack_block(ops, letter, native, blocks, inputs, units) for letter in "ifco"]
+    rows = [pack_block(arithmetic, letter, native, blocks, inputs, units) for letter in "ifco"]
     weights = [row[key].ravel() for key in ("W", "R", "Wb", "Rb") for row in rows]
     # cuDNN need not know sequences of no time step: they take one, whose result is not used.
     count = jnp.full(batch, time) if mask is None else mask.sum(axis=1)

@@ -3,6 +3,7 @@
 from functools import lru_cache, partial
 
 import tensorflow as tf
+from keras import ops
 
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
@@ -70,6 +71,11 @@ recorded_loop = partial(loop, together=1)
 def _example(step, carry, xs):
     """The ys of one step, for their types and shapes; the graph drops the operations."""
     return step(list(carry), [x[0] for x in xs])[1]
+
+
+def ops_with_sums_in(dtype, of):
+    """Returns `keras.ops`: TensorFlow's products have the type of their factors."""
+    return ops
 
 
 def values_on_host(x):

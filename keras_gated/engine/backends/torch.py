@@ -5,6 +5,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
+from keras import ops
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from keras_gated.engine.backends.unrolled import unrolled_loop
@@ -32,6 +33,11 @@ _NO_TRANSFORM = (
 def accelerated() -> bool:
     """Returns whether this backend computes on an accelerator, such as a GPU."""
     return torch.cuda.is_available()
+
+
+def ops_with_sums_in(dtype, of):
+    """Returns `keras.ops`: torch's products have the type of their factors."""
+    return ops
 
 
 def values_on_host(x):
@@ -112,14 +118,14 @@ def _run_operator(native, blocks, x, states, mask):
     operator, letters = _OPERATORS[native.operator]
     sizes = x.shape[-1], states[0].shape[-1]
     made = {"dtype": x.dtype, "device": x.device}
-    ops = SimpleNamespace(
+    arithmetic = SimpleNamespace(
         zeros=partial(torch.zeros, **made),
         eye=partial(torch.eye, **made),
         concatenate=torch.concatenate,
         diag=torch.diag,
         reshape=torch.reshape,
     )
-    rows = [pack_block(ops, letter, native, blocks, *sizes) for letter in letters]
+    rows = [pack_block(arithmetic, letter, native, blocks, *sizes) for letter in letters]
     weights = [torch.concatenate([row[key] for row in rows]) for key in ("W", "R", "Wb", "Rb")]
 
     def run(*inputs, states, **layout):
