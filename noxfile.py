@@ -149,7 +149,7 @@ def random(session: nox.Session) -> None:
     # A process for each: TensorFlow keeps what it compiled until a process ends.
     layers = "tests/layers/test_layer_random.py"
     for file in ("tests/onnx/test_export_random.py", layers, "tests/onnx/test_soak.py"):
-        pytest(session, file, **variables)
+        pytest(session, "-m", "long or not long", file, **variables)
 
 
 @nox.session
@@ -188,16 +188,20 @@ def long(session: nox.Session) -> None:
     need(session, "test", packages=["jax"])
     files = ["tests/layers/test_robustness.py", "tests/layers/test_precision.py"]
     pytest(session, "-m", "long", *files, "tests/benchmarks", "-k", "not every_part")
-    chosen = "path_goes or goes_on or stacked or under_masks"
-    more = ["tests/reduction", "tests/engine/test_large_batch.py"]
+    chosen = "path_goes or goes_on or stacked or under_masks or (many_steps and sigmoid)"
+    more = [
+        "tests/reduction",
+        "tests/engine/test_large_batch.py",
+        "tests/layers/test_normalizer.py",
+    ]
     pytest(session, "-m", "long", *more, "-k", chosen)
 
 
 @nox.session
 def all_long(session: nox.Session) -> None:
-    """Every test that is marked long, all presets and ways to call a layer: half an hour."""
+    """Every test: all presets, parameter sets and ways to call a layer. It takes an hour."""
     need(session, "test", "cluster", packages=["jax", TORCH])
-    pytest(session, "-m", "long")
+    pytest(session, "-m", "long or not long")
 
 
 @nox.session
@@ -214,7 +218,9 @@ def docs(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory() as out:
         site = [PYTHON, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", out]
         session.run(*site, env={"NO_MKDOCS_2_WARNING": "1"})
-    pytest(session, "tests/docs/test_docs.py")  # the others need no mkdocs: `tests` runs them
+    # The others need no mkdocs: `tests` runs them.
+    file, choice = "tests/docs/test_docs.py", "not (as_it_stands and which-gate)"
+    pytest(session, "-m", "long or not long", file, "-k", choice)
 
 
 @nox.session

@@ -26,6 +26,8 @@ from benchmarks.sizes import (
     GPU_ABLATIONS,
     GPU_COMPILE,
     GPU_LINEAR,
+    GPU_NEWTON,
+    GPU_NEWTON_SIZES,
     GPU_SIZES,
     GPU_SMOKE,
     IN_16_BITS,
@@ -43,6 +45,7 @@ class Plan(NamedTuple):
 
     sizes: tuple[Size, ...] = GPU_SIZES
     compiled: tuple[Size, ...] = GPU_COMPILE
+    newton: tuple[Size, ...] = GPU_NEWTON_SIZES
     rank: int = 8192
     repeats: int = 15
     seconds: float = 3.0
@@ -182,9 +185,13 @@ def measure_tensorflow(plan: Plan) -> None:
 
 
 def measure_parallel(plan: Plan) -> None:
-    """Measures cells with a linear memory: time steps in parallel, and one after another."""
-    names = (*GPU_LINEAR, *(name + AT_ONCE for name in GPU_LINEAR))
-    measure_times(plan, (), names, pairs=[(FIRST, size) for size in plan.sizes])
+    """Measures time steps in parallel, and one after another.
+
+    First cells with a linear memory, then nonlinear ones, by Newton's method.
+    """
+    for cells, sizes in ((GPU_LINEAR, plan.sizes), (GPU_NEWTON, plan.newton)):
+        names = (*cells, *(name + AT_ONCE for name in cells))
+        measure_times(plan, (), names, pairs=[(FIRST, size) for size in sizes])
 
 
 def measure_compilation(plan: Plan) -> None:
@@ -236,7 +243,9 @@ def main(arguments=None) -> None:
     parser.add_argument("seed", type=int)
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args(arguments)
-    smoke = Plan(GPU_SMOKE, GPU_SMOKE, rank=64, repeats=3, seconds=0.0, seed=options.seed)
+    smoke = Plan(
+        GPU_SMOKE, GPU_SMOKE, GPU_SMOKE, rank=64, repeats=3, seconds=0.0, seed=options.seed
+    )
     plan = smoke if options.smoke else Plan(seed=options.seed)
     keras.utils.set_random_seed(plan.seed)
     device = gpu_name()

@@ -9,7 +9,7 @@ from benchmarks.report import (
     table,
     times_table,
 )
-from benchmarks.sizes import GPU_LINEAR, IN_16_BITS, RATIOS, TORCH_LOOP, Size
+from benchmarks.sizes import GPU_LINEAR, GPU_NEWTON, IN_16_BITS, RATIOS, TORCH_LOOP, Size
 
 MARK = "RESULT "  # begins a line in which a part prints a result
 BLOCKS = {"GatedLSTM": 4, "GatedGRU": 3}  # number of blocks in the kernels
@@ -23,7 +23,7 @@ GPU_RATIOS = (
     ("GatedLSTM", TORCH_LOOP),
     ("janet", "torch LSTM"),
     ("mgu", "torch GRU"),
-    *((f"{name}, at once", name) for name in GPU_LINEAR),
+    *((f"{name}, at once", name) for name in (*GPU_LINEAR, *GPU_NEWTON)),
     *((f"Gated{k}{ON_TENSORFLOW}", f"keras {k}{ON_TENSORFLOW}") for k in ("LSTM", "GRU")),
     *((f"Gated{k}{ON_TENSORFLOW}", f"keras {k}, cuDNN{ON_TENSORFLOW}") for k in ("LSTM", "GRU")),
 )

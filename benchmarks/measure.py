@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.sizes import Size
 from keras_gated.speed.timing import interleaved, medians, seconds
 
-__all__ = ["interleaved", "medians", "peak_memory", "seconds"]
+__all__ = ["interleaved", "medians", "peak", "peak_memory", "seconds"]
 
 
 def peak_memory(name: str, size: Size, seed: int) -> int:
@@ -25,13 +25,13 @@ def _peak_of_this_process(name: str, seed: str, *size: str) -> int:
     from benchmarks.contenders import make_contenders
 
     contender = make_contenders(Size(*map(int, size)), int(seed))[name]
-    before = _peak()
+    before = peak()
     contender.train()
-    return _peak() - before
+    return peak() - before
 
 
-def _peak() -> int:
-    """The peak of this process so far. In ru_maxrss it would begin with that of the parent."""
+def peak() -> int:
+    """Returns the peak of this process so far, in bytes. In ru_maxrss the parent's would count."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 

@@ -80,3 +80,5 @@ GPU_SMOKE = (Size(2, 6, 3, 4),)
 GPU_COMPILE = (*(Size(32, time, 128, 256) for time in (128, 512, 2048, 4096)), GPU_SIZES[0])
 GPU_ABLATIONS = ("janet", "mgu")
 GPU_LINEAR = ("min_gru", "qrnn_f")  # time steps in parallel, and one after another
+GPU_NEWTON = ("para_gru", "para_lstm")  # the same, by Newton's method
+GPU_NEWTON_SIZES = tuple(Size(16, time, 128, 128) for time in (1024, 4096, 16384))

@@ -144,34 +144,36 @@ class GatedRNN(keras.layers.RNN):
                 "Argument `time_parallel` must be True, False or 'auto'. "
                 f"Received: time_parallel={time_parallel!r}."
             )
-        by_unit = self.cell.form.unit_by_unit
-        if time_parallel is True and not (self.cell.form.linear_memory or by_unit):
-            raise ValueError(
+        if time_parallel is True and (problem := self._why_one_after_another()):
+            raise ValueError(problem)
+        return time_parallel
+
+    def _why_one_after_another(self) -> str | None:
+        """Why `time_parallel=True` is an error; None if it is not."""
+        cell, by_unit = self.cell, self.cell.form.unit_by_unit
+        if not (cell.form.linear_memory or by_unit):
+            return (
                 "Argument `time_parallel` can be True only for a cell whose gates and candidate "
                 "see only x_t and whose memory has no activation, such as 'min_gru' or 'qrnn_f', "
                 "or whose recurrent kernels are all diagonal or identity, such as 'para_gru'. "
-                f"Received: time_parallel=True with spec={self.cell.spec!r}. Use 'auto' or False."
+                f"Received: time_parallel=True with spec={cell.spec!r}. Use 'auto' or False."
             )
-        if time_parallel is True and by_unit and (reason := self.cell.automatic_reason):
-            given = self.cell.sequential_option
-            what = f"Arguments `time_parallel=True` and `{given}` exclude each other"
-            what = what if given else "Argument `time_parallel` cannot be True for this cell"
-            raise ValueError(
-                f"{what}: Newton's method in time needs the slopes of each unit alone. Received: "
-                f"time_parallel=True, where {reason}. Use time_parallel=False."
-            )
-        if time_parallel is True and not by_unit and not self.cell.parallel_in_time:
-            raise ValueError(
-                "Arguments `time_parallel=True` and "
-                f"`{self.cell.sequential_option}` exclude each other: the option needs time steps "
-                "one after another. Remove one of the two."
-            )
-        if time_parallel is True and self.unroll:
-            raise ValueError(
+        if self.unroll:
+            return (
                 "Arguments `time_parallel` and `unroll` exclude each other: there is no loop to "
                 "unroll. Received: time_parallel=True, unroll=True."
             )
-        return time_parallel
+        option, reason = cell.sequential_option, cell.automatic_reason
+        both = f"Arguments `time_parallel=True` and `{option}` exclude each other"
+        if by_unit and reason:
+            what = both if option else "Argument `time_parallel` cannot be True for this cell"
+            return (
+                f"{what}: Newton's method in time needs the slopes of each unit alone. Received: "
+                f"time_parallel=True, where {reason}. Use time_parallel=False."
+            )
+        if not by_unit and option:
+            return f"{both}: the option needs time steps one after another. Remove one of the two."
+        return None
 
     def _check_ways(self) -> None:
         """Raises a ValueError unless `use_cudnn` and `implementation` have values of Keras."""

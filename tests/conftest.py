@@ -12,6 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest  # noqa: E402 - the backend must be named before
 
+from tests import sampling  # noqa: E402
+
 GPU = Path(__file__).parent / "gpu"
 
 
@@ -27,6 +29,13 @@ def pytest_ignore_collect(collection_path, config):
 def has_gpu() -> bool:
     """Whether an NVIDIA GPU seems to be here; cheap, and no backend is loaded."""
     return Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest drops what is long
+def pytest_collection_modifyitems(config, items):
+    """Of tests with many parameter sets that take long, a sample runs."""
+    if sampling.applies(config):
+        sampling.mark_rest(items)
 
 
 @pytest.fixture(autouse=True)

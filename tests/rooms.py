@@ -14,7 +14,7 @@ ROOMS = """
     : sequence_batches padded_batches packed_batches
     convert: torch_modules layer_copies keras_layers comparison same_mask conversion other_cells
     convert: keras_models
-    inspection: traces plots monitor
+    inspection: recorded_runs traces rounds plots monitor
     reduction: retracing steps data model_graph recording fit units reduced_model reduce_gates
     reduction: figures gate_rows survey gate_report
     onnx: errors report atomic_file model_file streaming_session runtimes

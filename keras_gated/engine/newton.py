@@ -43,7 +43,7 @@ def run_newton(call: RecurrentCall) -> tuple[Any, list]:
     """Runs a cell for all time steps, with a gradient of its own.
 
     Args:
-        call: of a cell whose `newton_in_time` holds, with known T.
+        call: of a cell whose `newton_in_time` holds.
 
     Returns:
         h for all time steps (T, B, U), or None where only the last one is asked for, and the last
@@ -195,6 +195,8 @@ def solve_recurrence(slopes: Slopes, b: list) -> list:
     the length.
     """
     time, n = b[0].shape[0], range(len(b))
+    if time is None:
+        return _solve_open(slopes, b)
     if time <= 1:
         return b
     pairs = time - time % 2
@@ -211,6 +213,28 @@ def solve_recurrence(slopes: Slopes, b: list) -> list:
         rest = _after(_cut(slopes, slice(2, None, 2)), before, [x[2::2] for x in b])
         first = [ops.concatenate([x, y]) for x, y in zip(first, rest, strict=True)]
     return [_interleaved(x, y, time) for x, y in zip(first, second, strict=True)]
+
+
+def _solve_open(slopes: Slopes, b: list) -> list:
+    """`solve_recurrence` of a length that is known when it runs: each round doubles the reach."""
+    n, time = range(len(b)), ops.shape(b[0])[0]
+    at = ops.arange(time)
+
+    def before(x, reach):
+        """x of `reach` time steps before; 0 where there is none."""
+        there = ops.reshape(at >= reach, (-1, 1, 1))
+        moved = ops.take(x, ops.maximum(at - reach, 0), axis=0)
+        return ops.where(there, moved, ops.zeros_like(x))
+
+    def double(reach, d, slopes):
+        new = _after(slopes, [before(x, reach) for x in d], d)
+        early = [[before(x, reach) for x in row] for row in slopes]
+        both = [[sum(slopes[i][k] * early[k][j] for k in n) for j in n] for i in n]
+        return 2 * reach, new, both
+
+    whole = [[ops.zeros_like(b[i]) if x is None else x for x in slopes[i]] for i in n]
+    _, d, _ = ops.while_loop(lambda reach, *_: reach < time, double, (1, list(b), whole))
+    return d
 
 
 def _cut(slopes: Slopes, steps: slice) -> Slopes:

@@ -92,7 +92,7 @@ def runs_newton(call: RecurrentCall) -> bool:
     """Returns whether the states of all time steps are found at once, by Newton's method."""
     asked = call.time_parallel is True and call.cell.newton_in_time
     # The number of rounds depends on the values: a record of those of an example is wrong.
-    return asked and call.sequences.shape[1] is not None and not backend.is_recorded()
+    return asked and not backend.is_recorded()
 
 
 def run_with_automatic_gradient(call: RecurrentCall) -> tuple:

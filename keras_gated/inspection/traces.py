@@ -6,13 +6,12 @@ runs each cell in that loop, and then one step of the formula for all time steps
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_gated.engine.call import RecurrentCall
 from keras_gated.engine.loop import EngineLoop
-from keras_gated.engine.run import run_by
+from keras_gated.inspection.recorded_runs import by_layer_name, recorded_by, run_once
 from keras_gated.layers import GatedRNN
 
 GATES = ("input", "forget", "reset", "output")
@@ -49,20 +48,15 @@ def trace_gates(model_or_layer: Any, x: Any) -> Trace:
         (2, 5, 8)
     """
     tracer = _GateRecorder()
-    # Calling a model runs it eagerly, even a compiled one: only `predict` and the like use a graph.
-    try:
-        with run_by(tracer):
-            model_or_layer(keras.tree.map_structure(ops.convert_to_tensor, x), training=False)
-    finally:
-        for variable, value in tracer.states_before:
-            variable.assign(value)
+    with recorded_by(tracer):
+        run_once(model_or_layer, x)
     if not tracer.runs:
         raise ValueError(
             "Argument `model_or_layer` must have a GatedRNN, GatedLSTM or GatedGRU layer that runs "
             f"when it is called. Received: {model_or_layer!r}. Convert Keras's own layers first, "
             "with keras_gated.from_keras(model)."
         )
-    return _by_layer_name(tracer.runs)
+    return by_layer_name(tracer.runs)
 
 
 class _GateRecorder:
@@ -70,15 +64,12 @@ class _GateRecorder:
 
     Attributes:
         runs: for each call of a layer the layer, and its values {name: (B, T, U)}.
-        states_before: variables of stateful layers, with their values before the trace.
     """
 
     def __init__(self):
         self.runs: list[tuple[GatedRNN, dict]] = []
-        self.states_before: list[tuple] = []
 
     def __call__(self, call: RecurrentCall) -> tuple:
-        self._remember_states(call.layer)
         form = call.cell.form
         values, states, last = EngineLoop(call).values_of_steps()
         # The step saw the memory before zoneout; the states are those after it.
@@ -87,12 +78,6 @@ class _GateRecorder:
         names += ["candidate", *(k for k in ("c", "n", "m", "h") if k in form.states)]
         self.runs.append((call.layer, {k: _to_numpy_masked(call, values[k]) for k in names}))
         return call.result(ops.transpose(states[0], (1, 0, 2)), last)
-
-    def _remember_states(self, layer: GatedRNN) -> None:
-        """Keeps the states of a stateful layer, unless an earlier call of it did."""
-        known = {id(variable) for variable, _ in self.states_before}
-        if layer.stateful and not known & {id(variable) for variable in layer.states}:
-            self.states_before += [(variable, ops.copy(variable)) for variable in layer.states]
 
 
 def _to_numpy_masked(call: RecurrentCall, value) -> np.ndarray:
@@ -104,18 +89,6 @@ def _to_numpy_masked(call: RecurrentCall, value) -> np.ndarray:
     if call.mask is not None:
         array[~np.asarray(ops.convert_to_numpy(call.mask), bool)] = np.nan
     return array
-
-
-def _by_layer_name(runs: list[tuple[GatedRNN, dict]]) -> Trace:
-    """The traces by the name of the layer, or by its path if two layers have the same name."""
-    layers = {id(layer): layer for layer, _ in runs}.values()
-    names = [layer.name for layer in layers]
-    trace: Trace = {}
-    for layer, arrays in runs:
-        name = layer.name if names.count(layer.name) == 1 else layer.path
-        earlier = sum(key == name or key.startswith(f"{name} (") for key in trace)
-        trace[f"{name} ({earlier + 1})" if earlier else name] = arrays
-    return trace
 
 
 def half_life(forget: np.ndarray) -> np.ndarray:

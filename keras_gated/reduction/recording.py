@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_gated.engine.call import RecurrentCall
 from keras_gated.engine.loop import EngineLoop
-from keras_gated.engine.run import run_by
+from keras_gated.inspection.recorded_runs import recorded_by, run_once
 from keras_gated.layers import GatedRNN
 from keras_gated.spec.cell_spec import GATES
 
@@ -54,13 +53,9 @@ def record(model: Any, batches: Iterable, rows: int = ROWS, seed: int = 0) -> di
         seed: int, of the draw.
     """
     recorder = _Recorder(rows, np.random.default_rng(seed))
-    try:
-        with run_by(recorder):
-            for x in batches:
-                model(keras.tree.map_structure(ops.convert_to_tensor, x), training=False)
-    finally:
-        for variable, value in recorder.states_before.values():
-            variable.assign(value)
+    with recorded_by(recorder):
+        for x in batches:
+            run_once(model, x)
     return {layer: sample.recording() for layer, sample in recorder.samples.items()}
 
 
@@ -70,12 +65,9 @@ class _Recorder:
     def __init__(self, rows: int, rng: np.random.Generator):
         self.rows, self.rng = rows, rng
         self.samples: dict[GatedRNN, _Sample] = {}
-        self.states_before: dict[int, tuple] = {}
 
     def __call__(self, call: RecurrentCall) -> tuple:
         layer, form = call.layer, call.cell.form
-        for variable in layer.states if getattr(layer, "stateful", False) else ():
-            self.states_before.setdefault(id(variable), (variable, ops.copy(variable)))
         loop = EngineLoop(call)
         values, states, last = loop.values_of_steps()
         series = dict(zip(form.states, states, strict=True))

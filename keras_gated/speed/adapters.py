@@ -85,7 +85,7 @@ def jax_contender(layer, x, weights) -> Contender:
 
     def compile_anew():
         jax.clear_caches()  # or JAX returns what it compiled before
-        train.lower(trained, x, weights).compile()
+        return train.lower(trained, x, weights).compile()
 
     # x and weights are arguments: in a closure they would be constants of the compiled program.
     train = jax.jit(jax.grad(lambda trained, x, weights: (outputs(trained, x) * weights).sum()))

@@ -183,11 +183,13 @@ def test_without_a_gpu_nothing_is_measured(capsys, monkeypatch):
 @pytest.mark.skipif(BACKEND == "torch", reason="torch does not compile by XLA")
 def test_a_part_tried_on_the_cpu(capsys, monkeypatch):
     monkeypatch.setattr(gpu_parts, "GPU_LINEAR", ("min_gru",))
+    monkeypatch.setattr(gpu_parts, "GPU_NEWTON", ("para_gru",))
     result = reported(capsys, "at once", "--smoke")
     assert "failed" not in result
     (times,) = result["precisions"]["TF32"]["sizes"].values()
     for kind in ("train", "infer"):
-        assert set(times[kind]) == {"min_gru", "min_gru, at once"}
+        ran = {name + end for name in ("min_gru", "para_gru") for end in ("", AT_ONCE)}
+        assert set(times[kind]) == ran
         assert all(v > 0 for v in times[kind].values())
     assert result["parts"]["at once"]["ended"] == "complete"
 
@@ -220,4 +222,5 @@ def test_every_part_tried_on_the_cpu(part, tmp_path):
     result = json.loads((tmp_path / "gpu.json").read_text())
     ended = result["parts"][part]["ended"]
     assert ended == "complete" or "is not installed" in ended
-    assert "failed" not in result
+    # Keras's own GRU does not run so on JAX, see docs/gpu.md.
+    assert set(result.get("failed", ())) <= {"bfloat16 (2, 6, 3, 4): keras GRU"}

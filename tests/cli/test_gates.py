@@ -110,6 +110,7 @@ def test_arrays_of_several_inputs_and_outputs(tmp_path):
     assert inputs["start"].shape == (4, U) and y.shape == (4,)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
@@ -128,6 +129,7 @@ def test_arrays_that_do_not_fit(arrays, text, folder):
     raises(lambda: read_samples(Path("data.npz"), "--data", model), text)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

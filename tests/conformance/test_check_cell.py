@@ -162,6 +162,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("cell", "failing"), FAULTS)
 def test_a_fault_is_named_by_its_check(cell, failing):
     report = kg.check_cell(cell, checks=EVERYWHERE | failing.keys(), **SIZES)

@@ -48,6 +48,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_keras_layers_become_gated_ones_and_come_back(name):
     make, kind = SETTINGS[name]

@@ -119,6 +119,7 @@ MODELS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", MODELS)
 def test_layers_keep_their_state(name):
     model = MODELS[name]()

@@ -50,6 +50,7 @@ def torch_states(torch, module, x):
     return several if isinstance(module, torch.nn.LSTM) else several[:1]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("name", MODULES)
 def test_torch_modules_become_gated_layers(torch, name):

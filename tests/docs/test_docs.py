@@ -32,18 +32,17 @@ DOCS = ROOT / "docs"
 WRITTEN = [*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"]  # the latter is shown on a page
 OTHER = [ROOT / name for name in ("README.md", "CHANGELOG.md", "examples/README.md")]
 PAGES = sorted(path for path in WRITTEN if "```" in path.read_text(encoding="utf-8"))
-SLOW = ("which-gate-can-go.md",)  # it trains a model many times
-RUN = [pytest.param(p, marks=pytest.mark.long if p.name in SLOW else ()) for p in PAGES]
 every = pytest.mark.parametrize("name", kg.presets)
 
 
 # The code ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export runs on Keras's TensorFlow backend"
 )
-@pytest.mark.parametrize("page", RUN, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_code_runs_as_it_stands(page, tmp_path, monkeypatch):
     if "import torch" in page.read_text(encoding="utf-8"):
         pytest.importorskip("torch")

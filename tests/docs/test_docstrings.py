@@ -11,7 +11,9 @@ import keras_gated as kg
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 RETURNED = ("Error", "Report", "Result")  # what a user gets from a function, and does not make
 EXTRAS = {"from_torch": "torch", "plot_gates": "matplotlib", "plot_memory": "matplotlib"}
+SLOW = ("slim", "gate_report", "check_cell")  # they train or compile many times
 USED = [n for n in kg.__all__ if callable(getattr(kg, n)) and not n.endswith(RETURNED)]
+LISTED = [pytest.param(k, marks=pytest.mark.long) if k in SLOW else k for k in USED]
 
 
 def examples_of(name: str) -> doctest.DocTest:
@@ -21,7 +23,7 @@ def examples_of(name: str) -> doctest.DocTest:
     return doctest.DocTestParser().get_doctest(text, given, name, None, 0)
 
 
-@pytest.mark.parametrize("name", USED)
+@pytest.mark.parametrize("name", LISTED)
 def test_the_example_runs(name, tmp_path, monkeypatch):
     if name in EXTRAS:
         pytest.importorskip(EXTRAS[name])

@@ -46,6 +46,7 @@ def differentiated(run):
         return run()
 
 
+@pytest.mark.sampled(8)
 @every_preset
 def test_gradient_under_masks_equals_the_automatic_one(name):
     this, layers = both(name, return_state=True)
@@ -55,6 +56,7 @@ def test_gradient_under_masks_equals_the_automatic_one(name):
     compare(*(run_and_differentiate(m, this.x, this.upstream, **call) for m in models), name)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere its outputs before a mask are h_0")
 @every_preset
 def test_the_gradient_equals_that_of_keras_loop_around_the_cell(name):

@@ -49,6 +49,7 @@ def expected_of(this, mask, go_backwards=False):
     return outputs, final
 
 
+@pytest.mark.sampled(6)
 @rows
 @directions
 @pytest.mark.parametrize("kind", list(masks()))
@@ -78,6 +79,7 @@ CUTS = [[4], [1, 2, 8]]  # also chunks shorter than the window
 cuts = pytest.mark.parametrize("cut", CUTS, ids=str)
 
 
+@pytest.mark.sampled(6)
 @rows
 @cuts
 @pytest.mark.parametrize("kind", ["none", "mixed"])
@@ -97,6 +99,7 @@ def test_chunks_with_carried_states_equal_one_call(name, given, cut, kind):
     assert_close(found[starts], whole[starts], "chunks", name)
 
 
+@pytest.mark.sampled(5)
 @rows
 @cuts
 def test_stateful_chunks_equal_one_call(name, given, cut):

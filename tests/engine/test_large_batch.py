@@ -82,6 +82,7 @@ def run_both(choices, monkeypatch):
 FEW = ("lstm", "lstm_peephole", "gru", "gru_cho", "mut1", "mut3", "qrnn_ifo", "para_lstm")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.catalogue
 @pytest.mark.parametrize(
     "name", [k if k in FEW else pytest.param(k, marks=pytest.mark.long) for k in kg.presets]
@@ -113,6 +114,7 @@ def this_again(name: str):
     return kg.GatedRNN(U, kg.preset(name), return_sequences=True, dtype=FINEST, seed=3)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("name", ["lstm", "lstm_peephole"])
 def test_options(name, options, run_both):

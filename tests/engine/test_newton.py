@@ -79,6 +79,7 @@ def test_at_any_length(time):
     check("para_lstm", time)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -106,15 +107,7 @@ def test_without_sequences():
 
 def rounds_of(layer, x) -> tuple[int, bool]:
     """The rounds that a call takes, and whether they are enough."""
-    found = []
-
-    def count(call):
-        found.append(newton.count_rounds(call))
-
-    with ways.run_by(count):
-        layer(x)
-    rounds, converged = found[0]
-    return int(rounds), bool(converged)
+    return kg.newton_rounds(layer, x)[layer.name]
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -181,9 +174,10 @@ def test_a_wrong_gradient_is_found(traced_anew, monkeypatch):
         check("para_gru")
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX compiles all of these tests")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="others know the shape when they compile")
+@pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("name", ["para_lstm", "para_gru"])
-def test_compiled_with_an_open_batch(name):
+def test_with_an_open_batch_and_length(name, jit_compile, answers):
     import tensorflow as tf
 
     this = case(name)
@@ -195,10 +189,35 @@ def test_compiled_with_an_open_batch(name):
             loss = tf.reduce_sum(layer(x) ** 2)
         return tape.gradient(loss, [x, *(w.value for w in layer.trainable_weights)])
 
-    signature = [tf.TensorSpec((None, *this.x.shape[1:]))]
-    compiled = tf.function(step, jit_compile=True, input_signature=signature)
-    for a, b in zip(compiled(tf.constant(this.x)), step(tf.constant(this.x)), strict=True):
-        assert_close(a, b, "xla", name)
+    signature = [tf.TensorSpec((None, None, this.x.shape[-1]))]
+    compiled = tf.function(step, jit_compile=jit_compile, input_signature=signature)
+    for time in (1, 5, T):
+        x = tf.constant(this.x[:, :time])
+        for a, b in zip(compiled(x), step(x), strict=True):
+            assert_close(a, b, "xla", f"{name}: {time} time steps")
+    assert answers == [True] * 4
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="others know the shape when they run")
+@pytest.mark.parametrize("time", [1, 2, 7, 8])
+def test_a_recurrence_of_open_length(time):
+    """With slopes of every kind: some are 0, written None."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(time)
+    j, b = (rng.normal(size=(n, time, B, U)).astype("float32") for n in (3, 2))
+    expected = np.zeros((2, B, U))
+    open_series = [tf.TensorSpec((None, B, U))] * 5
+    solve = tf.function(
+        lambda *t: newton.solve_recurrence([[t[0], None], [t[1], t[2]]], list(t[3:])),
+        input_signature=open_series,
+    )
+    found = solve(*j, *b)
+    for t in range(time):
+        h, c = expected
+        expected = np.stack([j[0, t] * h, j[1, t] * h + j[2, t] * c]) + b[:, t]
+        for state, series in zip(expected, found, strict=True):
+            assert_close(series[t], state, "xla", f"step {t}")
 
 
 def test_auto_is_the_loop(answers):

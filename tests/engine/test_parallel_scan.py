@@ -42,6 +42,7 @@ def check(name: str, mask=None, **arguments) -> None:
         assert_close(ours, theirs, f"keras {FINEST}", f"{name}: tensor {at}")
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
 @pytest.mark.parametrize("name", LINEAR)
 def test_equals_the_loop(name, mask):
@@ -49,6 +50,7 @@ def test_equals_the_loop(name, mask):
     check(name, mask)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["qrnn_fo", "min_gru"])
 @pytest.mark.parametrize(
     "arguments",

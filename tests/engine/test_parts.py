@@ -245,6 +245,7 @@ def test_the_gradient_under_masks_equals_the_automatic_one(name):
     compare(slopes(layer, mask=MASK), slopes(layer, automatic=True, mask=MASK), name)
 
 
+@pytest.mark.sampled(9)
 @every
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_has_the_automatic_gradient_or_is_refused(name, option):
@@ -262,6 +263,7 @@ def test_an_option_has_the_automatic_gradient_or_is_refused(name, option):
     compare(*found, f"{name} {option}")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.skipif(BACKEND == "torch", reason="torch does it at no batch")
 @every
 def test_the_gradient_with_products_in_each_step(name, monkeypatch):
@@ -292,6 +294,7 @@ def test_the_gradient_equals_central_differences(name):
         layer.set_weights(before)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
 def test_all_time_steps_at_once(name, mask):
@@ -304,6 +307,7 @@ def test_all_time_steps_at_once(name, mask):
             assert_close(one, other, f"keras {FINEST}", f"{name}: {k}")
 
 
+@pytest.mark.sampled(3)
 @on_tensorflow
 @every
 def test_compiled_by_xla(name):
@@ -356,6 +360,7 @@ def test_mixed_precision(name):
     assert_close(keras.ops.cast(found[1], "float32"), found[0], "mixed_bfloat16", name)
 
 
+@pytest.mark.sampled(4)
 @every
 def test_traces_and_streams_of_one_step_each(name):
     """A trace says the gates of each step; a stateful layer goes on where it stopped."""
@@ -378,6 +383,7 @@ def test_traces_and_streams_of_one_step_each(name):
     assert_close(keras.ops.concatenate(steps, axis=1), layer(x), "chunks", name)
 
 
+@pytest.mark.sampled(4)
 @on_tensorflow
 @every
 @pytest.mark.parametrize("lowering", ["auto", "scan"])
@@ -427,6 +433,7 @@ def test_quantized(name, tmp_path):
     assert report.outputs and all(output.largest < 0.1 for output in report.outputs)
 
 
+@pytest.mark.sampled(1)
 @on_tensorflow
 @every
 def test_reported(name):

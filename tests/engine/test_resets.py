@@ -113,6 +113,7 @@ def check(name: str, mask=None, resets=RESETS, constants=None, **arguments) -> N
             assert_close(a, b, f"keras {FINEST}", f"{name}: gradient of {of} {at}")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.catalogue
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_separate_calls(name):
@@ -120,6 +121,7 @@ def test_equals_separate_calls(name):
     check(name, HOLES)
 
 
+@pytest.mark.sampled(5)
 @directions
 @masked
 @pytest.mark.parametrize("name", ["lstm", "gru_cho", "qrnn_ifo", "fgr"])
@@ -127,6 +129,7 @@ def test_in_both_directions(name, mask, go_backwards):
     check(name, mask, go_backwards=go_backwards)
 
 
+@pytest.mark.sampled(5)
 @directions
 @masked
 @pytest.mark.parametrize("name", ["min_gru", "qrnn_ifo", "t_lstm"])
@@ -140,6 +143,7 @@ def test_all_time_steps_at_once_in_other_cells(name):
     check(name, HOLES, time_parallel=True)
 
 
+@pytest.mark.sampled(3)
 @directions
 @masked
 @pytest.mark.parametrize("size", [2, 3, 5])

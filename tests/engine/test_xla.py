@@ -25,6 +25,7 @@ TRAINED = [
 ]
 
 
+@pytest.mark.sampled(6)
 @every_preset
 def test_compiled_equals_eager(name):
     this = case(name)
@@ -36,6 +37,7 @@ def test_compiled_equals_eager(name):
         assert_close(a, b, "xla", f"{name}: result {index}")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["lstm", "gru", "t_lstm", "fgr"])
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("arguments", [{}, {"go_backwards": True, "zero_output_for_mask": True}])

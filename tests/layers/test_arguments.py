@@ -12,6 +12,7 @@ from tests.helpers import B, F, T, U, assert_close, raises
 X = np.random.default_rng(0).normal(size=(B, T, F)).astype("float32")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("layer", [kg.GatedLSTM, kg.GatedGRU, kg.GatedRNN])
 @pytest.mark.parametrize(
     "given",

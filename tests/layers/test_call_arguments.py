@@ -67,6 +67,7 @@ def test_initial_states_of_another_shape_are_refused(shapes):
     raises(lambda: kg.GatedLSTM(U)(X, initial_state=states), text)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["lstm", "gru", "qrnn_fo", "fgr", "min_gru"])
 @pytest.mark.parametrize("rank", [1, 2])
 def test_one_row_of_states_stands_for_the_batch(name, rank):

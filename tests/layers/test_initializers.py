@@ -150,6 +150,7 @@ CELLS = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
     "pair", [(kg.GatedLSTM, keras.layers.LSTM), (kg.GatedGRU, keras.layers.GRU)], ids=str

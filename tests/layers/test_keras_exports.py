@@ -98,6 +98,7 @@ def _exported(form: str, model, folder):
     return lambda x: run(path, x)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("form", FORMATS)

@@ -178,6 +178,7 @@ def as_text(config: dict) -> str:
     return json.dumps(config, sort_keys=True)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND == "torch", reason="torch compiles nothing by XLA")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.usefixtures("drawn_alike")

@@ -36,6 +36,7 @@ def test_any_two_options_meet_in_all_four_ways():
     assert len(set(SOME)) == 8
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("kind", MASKS)
 def test_some_ways(pair, kind):

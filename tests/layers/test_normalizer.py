@@ -105,6 +105,7 @@ def large_case(forget: str, dtype: str):
     return layer, x, run("xlstm_slstm", weights, x, [np.zeros((1, U))] * 4, forget=forget)[0]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:invalid value|divide by zero")
 @pytest.mark.parametrize("forget", ["sigmoid", "exp"])
 def test_large_numbers_over_many_steps(forget):
@@ -114,6 +115,7 @@ def test_large_numbers_over_many_steps(forget):
     assert difference < 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("forget", ["sigmoid", "exp"])
 def test_bfloat16_over_many_steps(forget):
     """The inputs are rounded to 8 bits: at 80 by up to 0.25, and a gate is e to that power.

@@ -179,6 +179,7 @@ VALUES = {
 PAIRS = [(option, name) for option, names in SLOPES.items() for name in names]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.skipif(FINEST != "float64", reason="central differences need float64")
 @pytest.mark.parametrize(("option", "name"), PAIRS)
 def test_the_gradient_is_that_of_central_differences(option, name):
@@ -292,6 +293,7 @@ def test_the_automatic_gradient_drops_the_same_candidate(name):
         compare(gradients(at_once, this.x, this.upstream, **call), found[0], name)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["lstm_peephole", "gru", "gru_cho", "mgu"])
 @pytest.mark.parametrize("more", [{}, {"go_backwards": True}, {"zoneout": 0.2}], ids=str)
 def test_batch_norm_is_the_same_with_the_automatic_gradient(name, more):

@@ -76,6 +76,7 @@ def test_zoneout_at_inference_is_the_expectation(name):
         assert_close(mine, other, FINEST, name)
 
 
+@pytest.mark.sampled(3)
 @few
 @pytest.mark.parametrize("training", [False, True])
 def test_the_automatic_gradient_draws_and_gives_the_same(name, training):

@@ -70,6 +70,7 @@ def test_forget_bias_starts_at_zero_where_asked_for():
     assert_close(mine.get_weights()[2], theirs.get_weights()[2], "reload", "bias")
 
 
+@pytest.mark.sampled(4)
 @pairs
 @pytest.mark.parametrize(
     ("activation", "use_bias"), [("relu", False), ("hard_sigmoid", True), (None, True)]
@@ -153,6 +154,7 @@ def carried(mine, theirs, x, initial_state=None, **call):
     compare_gradients(layers, x, upstream, initial_state, **call)
 
 
+@pytest.mark.sampled(5)
 @pairs
 @pytest.mark.parametrize(
     ("merge_mode", "with_states"),

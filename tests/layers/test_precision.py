@@ -24,6 +24,7 @@ mixed = pytest.mark.parametrize("policy", MIXED)
 POLICIES = ["float32", "float64", "float16", "bfloat16", *MIXED]
 
 
+@pytest.mark.sampled(15)
 @mixed
 @every_preset
 def test_numbers_are_near_those_of_the_witness(name, policy):
@@ -34,6 +35,7 @@ def test_numbers_are_near_those_of_the_witness(name, policy):
     assert_close(keras.ops.cast(found, "float32"), this.expected[0], policy, name)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["lstm_peephole", "gru", "gru_cho", "mgu", "min_gru", "fgr"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_gradients_are_near_those_of_float32(name, masked):

@@ -48,6 +48,7 @@ def test_what_is_masked_may_be_anything(name):
 # Sizes ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("shape", [(1, T, F), (B, 1, F), (1, 1, F), (B, T, 1)])
 def test_shapes_at_the_edge(pair, shape):
@@ -113,6 +114,7 @@ def test_a_long_masked_tail_changes_nothing(name):
 # Programs ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(
     ("name", "arguments"), [("lstm", {}), ("fgr", {}), ("lstm", {"layer_norm": True})]

@@ -96,6 +96,7 @@ def check_round_trip(layer, path, features=F):
     return other.layers[0]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("names", [list(kg.presets)[k::6] for k in range(6)], ids="-".join)
 def test_preset_round_trip(names, tmp_path):
     """Every sixth preset in a model, so that six files are written and not one for each."""
@@ -119,6 +120,7 @@ def test_preset_round_trip(names, tmp_path):
         assert again.get_config() == layer.get_config()
 
 
+@pytest.mark.sampled(5)
 @layers
 def test_layer_round_trip(key, tmp_path):
     layer = LAYERS[key]()
@@ -358,6 +360,7 @@ COPIED = {  # ours, and Keras's own
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("copied", [deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
 @pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize("key", COPIED)

@@ -82,6 +82,7 @@ def lowerings_of(rng, options, both) -> dict:
     return {way + options["name"]: one_of(rng, *possible) for way in ways}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_none_differs(seed, tmp_path):
     rng = np.random.default_rng(seed)

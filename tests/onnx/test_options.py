@@ -49,6 +49,7 @@ LEAVES = {  # layer, operator, what the reason says
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="the export runs on TensorFlow")
 
 
+@pytest.mark.sampled(3)
 @on_tensorflow
 @pytest.mark.parametrize("key", LEAVES)
 def test_each_leaves_as_exactly_as_it_can(key, tmp_path):

@@ -37,6 +37,7 @@ def with_resets(*cells, mask=False, **arguments):
     return randomized(keras.Model([x, r], y))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("go_backwards", [False, True], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("mask", [False, True], ids=["whole", "masked"])
 def test_a_scan_in_place_of_an_operator(path, mask, go_backwards):

@@ -120,6 +120,7 @@ def test_names_that_no_runtime_has(wrong, path):
         raises(lambda call=call: call(model, path, runtimes=wrong), "`runtimes` must be")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("runtime", OTHERS)
 def test_files_run_in_a_runtime(runtime, path):
     if find_version(runtime) is None:

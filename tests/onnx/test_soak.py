@@ -11,6 +11,7 @@ pytestmark = on_tensorflow
 CASES = -(-int(os.environ.get("KERAS_GATED_RANDOM", 1)) // 4)  # one takes as long as four cells
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", range(CASES))
 def test_a_random_model(case):
     soak.run_case(case)
@@ -21,6 +22,7 @@ def test_consecutive_cases_run_in_one_process():
     assert list(soak.consecutive([])) == []
 
 
+@pytest.mark.long
 def test_a_wrong_file_is_found(monkeypatch):
     monkeypatch.setattr("tests.onnx.helpers.run", lambda path, x: [0.0])
     with pytest.raises(AssertionError, match="Not equal to tolerance"):

@@ -123,6 +123,7 @@ def reader_inputs(reader):
     return reader.layer.input_spec.axes[-1]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", MODELS)
 def test_units_without_weights_behind_them_go(kind):
     """Units 1 and 3 are read by nothing, so that they go, whatever they do."""
@@ -200,6 +201,7 @@ def readers(*behind):
     return with_random_weights(keras.Model(x, y))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("behind", "reason"),
     [
@@ -282,6 +284,7 @@ def test_an_output_gate_sees_the_memory_before_zoneout():
     np.testing.assert_allclose(reducer.fits.of(gated, "output").value, seen, atol=1e-5)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -144,6 +144,7 @@ def test_the_front_of_values_of_which_more_is_better():
     assert [point.weights for point in found.front] == [20]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

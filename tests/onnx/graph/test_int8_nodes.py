@@ -99,6 +99,7 @@ def test_a_native_gru_in_a_file_is_told_with_the_remedy(path, tmp_path, capfd):
     assert_close(report)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name, lowering", [("cifg", "native"), ("gru", "scan")])
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("reduce_range", [False, True])

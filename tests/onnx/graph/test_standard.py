@@ -23,6 +23,7 @@ def exported(name: str, masked: bool, path, **options):
     return onnx.load(path)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("back", [False, True])
 @pytest.mark.parametrize("name", ["lstm", "gru", "elman"])  # of the usual activations

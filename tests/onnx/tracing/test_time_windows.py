@@ -52,6 +52,7 @@ CONVOLUTIONS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("stack", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_causal_convolutions_of_stride_1(stack, path):
     model = functional(*(type(one).from_config(one.get_config()) for one in stack), gru())
@@ -77,6 +78,7 @@ STRIDED = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("stride", "stack"), STRIDED.values(), ids=STRIDED)
 def test_chunks_of_a_multiple_of_the_stride(stride, stack, path):
     model = functional(*(type(one).from_config(one.get_config()) for one in stack), gru())

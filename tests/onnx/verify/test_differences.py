@@ -32,6 +32,7 @@ def negate(block: int):
     return change
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("weight", "change"),
     [

@@ -78,6 +78,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_mistake_is_found(name, path):
     make, right, wrong = PLANTED[name]
