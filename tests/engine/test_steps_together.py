@@ -7,13 +7,23 @@ import pytest
 
 import keras_gated as kg
 from keras_gated.engine.backends.selected import backend
-from tests.engine.test_engine import both, test_gradient_under_masks_equals_the_automatic_one
-from tests.helpers import BACKEND, SHORT, B, F, U, assert_close, case
+from tests.helpers import (
+    BACKEND,
+    FINEST,
+    HOLES,
+    SHORT,
+    B,
+    F,
+    Summed,
+    U,
+    assert_close,
+    case,
+    compare,
+    run_and_differentiate,
+)
 
 pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="torch has no loop")
 tensorflow_only = pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX's own scan does it")
-check_gradient = test_gradient_under_masks_equals_the_automatic_one
-del test_gradient_under_masks_equals_the_automatic_one  # it is collected where it is written
 
 
 @pytest.fixture
@@ -25,10 +35,47 @@ def take(traced_anew, monkeypatch):
 
 # That divide time, that do not, more than there are.
 @pytest.mark.parametrize("together", [3, 4, 16])
-def test_numbers_and_gradients(together, take):
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru"])
+def test_numbers_and_gradients_are_those_of_single_steps(name, together, take):
     assert SHORT == 6
-    take(together)
-    check_gradient("lstm_peephole")
+    this, found = case(name, FINEST).until(SHORT), []
+    scales = np.random.default_rng(1).normal(size=(5, B, U))
+    call = {"states": this.initial_state, "mask": HOLES}
+    for steps in (together, 1):
+        take(steps)
+        layer = Summed(this.layer(return_state=True), scales)
+        found.append(run_and_differentiate(layer, this.x, this.upstream, **call))
+    compare(*found, name)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="of JAX's scan")
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru_cho"])
+def test_series_that_are_joined(name, policy, take, monkeypatch):
+    """The same numbers; a loop has one series for each type to read, and one to write."""
+    import jax
+
+    scan, counts = jax.lax.scan, []
+
+    def counted(step, carry, xs, **how):
+        result = scan(step, carry, xs, **how)
+        counts.append((len(xs), len(result[1])))
+        return result
+
+    monkeypatch.setattr(jax.lax, "scan", counted)
+    take(4)
+    this, found = case(name).until(SHORT), []
+    scales = np.random.default_rng(1).normal(size=(5, B, U))
+    call = {"states": this.initial_state, "mask": HOLES}
+    for joined in (False, True):
+        monkeypatch.setattr(backend, "JOIN_SERIES", joined)
+        layer = Summed(this.layer(return_state=True, dtype=policy), scales)
+        counts.clear()
+        found.append(run_and_differentiate(layer, this.x, this.upstream, **call))
+        assert len(counts) >= 2
+        types = 2 if policy == "mixed_bfloat16" else 1
+        assert all(n <= types for pair in counts for n in pair) == joined, counts
+    compare(*found, name)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="of JAX's scan")
@@ -36,8 +83,8 @@ def test_jax_is_told(take):
     import jax
 
     take(4)
-    this, (ours, _) = both("gru")
-    assert "unroll=4" in str(jax.make_jaxpr(ours)(this.x))
+    this = case("gru")
+    assert "unroll=4" in str(jax.make_jaxpr(this.layer())(this.x))
 
 
 def ready(name: str):

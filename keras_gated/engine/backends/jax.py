@@ -1,6 +1,7 @@
 """What the engine needs of JAX: a loop over time, a custom gradient, derivatives."""
 
 from functools import lru_cache, partial
+from itertools import accumulate
 from types import SimpleNamespace
 
 import jax
@@ -26,6 +27,10 @@ FUSED = False
 # starting them seems to take most of its time. docs/gpu.md has what a longer pass gains.
 STEPS_TOGETHER = 8
 
+# Whether a step on an accelerator reads and writes the time series of one type as one tensor, which
+# takes fewer kernels. Not measured yet: `python -m benchmarks.gpu` does, see docs/gpu.md.
+JOIN_SERIES = False
+
 
 def accelerated() -> bool:
     """Returns whether this backend computes on an accelerator, such as a GPU."""
@@ -41,7 +46,42 @@ def loop(step, carry, xs, reverse: bool = False, together: int | None = None):
             else 1.
     """
     together = together or (STEPS_TOGETHER if accelerated() else 1)
-    return jax.lax.scan(step, list(carry), list(xs), reverse=reverse, unroll=together)
+    scan = partial(jax.lax.scan, reverse=reverse, unroll=together)
+    if not (JOIN_SERIES and accelerated()):
+        return scan(step, list(carry), list(xs))
+    read, written = _SideBySide(xs), []
+
+    def joined_step(carry, joined):
+        carry, ys = step(carry, read.split(joined))
+        written[:] = [_SideBySide(ys)]
+        return carry, written[0].join(ys)
+
+    carry, found = scan(joined_step, list(carry), read.join(xs))
+    return carry, written[0].split(found)
+
+
+class _SideBySide:
+    """Tensors (..., n) as one tensor for each type, side by side in the last axis."""
+
+    def __init__(self, tensors: list):
+        self._types = [str(x.dtype) for x in tensors]
+        self._widths = [x.shape[-1] for x in tensors]
+
+    def join(self, tensors: list) -> dict:
+        """Returns the tensors by type."""
+        groups: dict[str, list] = {}
+        for kind, x in zip(self._types, tensors, strict=True):
+            groups.setdefault(kind, []).append(x)
+        return {kind: jnp.concatenate(group, axis=-1) for kind, group in groups.items()}
+
+    def split(self, joined: dict) -> list:
+        """Returns the tensors again."""
+        parts = {}
+        for kind, x in joined.items():
+            pairs = zip(self._types, self._widths, strict=True)
+            ends = list(accumulate(n for one, n in pairs if one == kind))
+            parts[kind] = iter(jnp.split(x, ends[:-1], axis=-1))
+        return [next(parts[kind]) for kind in self._types]
 
 
 # Of a graph that becomes a file: the same with and without an accelerator.
