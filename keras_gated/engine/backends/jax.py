@@ -3,6 +3,7 @@
 from functools import lru_cache, partial
 from itertools import accumulate
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -168,20 +169,24 @@ def run_fused(native, blocks, x, states, mask):
     )
     rows = [pack_block(arithmetic, letter, native, blocks, inputs, units) for letter in "ifco"]
     weights = [row[key].ravel() for key in ("W", "R", "Wb", "Rb") for row in rows]
-    # cuDNN need not know sequences of no time step: they take one, whose result is not used.
+    # cuDNN may not take sequences without a time step: here they have one, and it is not used.
     count = jnp.full(batch, time) if mask is None else mask.sum(axis=1)
     lengths = jnp.maximum(count, 1).astype("int32")
     layout = (inputs, units, 1, 0.0, False)  # one layer, no dropout, one direction
     first = [state[None] for state in states]
-    h, *last = rnn.lstm(x, *first, jnp.concatenate(weights), lengths, *layout, _precision())
+    found: Any = rnn.lstm(x, *first, jnp.concatenate(weights), lengths, *layout, _precision())
+    h, *last = found
     empty = (count == 0)[:, None]
     pairs = zip(states, last, strict=True)
     return h, [jnp.where(empty, before, after[0]) for before, after in pairs]
 
 
+_MATMUL_PRECISION = "jax_default_matmul_precision"
+
+
 def _precision() -> jax.lax.Precision:
     """Whether cuDNN may use TF32, as JAX's products; JAX's own "default" is an error there."""
-    exact = jax.config.jax_default_matmul_precision in ("highest", "float32")
+    exact = getattr(jax.config, _MATMUL_PRECISION) in ("highest", "float32", "F32_F32_F32")
     return jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.HIGH
 
 

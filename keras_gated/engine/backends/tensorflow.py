@@ -54,7 +54,8 @@ def loop(step, carry, xs, reverse: bool = False, together: int | None = None):
     state, rest, done = (0, list(carry), out), length, 0
     if together > 1 and static not in range(together):
         passes = length // together
-        done, rest = passes * together, length % together
+        done = passes * together
+        rest = length - done
         state = tf.while_loop(
             lambda t, *_: t < done, several_steps, state, maximum_iterations=passes
         )
