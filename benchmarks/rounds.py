@@ -73,6 +73,6 @@ def rounds_lines(rounds: dict) -> list[str]:
     text = (
         f"How many rounds `time_parallel=True` takes for one batch of test sequences, the longest, "
         f"with {UNITS} units, before and after training: {', '.join(tasks)}. A round computes all "
-        "time steps at once, so that it can be fast where far fewer rounds than time steps are enough."
+        "time steps at once, so that it can be fast where a few rounds are enough."
     )
     return [text, "", *table(head, rows)]

@@ -94,8 +94,8 @@ class CellWeights(keras.layers.Layer):
         constraint = getattr(self, f"{kind}_constraint", None)
         if weight.kernel and weight.kernel.is_stack:
             initializer = _each_matrix(initializer)
-            regularizer = regularizer and _sum_over_matrices(regularizer)
-            constraint = constraint and _stack_of_matrices(constraint)
+            regularizer = regularizer and _SumOverMatrices(regularizer)
+            constraint = constraint and _EachConstrained(constraint)
         return {
             "initializer": initializer,
             "regularizer": regularizer,
@@ -276,9 +276,24 @@ def _flat(array):
     return ops.reshape(array, (-1, array.shape[-1])) if len(array.shape) == 3 else array
 
 
-def _sum_over_matrices(regularizer):
-    return lambda w: sum(regularizer(matrix) for matrix in ops.unstack(w))
+# Classes, since Keras before 3.15 takes no functions here.
 
 
-def _stack_of_matrices(constraint):
-    return lambda w: ops.stack([constraint(matrix) for matrix in ops.unstack(w)])
+class _SumOverMatrices(keras.regularizers.Regularizer):
+    """The sum of a regularizer over the matrices of a stack."""
+
+    def __init__(self, regularizer):
+        self.regularizer = regularizer
+
+    def __call__(self, w):
+        return sum(self.regularizer(matrix) for matrix in ops.unstack(w))
+
+
+class _EachConstrained(keras.constraints.Constraint):
+    """The stack of the matrices to which a constraint was applied."""
+
+    def __init__(self, constraint):
+        self.constraint = constraint
+
+    def __call__(self, w):
+        return ops.stack([self.constraint(matrix) for matrix in ops.unstack(w)])

@@ -82,7 +82,7 @@ STEPS = {
         (("ruff", "check", "."), ("nox", "--list"), ("python", *PYTEST, "tests/test_imports.py")),
         outside_clone=False,
     ),
-    "keras==3.15.0 .[test]": python(*PYTEST, "tests/layers/test_parity.py", outside_clone=False),
+    "keras==3.14.0 .[test]": python(*PYTEST, "tests/layers/test_parity.py", outside_clone=False),
     # jax[cuda13] are several GB for a GPU; without one the tests themselves are checked.
     ". jax[cuda13] pytest": python(
         *GPU_TESTS, backend="jax", outside_clone=False, instead=("-e", ".", "jax", "pytest")

@@ -116,7 +116,6 @@ def recurrent(rng, y, sequences: bool):
         dropout=_one_of(rng, (0.0, 0.0, 0.3)),
         recurrent_dropout=_one_of(rng, (0.0, 0.0, 0.3)),
         zero_output_for_mask=bool(rng.integers(2)),
-        time_parallel="auto",
         seed=1,
     )
     if layer.cell.form.square and layer.cell.form.window * y.shape[-1] != layer.units:
@@ -124,6 +123,8 @@ def recurrent(rng, y, sequences: bool):
         y = keras.layers.Dense(size)(y)  # a diagonal kernel has as many inputs as units
         layer = kg.GatedRNN(**options | {"units": size * window, "projection_units": None})
         layer.return_sequences = sequences
+    at_once = layer.cell.parallel_in_time or layer.cell.newton_in_time
+    layer.time_parallel = at_once and rng.random() < 0.5
     if rng.random() < 0.25:
         merge = _one_of(rng, ("concat", "sum", "mul", "ave"))
         return keras.layers.Bidirectional(layer, merge_mode=merge)(y)

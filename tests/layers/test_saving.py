@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import zipfile
 from copy import deepcopy
 from dataclasses import dataclass, field
 from inspect import Parameter, signature
@@ -10,6 +11,7 @@ from inspect import Parameter, signature
 import keras
 import numpy as np
 import pytest
+from packaging.version import Version
 
 import keras_gated as kg
 from keras_gated.spec.config import FORMAT, Part
@@ -249,6 +251,10 @@ FIXTURES = sorted((ROOT / "tests/fixtures").glob("format_*.keras"))
 @pytest.mark.parametrize("file", FIXTURES, ids=lambda file: file.stem)
 def test_a_file_of_an_earlier_version_loads(file):
     """Written by tests/fixtures/make.py when its format was new."""
+    with zipfile.ZipFile(file) as archive:
+        written = json.loads(archive.read("metadata.json"))["keras_version"]
+    if Version(keras.__version__) < Version(written):
+        pytest.skip(f"it was written by Keras {written}, which saves more")
     model = keras.models.load_model(file)
     numbers = np.load(file.with_suffix(".npz"))
     assert_close(model(numbers["x"]), numbers["y"], "keras float32", file.stem)

@@ -1,8 +1,8 @@
 """Joins nodes of a Scan's body that do the same to the parts of one tensor.
 
 A product of several gates is cut into parts, and each part has an Add and a Sigmoid of its own. At
-every time step each node costs a part of a microsecond, whatever its size. What acts entry by entry may
-as well act before the cut:
+every time step each node costs a part of a microsecond, whatever its size. What acts entry by entry
+may as well act before the cut:
 
     Split(a) -> a_i, a_f, a_c            Add(a, x), where x is Concat(x_i, x_f, x_c)
     Add(a_i, x_i) -> Sigmoid -> i        Split -> a_if, a_c
