@@ -233,12 +233,16 @@ class _Results:
     def pytest_runtest_logreport(self, report) -> None:
         if report.when == "call" or report.outcome != "passed":
             self.counts[report.outcome] += 1
-            print_result("tests", BACKEND, value=dict(self.counts), file=self.out)
+            self._print_result("tests", BACKEND, value=dict(self.counts))
         if report.failed:
             reason = str(getattr(report.longrepr, "reprcrash", None) or report.longrepr)
             lines = reason.splitlines() or [""]
             path = ("tests", BACKEND, "failures", report.nodeid)
-            print_result(*path, value=lines[0][-200:], file=self.out)
+            self._print_result(*path, value=lines[0][-200:])
+
+    def _print_result(self, *path: str, value) -> None:
+        print(file=self.out)  # pytest has written dots into the line
+        print_result(*path, value=value, file=self.out)
 
 
 def run_tests(plan: Plan) -> None:

@@ -135,6 +135,13 @@ def test_both_directions():
     assert_close(outputs, np.concatenate(expected, axis=-1), "float32", "both directions")
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX's loop can join them")
+@pytest.mark.parametrize(("name", "kind"), [("lstm", "float32"), ("gru", "bfloat16")])
+def test_joined_series(name, kind, traced_anew, monkeypatch):
+    monkeypatch.setattr(backend, "JOIN_SERIES", True)
+    check(name, kind)
+
+
 ON_CUDNN = {"jax": ["lstm", "slim_lstm3"], "torch": ["lstm", "gru", "elman"]}.get(BACKEND, [])
 
 
