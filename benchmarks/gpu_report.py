@@ -49,8 +49,8 @@ TEXT = (
     "gap means that nothing was measured. A row without a library's name is of Keras on JAX, "
     'or on TensorFlow if JAX is not installed. "cuDNN" is Keras\'s layer with its default '
     "arguments, or ours with use_cudnn=True; the row without it runs in a loop under XLA. In "
-    "bfloat16 weights are in float32 and products in bfloat16 (Keras's mixed_bfloat16, torch's autocast), unless a "
-    "row says otherwise."
+    "bfloat16 weights are in float32 and products in bfloat16 (Keras's mixed_bfloat16, "
+    "torch's autocast), unless a row says otherwise."
 )
 
 
