@@ -10,7 +10,8 @@ from benchmarks.others import make_others
 from benchmarks.sizes import GENERIC, LAST, Size
 from keras_gated.speed.adapters import Contender, make_contender
 
-# Ends of names: all time steps in parallel; Keras's layer with its own choice of cuDNN.
+# Ends of names: all time steps in parallel; on cuDNN, Keras's layer if it so chooses, ours by
+# use_cudnn=True.
 AT_ONCE, ON_CUDNN = ", at once", ", cuDNN"
 
 
@@ -22,8 +23,8 @@ def make_layers(
     Args:
         size: gives the units.
         ablations: more names: of presets, "NAME, at once" for a preset with all time steps in
-            parallel, and "keras LSTM, cuDNN" or "keras GRU, cuDNN" for Keras's layer with its
-            default arguments, which uses cuDNN on a GPU.
+            parallel, "keras LSTM, cuDNN" or "keras GRU, cuDNN" for Keras's layer with its default
+            arguments, which uses cuDNN on a GPU, and "GatedLSTM, cuDNN" for ours, which must.
         last_too: whether to make the four that are compared once more, without return_sequences.
     """
     # The values do not matter, and orthogonal ones take long to draw.
@@ -73,8 +74,10 @@ def _jax() -> bool:
 
 def _ablation(name: str, units: int, common: dict) -> keras.layers.Layer:
     if name.endswith(ON_CUDNN):
-        kind = name.removesuffix(ON_CUDNN).removeprefix("keras ")
-        return getattr(keras.layers, kind)(units, **common)
+        kind = name.removesuffix(ON_CUDNN)
+        if hasattr(kg, kind):
+            return getattr(kg, kind)(units, use_cudnn=True, **common)
+        return getattr(keras.layers, kind.removeprefix("keras "))(units, **common)
     preset = name.removesuffix(AT_ONCE)
     return kg.GatedRNN(units, preset, time_parallel=name != preset, **common)
 

@@ -43,22 +43,44 @@ PARTS = (
     Part("ceilings", XLA, 35),
     Part("torch", ("torch",), 60),
     Part("jax", ("jax",), 220),
+    Part("one step", XLA, 40),
+    Part("joined series", ("jax",), 40),
+    Part("kernels", ("jax",), 20),
     Part("at once", XLA, 60),
     Part("compilation", XLA, 55),
     Part("tensorflow", ("tensorflow",), 70),
     Part("torch.compile", ("torch",), 60),
 )
+# With `--plan`: what fits into 13 minutes of a GPU that is lent, JAX first.
+PLAN = (
+    Part("tests", ("jax",), 140),
+    Part("jax", ("jax",), 190),
+    Part("one step", XLA, 40),
+    Part("joined series", ("jax",), 40),
+    Part("kernels", ("jax",), 20),
+    Part("at once", XLA, 70),
+    Part("tests on tensorflow", ("tensorflow",), 110),
+    Part("tensorflow", ("tensorflow",), 170),
+)
+SECONDS, PLAN_SECONDS = 450.0, 780.0
+_NAMES = {part.name for part in PARTS}
 
 
 def parse_arguments(arguments=None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = make_parser("benchmarks.gpu", __doc__, None, (450.0, "the whole run, at most"))
-    names = [part.name for part in PARTS]
+    parser = make_parser("benchmarks.gpu", __doc__, None, (SECONDS, "the whole run, at most"))
+    names = list(dict.fromkeys(part.name for part in (*PARTS, *PLAN)))
     parser.add_argument("--part", action="append", choices=names, help="run only this part")
+    text = "the tests of tests/gpu and what is not measured yet, on JAX, then on TensorFlow; "
+    text += f"{PLAN_SECONDS:.0f} seconds at most, if --seconds does not say otherwise"
+    parser.add_argument("--plan", action="store_true", help=text)
     text = "tiny sizes, on the CPU if there is no GPU: tests the program, the times mean nothing"
     parser.add_argument("--smoke", action="store_true", help=text)
-    parser.set_defaults(backend="as the parts say")
-    return parser.parse_args(arguments)
+    parser.set_defaults(backend="as the parts say", seconds=None)
+    options = parser.parse_args(arguments)
+    if options.seconds is None:
+        options.seconds = PLAN_SECONDS if options.plan else SECONDS
+    return options
 
 
 def main(arguments=None) -> None:
@@ -74,7 +96,7 @@ def main(arguments=None) -> None:
         write(options.out, NAME, result, markdown(result))
 
     end = time.monotonic() + options.seconds
-    wanted = [part for part in PARTS if part.name in (options.part or [p.name for p in PARTS])]
+    wanted = wanted_parts(options)
     for at, part in enumerate(wanted):
         ended = ["parts", part.name, "ended"]
         result["parts"].pop(part.name, None)
@@ -87,6 +109,13 @@ def main(arguments=None) -> None:
         if "ended" not in result["parts"].get(part.name, {}):
             put(ended, outcome)
     print(markdown(result))
+
+
+def wanted_parts(options: argparse.Namespace) -> list[Part]:
+    """Returns the parts to run, in order."""
+    parts = PLAN if options.plan else (*PARTS, *(p for p in PLAN if p.name not in _NAMES))
+    chosen = options.part or [part.name for part in (PLAN if options.plan else PARTS)]
+    return [part for part in parts if part.name in chosen]
 
 
 def seconds_of_first(parts: list[Part], left: float) -> float:

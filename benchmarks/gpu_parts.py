@@ -8,9 +8,11 @@ It prints each result as a line at once, so that no result is lost when the proc
 import argparse
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import keras
@@ -18,6 +20,7 @@ import numpy as np
 
 from benchmarks.contenders import AT_ONCE, ON_CUDNN, make_contenders
 from benchmarks.gpu_device import PRECISIONS, gpu_name, precision, runtime_versions
+from benchmarks.gpu_kernels import kernels_of_loops
 from benchmarks.gpu_report import MARK, ON_TENSORFLOW
 from benchmarks.measure import interleaved, medians, seconds
 from benchmarks.others import TORCH
@@ -31,17 +34,24 @@ from benchmarks.sizes import (
     GPU_SIZES,
     GPU_SMOKE,
     IN_16_BITS,
+    JOINED,
+    ONE_STEP,
+    OURS,
     TINY,
     TORCH_LOOP,
     Size,
 )
+from keras_gated.engine.backends.selected import backend
 from keras_gated.speed.adapters import BACKEND, Contender, compiled
 
 FIRST = "TF32"  # the precision of what is measured in one precision only
 
 
 class Plan(NamedTuple):
-    """How much is measured. `rank` is the size of the matrices for the ceilings."""
+    """How much is measured. `rank` is the size of the matrices for the ceilings.
+
+    `tests` chooses tests by their names, as `-k` of pytest; None for all.
+    """
 
     sizes: tuple[Size, ...] = GPU_SIZES
     compiled: tuple[Size, ...] = GPU_COMPILE
@@ -50,11 +60,12 @@ class Plan(NamedTuple):
     repeats: int = 15
     seconds: float = 3.0
     seed: int = 0
+    tests: str | None = None
 
 
-def print_result(*path: str, value) -> None:
+def print_result(*path: str, value, file=None) -> None:
     """Prints a result and its path of keys in the JSON file."""
-    print(MARK + json.dumps([path, value]), flush=True)
+    print(MARK + json.dumps([path, value]), flush=True, file=file)
 
 
 # Times ------------------------------------------------------------------------------------------
@@ -175,13 +186,81 @@ def _median(plan: Plan, run: Callable) -> float:
 
 def measure_jax(plan: Plan) -> None:
     """Measures layers of keras_gated and of Keras, and the bare matrix products."""
-    measure_times(plan, (*COMPARED, "bare products"), (*GPU_ABLATIONS, "keras LSTM" + ON_CUDNN))
+    on_cudnn = ["keras LSTM" + ON_CUDNN]
+    on_cudnn += ["GatedLSTM" + ON_CUDNN] if gpu_name() else []  # without a GPU it is an error
+    measure_times(plan, (*COMPARED, "bare products"), (*GPU_ABLATIONS, *on_cudnn))
+
+
+def measure_single_steps(plan: Plan) -> None:
+    """Measures layers of keras_gated where a pass of the loop takes one time step."""
+    take_together(1)
+    suffix = ONE_STEP + (ON_TENSORFLOW if BACKEND == "tensorflow" else "")
+    pairs = [(kind, size) for kind in ("TF32", "bfloat16") for size in plan.sizes]
+    measure_times(plan, OURS, pairs=pairs, suffix=suffix)
+
+
+def measure_joined_series(plan: Plan) -> None:
+    """Measures them where a step reads and writes the time series of one type as one tensor."""
+    backend.JOIN_SERIES = True
+    pairs = [(kind, size) for kind in ("TF32", "bfloat16") for size in plan.sizes]
+    measure_times(plan, OURS, pairs=pairs, suffix=JOINED)
+
+
+def take_together(steps: int) -> None:
+    """Sets how many time steps a pass of the loop takes on an accelerator, before it is traced."""
+    backend.STEPS_TOGETHER = steps
+
+
+def count_kernels(plan: Plan) -> None:
+    """Counts the kernels of a training step's loops, as they are made in several ways."""
+    size = plan.sizes[0]
+    for steps, joined in ((1, False), (1, True), (8, False), (8, True)):
+        take_together(steps)
+        backend.JOIN_SERIES = joined
+        for name in OURS:
+            with precision(FIRST):
+                program = make_contenders(size, plan.seed, only=(name,))[name].compile()
+            label = f"{name}{JOINED * joined}, steps in a pass: {steps}"
+            print_result("kernels", label, value=kernels_of_loops(program.as_text()))
+
+
+class _Results:
+    """A plugin of pytest that prints how each test ended, at once."""
+
+    def __init__(self, out):
+        self.out, self.counts = out, Counter()
+
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            self.counts[report.outcome] += 1
+            self._print_result("tests", BACKEND, value=dict(self.counts))
+        if report.failed:
+            reason = str(getattr(report.longrepr, "reprcrash", None) or report.longrepr)
+            lines = reason.splitlines() or [""]
+            path = ("tests", BACKEND, "failures", report.nodeid)
+            self._print_result(*path, value=lines[0][-200:])
+
+    def _print_result(self, *path: str, value) -> None:
+        print(file=self.out)  # pytest has written dots into the line
+        print_result(*path, value=value, file=self.out)
+
+
+def run_tests(plan: Plan) -> None:
+    """Runs tests/gpu; four tests share the GPU where pytest-xdist is installed."""
+    import pytest
+
+    arguments = ["tests/gpu", "-q", "-W", "default", "-p", "no:cacheprovider", "--tb=no"]
+    arguments += ["-n", "4"] if find_spec("xdist") and plan.tests is None else []
+    arguments += ["-k", plan.tests] if plan.tests else []
+    # pytest puts its own file in place of the standard output while a test runs.
+    with os.fdopen(os.dup(1), "w") as out:
+        pytest.main(arguments, plugins=[_Results(out)])
 
 
 def measure_tensorflow(plan: Plan) -> None:
     """Measures the same on TensorFlow. Layers on cuDNN run without XLA there."""
     cudnn = tuple(name + ON_CUDNN for name in COMPARED if name.startswith("keras"))
-    measure_times(plan, COMPARED, (*GPU_ABLATIONS, *cudnn), suffix=ON_TENSORFLOW)
+    measure_times(plan, COMPARED, cudnn, suffix=ON_TENSORFLOW)
 
 
 def measure_parallel(plan: Plan) -> None:
@@ -226,11 +305,16 @@ def measure_torch_loop(plan: Plan) -> None:
 
 
 PARTS = {
+    "tests": run_tests,
     "ceilings": measure_ceilings,
     "torch": measure_torch,
     "jax": measure_jax,
+    "one step": measure_single_steps,
+    "joined series": measure_joined_series,
+    "kernels": count_kernels,
     "at once": measure_parallel,
     "compilation": measure_compilation,
+    "tests on tensorflow": run_tests,
     "tensorflow": measure_tensorflow,
     "torch.compile": measure_torch_loop,
 }
@@ -244,7 +328,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args(arguments)
     smoke = Plan(
-        GPU_SMOKE, GPU_SMOKE, GPU_SMOKE, rank=64, repeats=3, seconds=0.0, seed=options.seed
+        *(GPU_SMOKE,) * 3, 64, repeats=3, seconds=0.0, seed=options.seed, tests="changes_every"
     )
     plan = smoke if options.smoke else Plan(seed=options.seed)
     keras.utils.set_random_seed(plan.seed)

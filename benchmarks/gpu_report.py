@@ -9,7 +9,17 @@ from benchmarks.report import (
     table,
     times_table,
 )
-from benchmarks.sizes import GPU_LINEAR, GPU_NEWTON, IN_16_BITS, RATIOS, TORCH_LOOP, Size
+from benchmarks.sizes import (
+    GPU_LINEAR,
+    GPU_NEWTON,
+    IN_16_BITS,
+    JOINED,
+    ONE_STEP,
+    OURS,
+    RATIOS,
+    TORCH_LOOP,
+    Size,
+)
 
 MARK = "RESULT "  # begins a line in which a part prints a result
 BLOCKS = {"GatedLSTM": 4, "GatedGRU": 3}  # number of blocks in the kernels
@@ -18,6 +28,11 @@ ON_TENSORFLOW = " on TensorFlow"
 GPU_RATIOS = (
     *RATIOS,
     ("GatedLSTM", "keras LSTM, cuDNN"),
+    ("GatedLSTM", "GatedLSTM, cuDNN"),
+    ("GatedLSTM, cuDNN", "torch LSTM"),
+    *((name, name + ONE_STEP) for name in OURS),
+    *((name + JOINED, name) for name in OURS),
+    *((name + ON_TENSORFLOW, name + ONE_STEP + ON_TENSORFLOW) for name in OURS),
     ("GatedLSTM", "torch LSTM" + IN_16_BITS),
     ("GatedGRU", "torch GRU" + IN_16_BITS),
     ("GatedLSTM", TORCH_LOOP),
@@ -33,9 +48,9 @@ TEXT = (
     "ratio is the time of the other layer divided by that of ours: above 1 ours is faster. A "
     "gap means that nothing was measured. A row without a library's name is of Keras on JAX, "
     'or on TensorFlow if JAX is not installed. "cuDNN" is Keras\'s layer with its default '
-    "arguments; the row without it runs in Keras's loop under XLA. In bfloat16 weights are in"
-    " float32 and products in bfloat16 (Keras's mixed_bfloat16, torch's autocast), unless a "
-    "row says otherwise."
+    "arguments, or ours with use_cudnn=True; the row without it runs in a loop under XLA. In "
+    "bfloat16 weights are in float32 and products in bfloat16 (Keras's mixed_bfloat16, "
+    "torch's autocast), unless a row says otherwise."
 )
 
 
@@ -52,6 +67,12 @@ def markdown(result: dict) -> str:
             lines += ["", f"## {title}, {precision}", "", *times_table(measured, kind)]
             lines += ["", *ratios_table(measured, kind, GPU_RATIOS)]
             lines += _floors(result, precision, kind)
+    if "tests" in result:
+        lines += ["", "## Tests", "", *_tests(result["tests"])]
+    if "kernels" in result:
+        head = "kernels that a pass starts, in each loop of a training step"
+        rows = [[name, ", ".join(map(str, found))] for name, found in result["kernels"].items()]
+        lines += ["", "## Kernels", "", *table([head, ""], rows)]
     if "compile" in result:
         lines += ["", "## Compilation", "", *by_size_table(COMPILED, result["compile"])]
     if "memory" in result:
@@ -67,6 +88,17 @@ def _parts(result: dict) -> list[str]:
     keys = ("device", "runtime", "ended")
     rows = [[name, *(part.get(k, "") for k in keys)] for name, part in result["parts"].items()]
     return table(["part", *keys], rows)
+
+
+def _tests(found: dict) -> list[str]:
+    """How many tests of tests/gpu ended how, on each backend, and which failed."""
+    kinds = ("passed", "failed", "skipped")
+    rows = [[name, *(counts.get(kind, 0) for kind in kinds)] for name, counts in found.items()]
+    lines = table(["tests/gpu", *kinds], rows)
+    for name, counts in found.items():
+        failed = counts.get("failures", {})
+        lines += [f"\n- {test}, on {name}: `{error}`" for test, error in failed.items()]
+    return lines
 
 
 def _ceilings(found: dict) -> list[str]:

@@ -43,6 +43,8 @@ DEEP, LAYERS = Size(8, 20, 32, 32), 30  # a stack of equal layers
 GENERIC = "keras RNN(GatedCell lstm)"
 LAST = ", last output"  # end of a name: without return_sequences
 TORCH_LOOP = "torch.compile of an LSTM loop"
+ONE_STEP = ", one step a pass"  # end of a name: a pass of the loop takes one time step
+JOINED = ", joined series"  # end of a name: a step reads and writes the time series as one tensor
 IN_16_BITS = ", all in bfloat16"  # end of a name: weights and products in bfloat16
 
 ABLATIONS = ("nig", "nfg", "nog", "cifg", "janet", "mgu", "gru_cho", "min_gru")
@@ -80,5 +82,6 @@ GPU_SMOKE = (Size(2, 6, 3, 4),)
 GPU_COMPILE = (*(Size(32, time, 128, 256) for time in (128, 512, 2048, 4096)), GPU_SIZES[0])
 GPU_ABLATIONS = ("janet", "mgu")
 GPU_LINEAR = ("min_gru", "qrnn_f")  # time steps in parallel, and one after another
+OURS = ("GatedLSTM", "GatedGRU")
 GPU_NEWTON = ("para_gru", "para_lstm")  # the same, by Newton's method
 GPU_NEWTON_SIZES = tuple(Size(16, time, 128, 128) for time in (1024, 4096, 16384))

@@ -71,8 +71,13 @@ class GatedRNN(keras.layers.RNN):
             or the loop if 24 rounds are not enough. True is an error for others. "auto" does so on
             an accelerator if gates and candidate see only x_t. A sequence whose length is unknown
             when the graph is built runs in the loop.
-        use_cudnn, implementation: taken with the values that Keras has for them, and saved. They
-            change nothing.
+        use_cudnn: "auto", True or False; saved with the layer. "auto" and False leave the choice to
+            the package: XLA, and on torch its operators. True lets cuDNN alone run the layer: on
+            JAX a cell that is an LSTM to ONNX (sigmoid gates, tanh, no peephole; gates may be
+            absent or tied) in float32, without a mask or with `lengths`; on torch what its
+            operators compute. Where cuDNN cannot run it, running it is an error. To load, trace and
+            export it no cuDNN is needed.
+        implementation: 0, 1 or 2, as in Keras, and saved. It changes nothing.
         **kwargs: every argument of `GatedCell` (activations, initializers, options such as
             dropout, seed, ...) and of `keras.layers.Layer` (name, dtype, ...).
 
@@ -180,6 +185,10 @@ class GatedRNN(keras.layers.RNN):
                     f"Received: {name}={getattr(self, name)!r}."
                 )
 
+    @property
+    def _must_use_cudnn(self) -> bool:
+        return self.use_cudnn not in ("auto", False)
+
     def block_weights(self) -> dict[str, dict[str, Any]]:
         """Returns the weights by gate; see `GatedCell.block_weights`."""
         return self.cell.block_weights()
@@ -219,9 +228,12 @@ class GatedRNN(keras.layers.RNN):
     ):
         self._check_rank(sequences.shape)
         mask = sequences_mask if mask is None and sequences_mask is not False else mask
+        masked = mask is not None
         mask = mask_of_call(self, sequences, mask, lengths)
         if resets is not None:  # Keras passes what it gets as a mask on to `inner_loop`, as it is
             mask = TimeSteps(mask, starts_of_call(self, sequences, resets))
+        elif self._must_use_cudnn and lengths is not None and not masked:
+            mask = TimeSteps(mask, at_end=True)
         return super().call(
             sequences,
             initial_state=states_of_call(self, sequences, initial_state),
@@ -244,7 +256,7 @@ class GatedRNN(keras.layers.RNN):
         return zeros + [ops.zeros((batch_size, n), dtype=self.cell.compute_dtype) for n in more]
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        steps = mask if isinstance(mask, TimeSteps) else TimeSteps(mask, None)
+        steps = mask if isinstance(mask, TimeSteps) else TimeSteps(mask)
         count = len(self.cell.state_size)
         if self.stateful:  # torch would overwrite the states that the gradient needs
             initial_state = [ops.copy(state) for state in initial_state]
@@ -279,6 +291,8 @@ class GatedRNN(keras.layers.RNN):
             zero_output_for_mask=self.zero_output_for_mask,
             unroll=self.unroll,
             time_parallel=self.time_parallel,
+            use_cudnn=self._must_use_cudnn,
+            masked_at_end=steps.at_end,
             open_time=self._open_time,
         )
 

@@ -213,9 +213,9 @@ class Cut:
             return gradients[piece.at]
         of_nodes = [gradients[self.nodes[self._node_of(name)]] for name in piece.names]
         d, transposed = ops.concatenate(of_nodes, axis=-1), self._transposed[i]
-        of_v = piece.kernel.product_back(
-            ops, cast_like(d, transposed), transposed, len(piece.names)
-        )
+        narrow = cast_like(d, transposed)
+        sums = ops if narrow is d else backend.ops_with_sums_in(d.dtype, narrow.dtype)
+        of_v = piece.kernel.product_back(sums, narrow, transposed, len(piece.names))
         return cast_like(of_v, d)
 
     def _node_of(self, block: str) -> str:

@@ -63,10 +63,12 @@ class TimeSteps:
         mask: bool (B, T), False at time steps to skip, or None.
         starts: bool (B, T), True at time steps that begin with zero states, in the direction in
             which the layer runs; `starts_of_call` makes it of `resets`.
+        at_end: bool, whether masked time steps are known to be at the end of the sequences.
     """
 
     mask: Any
-    starts: Any
+    starts: Any = None
+    at_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class RecurrentCall:
         drawn: the `RandomMasks` of the batch.
         go_backwards, return_sequences, zero_output_for_mask, unroll, time_parallel: as in a
             `GatedRNN`.
+        use_cudnn: bool, whether cuDNN must run it where it is run.
+        masked_at_end: bool, whether the mask says no more than lengths do.
         zero_masked: bool, whether masked inputs count as 0. No step reads them, but the gradient of
             a kernel multiplies them by 0, and 0 times NaN is NaN. A file has no gradient.
         open_time: bool, whether the model was declared for sequences of any length.
@@ -103,6 +107,8 @@ class RecurrentCall:
     zero_output_for_mask: bool = False
     unroll: bool = False
     time_parallel: bool | str = False
+    use_cudnn: bool = False
+    masked_at_end: bool = False
     zero_masked: bool = False
     open_time: bool = False
 

@@ -27,6 +27,7 @@ from weakref import WeakValueDictionary
 import keras
 from keras import ops
 
+from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.gate_tensors import GateTensors
 from keras_gated.engine.scaled_memories import scaled_memories, with_rounded_scale
 from keras_gated.spec.activations import is_own, lookup
@@ -58,7 +59,8 @@ def product(kernel: Kernel, x, w, blocks: int = 1):
 
     A matrix may have 16 bits, and the result then has the type of x.
     """
-    y = kernel.product(ops, cast_like(x, w), w, blocks)
+    sums = ops if x.dtype == w.dtype else backend.ops_with_sums_in(x.dtype, w.dtype)
+    y = kernel.product(sums, cast_like(x, w), w, blocks)
     return cast_like(y, x) if kernel.mixes_units else y
 
 

@@ -33,7 +33,8 @@ def reads_input(call: RecurrentCall) -> bool:
     if kernel is None or cell.normalizer is not None or backend.accelerated():
         return False
     types = {keras.backend.standardize_dtype(x.dtype) for x in (kernel, h)}
-    return types in _ONE_WIDE_TYPE and (h.shape[0] or 0) >= backend.LARGE_BATCH
+    batch = h.shape[0]  # None where it is open, on JAX a symbol
+    return types in _ONE_WIDE_TYPE and isinstance(batch, int) and batch >= backend.LARGE_BATCH
 
 
 class EngineLoop:

@@ -3,6 +3,7 @@
 | way | when |
 |---|---|
 | a runner given by `run_by` | a model is traced for its gates, or exported |
+| cuDNN (`fused`) | the layer has `use_cudnn=True` |
 | all time steps at once (`parallel_scan`) | `time_parallel`, and the memory is linear |
 | all time steps at once (`newton`) | `time_parallel=True`, and each unit sees itself alone |
 | an operator of the backend (`fused`) | torch has one, and it computes the cell |
@@ -20,7 +21,7 @@ from keras import ops
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.backends.unrolled import unrolled_loop
 from keras_gated.engine.call import RecurrentCall
-from keras_gated.engine.fused import run_fused, runs_fused
+from keras_gated.engine.fused import must_run_on_cudnn, run_fused, run_on_cudnn, runs_fused
 from keras_gated.engine.loop import EngineLoop, reads_input
 from keras_gated.engine.newton import run_newton
 from keras_gated.engine.parallel_scan import run_all_steps
@@ -52,7 +53,8 @@ def run(call: RecurrentCall) -> tuple:
         the list of last states.
 
     Raises:
-        ValueError: if torch traces a model whose time axis is open.
+        ValueError: if torch traces a model whose time axis is open, or cuDNN must run what it
+            cannot.
     """
     if call.open_time and backend.traced_for_one_length():
         raise ValueError(
@@ -63,8 +65,10 @@ def run(call: RecurrentCall) -> tuple:
         )
     if runner := _runner.get():
         result = runner(call)
-        return run_with_automatic_gradient(call) if result is None else result
+        return _run_recorded(call) if result is None else result
     call = call if call.mask is None else replace(call, zero_masked=True)
+    if must_run_on_cudnn(call):
+        return call.result(*run_on_cudnn(call))
     if runs_parallel(call):
         return call.result(*run_all_steps(call))
     if runs_newton(call):
@@ -94,6 +98,11 @@ def runs_newton(call: RecurrentCall) -> bool:
 def run_with_automatic_gradient(call: RecurrentCall) -> tuple:
     """Runs a cell in a loop that the backend differentiates."""
     return run_in_loop(call, unrolled_loop if call.unroll else backend.loop)
+
+
+def _run_recorded(call: RecurrentCall) -> tuple:
+    """Runs a cell in a loop whose graph is the same with and without an accelerator."""
+    return run_in_loop(call, unrolled_loop if call.unroll else backend.recorded_loop)
 
 
 def run_in_loop(call: RecurrentCall, loop: Callable) -> tuple:

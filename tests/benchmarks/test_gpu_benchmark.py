@@ -9,9 +9,10 @@ import pytest
 from benchmarks import gpu, gpu_device, gpu_parts
 from benchmarks.contenders import AT_ONCE, ON_CUDNN, make_layers
 from benchmarks.gpu_device import BACKEND
+from benchmarks.gpu_kernels import kernels_of_loops
 from benchmarks.gpu_report import BLOCKS, GPU_RATIOS, MARK, ON_TENSORFLOW, markdown, time_floor
 from benchmarks.others import OTHERS
-from benchmarks.sizes import GPU_SIZES, TINY, Size
+from benchmarks.sizes import GPU_SIZES, JOINED, ONE_STEP, OURS, TINY, Size
 from keras_gated import count_flops, count_parameters, presets
 from keras_gated.speed.adapters import Contender
 
@@ -45,6 +46,8 @@ RESULT = {
     },
     "compile": {str(SMALL): {"GatedLSTM": 1.25}},
     "memory": {str(SMALL): {"GatedLSTM": 3 * 2**20}},
+    "tests": {"jax": {"passed": 7, "failed": 1, "failures": {"test_a": "differs by 1"}}},
+    "kernels": {"GatedLSTM, steps in a pass: 8": [80, 56]},
     "failed": {"TF32 (2, 3, 4, 5): janet": "RuntimeError: out of memory"},
 }
 
@@ -63,6 +66,9 @@ def test_the_page_shows_what_was_measured_and_leaves_gaps():
         "| GatedLSTM against torch LSTM | 0.80 |  | 0.80 |",
         "| GatedLSTM | 1.2 |",
         "| GatedLSTM | 3.0 |",
+        "| jax | 7 | 1 | 0 |",
+        "- test_a, on jax: `differs by 1`",
+        "| GatedLSTM, steps in a pass: 8 | 80, 56 |",
         "- TF32 (2, 3, 4, 5): janet: `RuntimeError: out of memory`",
     ):
         assert line in page, line
@@ -93,15 +99,80 @@ def test_the_floor_of_a_training_step():
 
 
 def test_every_part_has_its_program_and_every_ratio_a_contender():
-    assert [part.name for part in gpu.PARTS] == list(gpu_parts.PARTS)
+    assert {part.name for part in (*gpu.PARTS, *gpu.PLAN)} == set(gpu_parts.PARTS)
     assert len(set(GPU_RATIOS)) == len(GPU_RATIOS)
     ablations = [name + end for name in presets for end in ("", AT_ONCE)]
-    there = {*make_layers(TINY, ("keras LSTM" + ON_CUDNN, "keras GRU" + ON_CUDNN)), *ablations}
+    on_cudnn = [name + ON_CUDNN for name in ("keras LSTM", "keras GRU", "GatedLSTM")]
+    there = {*make_layers(TINY, tuple(on_cudnn)), *ablations}
+    there |= {name + end for name in OURS for end in (ONE_STEP, JOINED)}
     there |= {*make_layers(TINY, last_too=True)}
     there |= {name for names in OTHERS.values() for name in names}
     there |= {name + ON_TENSORFLOW for name in there}
     assert {name for pair in GPU_RATIOS for name in pair} <= there
     assert {(64, 256, 512, 512), (128, 512, 1024, 1024)} == set(GPU_SIZES[:2])
+
+
+def test_our_layer_on_cudnn_must_run_there():
+    made = make_layers(TINY, ("GatedLSTM" + ON_CUDNN, "keras LSTM" + ON_CUDNN))
+    assert made["GatedLSTM"].use_cudnn == "auto" and made["GatedLSTM, cuDNN"].use_cudnn is True
+    assert made["keras LSTM, cuDNN"].use_cudnn == "auto"
+
+
+def test_the_plan_fits_into_thirteen_minutes():
+    """JAX first, then TensorFlow; each part by its name alone, too."""
+    options = gpu.parse_arguments(["--plan"])
+    parts = gpu.wanted_parts(options)
+    assert options.seconds == 13 * 60 == sum(part.share for part in parts)
+    first = [part.backends[0] for part in parts]
+    assert first == sorted(first) and first[0] == "jax" and first[-1] == "tensorflow"
+    assert gpu.parse_arguments([]).seconds == 450.0
+    for arguments, names in (
+        ([], [part.name for part in gpu.PARTS]),
+        (["--part", "tests"], ["tests"]),
+        (["--plan", "--part", "tensorflow", "--part", "jax"], ["jax", "tensorflow"]),
+    ):
+        assert [p.name for p in gpu.wanted_parts(gpu.parse_arguments(arguments))] == names
+
+
+PROGRAM = """HloModule step
+
+%fused (p: f32[2]) -> f32[2] {
+  %p = f32[2]{0} parameter(0)
+  ROOT %two = f32[2]{0} add(%p, %p)
+}
+
+%commands (p: f32[2]) -> f32[2] {
+  %p.1 = f32[2]{0} parameter(0)
+  %first = f32[2]{0} fusion(%p.1), kind=kLoop, calls=%fused
+  ROOT %second = (f32[2]{0}, s8[4]{0}) custom-call(%first), custom_call_target="gemm"
+}
+
+%body (state: (s32[], f32[2])) -> (s32[], f32[2]) {
+  %state = (s32[], f32[2]{0}) parameter(0)
+  %t = s32[] get-tuple-element(%state), index=0
+  %h = f32[2]{0} get-tuple-element(%state), index=1
+  %next = f32[2]{0} call(%h), to_apply=%commands
+  %later = s32[] fusion(%t), kind=kLoop, calls=%fused
+  ROOT %result = (s32[], f32[2]{0}) tuple(%later, %next)
+}
+
+%condition (state: (s32[], f32[2])) -> pred[] {
+  %state.1 = (s32[], f32[2]{0}) parameter(0)
+  ROOT %goes = pred[] fusion(%state.1), kind=kLoop, calls=%fused
+}
+
+ENTRY %main (x: (s32[], f32[2])) -> (s32[], f32[2]) {
+  %x = (s32[], f32[2]{0}) parameter(0)
+  %copied = (s32[], f32[2]{0}) copy(%x)
+  ROOT %loop = (s32[], f32[2]{0}) while(%copied), condition=%condition, body=%body
+}
+"""
+
+
+def test_kernels_of_a_loop():
+    """A fusion is one; what a call of commands holds counts, what a fusion holds does not."""
+    assert kernels_of_loops(PROGRAM) == [3]
+    assert kernels_of_loops(PROGRAM.replace("while(", "conditional(").replace("body=", "x=")) == []
 
 
 def test_parts_share_what_time_is_left(monkeypatch):
@@ -192,6 +263,17 @@ def test_a_part_tried_on_the_cpu(capsys, monkeypatch):
         assert set(times[kind]) == ran
         assert all(v > 0 for v in times[kind].values())
     assert result["parts"]["at once"]["ended"] == "complete"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(BACKEND != "jax", reason="a part that JAX runs")
+def test_the_tests_report_as_they_end(tmp_path, monkeypatch):
+    """Also how one failed: here each is run on a CPU that it is to take for a GPU."""
+    monkeypatch.setenv("KERAS_GATED_GPU_TESTS_ON", "cpu")
+    gpu.main(["--smoke", "--part", "tests", "--out", str(tmp_path)])
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert result["parts"]["tests"]["ended"] == "complete"
+    assert result["tests"]["jax"] == {"passed": 1}
 
 
 def test_what_fails_does_not_end_the_others(capsys):

@@ -67,6 +67,9 @@ def test_readme_has_the_numbers_of_the_results():
         f"Keras {versions['keras']}, TensorFlow {versions['tensorflow']}, onnxruntime "
         f"{versions['onnxruntime']}; {about['date']})"
     )
+    times = speed["sizes"][headline.SIZE]["train"]
+    for name in ("keras LSTM", "GatedLSTM", "keras GRU", "GatedGRU"):
+        expected.append(f"{name} {1e3 * times[name]:.1f}")
     flat = " ".join(README.split())
     assert not [text for text in expected if text not in flat]
 

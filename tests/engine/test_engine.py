@@ -73,23 +73,6 @@ def test_the_gradient_equals_that_of_keras_loop_around_the_cell(name):
     compare(*(run_and_differentiate(m, this.x, this.upstream, **call) for m in models), name)
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="it is JAX's loop that takes several steps")
-@pytest.mark.parametrize(
-    "together", [3, 4, 16]
-)  # that divide time, that do not, more than there are
-def test_several_steps_in_one_pass_of_the_loop(together, traced_anew, monkeypatch):
-    """As on an accelerator."""
-    import jax
-
-    from keras_gated.engine.backends import jax as on_jax
-
-    monkeypatch.setattr(on_jax, "accelerated", lambda: True)
-    monkeypatch.setattr(on_jax, "STEPS_TOGETHER", together)
-    test_gradient_under_masks_equals_the_automatic_one("lstm_peephole")
-    this, (ours, _) = both("gru")
-    assert f"unroll={together}" in str(jax.make_jaxpr(ours)(this.x))
-
-
 @pytest.mark.parametrize("name", ["lstm_peephole", "gru", "gru_cho", "slim_lstm5", "mut3", "t_gru"])
 def test_backwards_equals_the_automatic_gradient(name):
     this, layers = both(name, go_backwards=True)

@@ -135,6 +135,39 @@ def test_both_directions():
     assert_close(outputs, np.concatenate(expected, axis=-1), "float32", "both directions")
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX's loop can join them")
+@pytest.mark.parametrize(("name", "kind"), [("lstm", "float32"), ("gru", "bfloat16")])
+def test_joined_series(name, kind, traced_anew, monkeypatch):
+    monkeypatch.setattr(backend, "JOIN_SERIES", True)
+    check(name, kind)
+
+
+ON_CUDNN = {"jax": ["lstm", "slim_lstm3"], "torch": ["lstm", "gru", "elman"]}.get(BACKEND, [])
+
+
+@pytest.fixture
+def cudnn(device):
+    """Nothing runs where there is no cuDNN for the layers."""
+    if device == "cpu":
+        pytest.skip("a CPU has no cuDNN")
+
+
+@pytest.mark.parametrize("kind", ["float32", "TF32"])
+@pytest.mark.parametrize("name", ON_CUDNN)
+def test_on_cudnn(name, kind, cudnn):
+    check(name, kind, use_cudnn=True)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="torch's operators take any mask at the end")
+def test_lengths_on_cudnn(cudnn):
+    """A sequence without a time step is among them."""
+    this, lengths = case("lstm"), np.array([T, 1, 0, T - 3])[:B]
+    with precision("float32"):
+        ours = found(this.layer(return_state=True, use_cudnn=True), this, lengths=lengths)
+    mask = np.arange(T) < lengths[:, None]
+    compare(ours, under_mask(this, mask), "float32", "lstm")
+
+
 @precisions
 @pytest.mark.parametrize("name", ["lstm", "gru", "janet"])
 def test_at_a_size_that_fills_tiles(name, kind):

@@ -104,7 +104,19 @@ def test_a_step_of_fit_changes_every_weight():
 def test_what_is_compiled_does_not_grow_with_time():
     """The loops stay loops, and are as long as the sequence when they run."""
     sizes = []
-    for steps in (STEPS, 25 * STEPS):
+    for steps in (STEPS, 25 * STEPS, 25 * STEPS + 3):
         made = model(kg.GatedLSTM(U, return_sequences=True), kg.GatedGRU(U), steps=steps)
         sizes.append(len(re.findall(r"^ +\S+ = ", program(made), re.MULTILINE)))
     assert sizes[0] > 100 and sizes[1] <= 1.1 * sizes[0], f"{sizes} instructions"
+    # Steps that do not fill a pass have a loop of their own, or stand behind it.
+    assert sizes[2] <= 2 * sizes[0], f"{sizes} instructions"
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="on TensorFlow XLA has no recurrent layer")
+def test_cudnn_runs_where_it_is_asked_for(device):
+    layer = kg.GatedLSTM(U, use_cudnn=True)
+    if device == "cpu":
+        with pytest.raises(ValueError, match="use_cudnn"):
+            program(model(layer))
+    else:
+        assert any("rnn" in target for target in leaves(program(model(layer))))

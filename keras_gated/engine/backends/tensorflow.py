@@ -1,8 +1,9 @@
 """What the engine needs of TensorFlow: a loop over time, a custom gradient, derivatives."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import tensorflow as tf
+from keras import ops
 
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
@@ -15,35 +16,67 @@ LARGE_BATCH = 128
 # Whether it has operators that compute a recurrent cell whole, see `fused`.
 FUSED = False
 
+# Time steps in one pass of the loop on an accelerator, as on JAX.
+STEPS_TOGETHER = 8
+
 
 def accelerated() -> bool:
     """Returns whether this backend computes on an accelerator, such as a GPU."""
     return any(x.device_type in ("GPU", "TPU") for x in tf.config.list_logical_devices())
 
 
-def loop(step, carry, xs, reverse: bool = False):
-    """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0."""
+def loop(step, carry, xs, reverse: bool = False, together: int | None = None):
+    """Returns the last carry and the stacked ys of `step(carry, x) -> carry, ys` over axis 0.
+
+    Args:
+        step, carry, xs, reverse: as of `jax.lax.scan`.
+        together: int > 0, time steps in one pass; by default `STEPS_TOGETHER` on an accelerator,
+            else 1. A second loop takes the steps that do not fill a pass one by one.
+    """
+    together = together or (STEPS_TOGETHER if accelerated() else 1)
     static, length = xs[0].shape[0], tf.shape(xs[0])[0]
     length = length if static is None else static
     arrays = [tf.TensorArray(x.dtype, length).unstack(x) for x in xs]
     shapes = [(x.dtype, x.shape) for x in _example(step, carry, xs)]
     out = [tf.TensorArray(dtype, length, element_shape=shape) for dtype, shape in shapes]
 
-    def body(t, carry, out):
+    def one_step(t, carry, out):
         at = length - 1 - t if reverse else t
         carry, ys = step(carry, [array.read(at) for array in arrays])
         out = [array.write(at, y) for array, y in zip(out, ys, strict=True)]
         return t + 1, carry, out
 
-    _, carry, out = tf.while_loop(
-        lambda t, *_: t < length, body, (0, list(carry), out), maximum_iterations=length
-    )
+    def several_steps(*state):
+        for _ in range(together):
+            state = one_step(*state)
+        return state
+
+    state, rest, done = (0, list(carry), out), length, 0
+    if together > 1 and static not in range(together):
+        passes = length // together
+        done = passes * together
+        rest = length - done
+        state = tf.while_loop(
+            lambda t, *_: t < done, several_steps, state, maximum_iterations=passes
+        )
+    if static is None or rest or not done:
+        state = tf.while_loop(lambda t, *_: t < length, one_step, state, maximum_iterations=rest)
+    _, carry, out = state
     return carry, [array.stack() for array in out]
+
+
+# Of a graph that becomes a file: the same with and without an accelerator.
+recorded_loop = partial(loop, together=1)
 
 
 def _example(step, carry, xs):
     """The ys of one step, for their types and shapes; the graph drops the operations."""
     return step(list(carry), [x[0] for x in xs])[1]
+
+
+def ops_with_sums_in(dtype, of):
+    """Returns `keras.ops`: TensorFlow's products have the type of their factors."""
+    return ops
 
 
 def values_on_host(x):
@@ -55,6 +88,16 @@ def values_on_host(x):
 def traced_for_one_length() -> bool:
     """Returns False: a loop over time is recorded as a loop."""
     return False
+
+
+def is_exporting() -> bool:
+    """Returns False: what records a layer for a file runs it by a runner of its own."""
+    return False
+
+
+def why_not_cudnn(native, call) -> str:
+    """Returns why cuDNN cannot run a call."""
+    return "on TensorFlow the layers run under XLA, which has no recurrent layer of cuDNN"
 
 
 def is_recorded() -> bool:

@@ -5,9 +5,10 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
+from keras import ops
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from keras_gated.engine.backends.unrolled import unrolled_loop as loop  # noqa: F401 - torch has none
+from keras_gated.engine.backends.unrolled import unrolled_loop
 from keras_gated.spec.operator_weights import pack_block
 
 # Whether slopes are taken for all time steps before the loop back: here one call costs less than T.
@@ -20,6 +21,8 @@ LARGE_BATCH = math.inf
 # Whether it has operators that compute a recurrent cell whole, see `fused`.
 FUSED = True
 
+loop = recorded_loop = unrolled_loop  # torch has none
+
 _NO_TRANSFORM = (
     "A gated layer cannot run inside this transform of torch.func (grad, vmap, jacrev, ...): it "
     "has a gradient of its own, or is an operator of torch that has no such rule. Received: a call "
@@ -30,6 +33,11 @@ _NO_TRANSFORM = (
 def accelerated() -> bool:
     """Returns whether this backend computes on an accelerator, such as a GPU."""
     return torch.cuda.is_available()
+
+
+def ops_with_sums_in(dtype, of):
+    """Returns `keras.ops`: torch's products have the type of their factors."""
+    return ops
 
 
 def values_on_host(x):
@@ -47,6 +55,26 @@ def traced_for_one_length() -> bool:
 def is_recorded() -> bool:
     """Returns whether torch records what is computed, for the values of its example alone."""
     return traced_for_one_length() or torch.compiler.is_exporting() or torch.compiler.is_compiling()
+
+
+def is_exporting() -> bool:
+    """Returns whether torch records the layer for a file."""
+    return traced_for_one_length() or torch.compiler.is_exporting()
+
+
+def why_not_cudnn(native, call) -> str | None:
+    """Returns why cuDNN cannot run a call of an operator's cell; None if it can."""
+    device = call.sequences.device.type
+    if device != "cuda":
+        return f"torch computes on {device!r} here"
+    if not (torch.backends.cudnn.is_available() and torch.backends.cudnn.enabled):
+        return "torch has no cuDNN here, or it is switched off"
+    if not can_fuse(call):
+        return (
+            "torch's operators take tensors of one type, float32 or float64, and masked time steps "
+            "at the end alone, and torch.compile must not record them"
+        )
+    return None
 
 
 def can_fuse(call) -> bool:
@@ -90,14 +118,14 @@ def _run_operator(native, blocks, x, states, mask):
     operator, letters = _OPERATORS[native.operator]
     sizes = x.shape[-1], states[0].shape[-1]
     made = {"dtype": x.dtype, "device": x.device}
-    ops = SimpleNamespace(
+    arithmetic = SimpleNamespace(
         zeros=partial(torch.zeros, **made),
         eye=partial(torch.eye, **made),
         concatenate=torch.concatenate,
         diag=torch.diag,
         reshape=torch.reshape,
     )
-    rows = [pack_block(ops, letter, native, blocks, *sizes) for letter in letters]
+    rows = [pack_block(arithmetic, letter, native, blocks, *sizes) for letter in letters]
     weights = [torch.concatenate([row[key] for row in rows]) for key in ("W", "R", "Wb", "Rb")]
 
     def run(*inputs, states, **layout):
@@ -134,8 +162,7 @@ def with_gradient(plan, tensors):
             `backward`: (tensors, residuals, gradients of the outputs) -> gradients of the tensors.
         tensors: what the gradient is taken by.
     """
-    exporting = traced_for_one_length() or torch.compiler.is_exporting()
-    if exporting or not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)):
+    if is_exporting() or not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)):
         return plan.forward(*tensors, keep=False)[0]  # a trace cannot look into a custom gradient
     try:
         return list(_CustomGradient.apply(plan.forward, plan.backward, *tensors))

@@ -1,14 +1,14 @@
 """Compares the outputs of a file with those of the model, and reports the differences."""
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import keras
 import numpy as np
 
+from keras_gated.engine.fused import without_cudnn
 from keras_gated.onnx.report import format_counts, format_runtimes, format_table
 from keras_gated.onnx.verify.values import Feed, with_one_nan
 
@@ -238,14 +238,18 @@ def _same_dtype(ours: np.dtype, theirs: np.dtype) -> bool:
     return ours == theirs if exact else ours.kind == theirs.kind
 
 
-def on_cpu() -> AbstractContextManager[Any]:
+@contextmanager
+def on_cpu() -> Iterator[None]:
     """Makes Keras compute on the CPU, as onnxruntime does, for as long as the context is open.
 
     A GPU may multiply float32 numbers in TF32, with 11 bits of each. The difference would be the
     GPU's and not the file's. On torch this context does nothing: weights stay on their device and
     could not be multiplied with inputs on another, and torch uses full float32 by default.
+    Layers with use_cudnn=True run as others: cuDNN computes on no CPU.
     """
-    return nullcontext() if keras.backend.backend() == "torch" else keras.device("cpu")
+    on_torch = keras.backend.backend() == "torch"
+    with without_cudnn(), nullcontext() if on_torch else keras.device("cpu"):
+        yield
 
 
 def short_reason(error: Exception) -> str:
