@@ -69,8 +69,8 @@ class GatedRNN(keras.layers.RNN):
             (min_gru, the QRNN family, ...). With True also for cells whose recurrent kernels are
             all diagonal or identity (para_gru, para_lstm, ind_rnn, brc): rounds of Newton's method,
             or the loop if 24 rounds are not enough. True is an error for others. "auto" does so on
-            an accelerator if gates and candidate see only x_t. A sequence whose length is unknown
-            when the graph is built runs in the loop.
+            an accelerator if gates and candidate see only x_t; where the length is unknown when
+            the graph is built, such a cell runs in the loop.
         use_cudnn: "auto", True or False; saved with the layer. "auto" and False leave the choice to
             the package: XLA, and on torch its operators. True lets cuDNN alone run the layer: on
             JAX a cell that is an LSTM to ONNX (sigmoid gates, tanh, no peephole; gates may be

@@ -95,7 +95,7 @@ def write_page(preset: Preset) -> str:
 def _boost(name: str) -> list[str]:
     """Front matter of a cell whose name begins other names: a search for "mgu" finds it first."""
     longer = [other for other in kg.presets if other.startswith(name) and other != name]
-    return ["---", "search:", "  boost: 4", "---", ""] if longer else []
+    return ["---", "search:", "  boost: 50", "---", ""] if longer else []
 
 
 RARE_LETTERS = {  # what a formula has that uses a letter, and the letter's meaning

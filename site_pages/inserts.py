@@ -66,6 +66,7 @@ INSERTS: dict[str, Callable[[], str]] = {
     "examples": lambda: page_body("examples/README.md"),
     "fused presets": which_cell.fused_presets,
     "gpu times": which_cell.gpu_sentence,
+    "gpu wins": which_cell.gpu_wins,
     "gru wins": which_cell.gru_against_lstm,
     "idea": write_idea,
     "int8 lines": which_cell.int8_sentence,

@@ -149,3 +149,12 @@ def long_sentence() -> str:
     names = ("keras LSTM", "GatedLSTM", "min_gru", "min_gru, at once")
     texts = ", ".join(f"{name} {1e3 * times[name]['seconds']:,.0f} ms" for name in names)
     return f"{texts} at {LONG_TIME:,} time steps"
+
+
+def gpu_wins() -> str:
+    """Returns at how many sizes cells took less time than the LSTM on the GPU, with JAX."""
+    sizes = results("gpu")["precisions"]["TF32"]["sizes"].values()
+    trains = [size["train"] for size in sizes if "GatedLSTM" in size["train"]]
+    wins = {name: sum(t[name] < t["GatedLSTM"] for t in trains) for name in ("janet", "mgu")}
+    texts = [f"`{name}` at {count} of {len(trains)}" for name, count in wins.items()]
+    return f"{' and '.join(texts)} sizes"

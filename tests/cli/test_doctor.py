@@ -33,7 +33,7 @@ def test_it_names_versions_that_do_not_fit(capsys, monkeypatch):
     found = reported(capsys, status=1)
     assert len(found["problems"]) == 2
     text = " ".join(found["problems"])
-    assert "keras 3.4.0: keras_gated needs keras>=3.15" in text
+    assert "keras 3.4.0: keras_gated needs keras>=3.14" in text
     assert "tf2onnx 1.16.1: keras_gated needs tf2onnx<1.18,>=1.17 for [" in text
     assert "onnxruntime" not in text
 

@@ -99,7 +99,7 @@ def test_the_script_knows_every_filter_and_column():
 def test_searches_find_titles_and_no_text_of_drawings():
     page = cells.write_page(kg.presets["mgu"])
     assert "\n# mgu: minimal gated unit\n\nOne gate resets and writes.\n" in page
-    assert "boost: 4" in page  # before mgu1, mgu2 and mgu3
+    assert "boost: 50" in page  # before mgu1, mgu2 and mgu3
     assert "boost" not in cells.write_page(kg.presets["mgu1"])
     for text in (page, gallery.write_gallery()):
         figures = re.findall(r"<figure[^>]*>", text)
@@ -146,6 +146,7 @@ def test_numbers_on_which_cell_to_use_are_those_of_the_results():
         assert words in which_cell.task_table()
     assert which_cell.gru_against_lstm() == f"{wins} of {len(which_cell.TASKS)}"
     assert "`lstm`" in which_cell.fused_presets() and "`mgu`" not in which_cell.fused_presets()
+    assert which_cell.gpu_wins() == "`janet` at 5 of 5 and `mgu` at 2 of 5 sizes"
     page = (DOCS / "speed" / "long_sequences.md").read_text(encoding="utf-8")
     time = re.search(r"\| GatedLSTM \| *[\d,]+ \| *[\d,]+ \| *([\d,]+) \|", page)[1]
     assert f"GatedLSTM {time} ms, " in which_cell.long_sentence()
@@ -207,3 +208,9 @@ def test_a_study_without_a_question_is_found(tmp_path, monkeypatch):
     (tmp_path / "mine" / "page.md").write_text("# Mine\n\nIt went well.\n\n")
     monkeypatch.setattr(studies, "RESULTS", tmp_path)
     raises(studies.overview, "question in bold...docs/results/mine/page.md", ValueError)
+
+
+def test_no_page_is_twice_in_the_navigation():
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = re.findall(r"([\w/-]+\.md)$", config.partition("\nnav:\n")[2], re.MULTILINE)
+    assert len(pages) > 20 and len(set(pages)) == len(pages)
