@@ -33,6 +33,7 @@ def of_frames():
     return keras.Sequential([keras.Input((T, F)), *layers])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("make", [functional, sequential, of_frames])
 def test_models_with_all_that_is_in_them(make):
     model = drawn(make())

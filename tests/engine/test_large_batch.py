@@ -154,6 +154,7 @@ def test_an_input_activation_and_a_projection_of_the_input(run_both):
     compare(*run_both(lambda: run_and_differentiate(layer, this.x, this.upstream, **call)), "spec")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX compiles all of these tests")
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_compiled_equals_eager(name, in_steps):

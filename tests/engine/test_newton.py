@@ -68,6 +68,7 @@ def test_equals_the_loop(name, answers):
     assert answers == [True, False]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", FEW)
 def test_with_masks_and_resets(name):
     check(name, SHORT, mask=HOLES, resets=RESETS)

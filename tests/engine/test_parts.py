@@ -238,6 +238,7 @@ def slopes(layer, automatic: bool = False, **call) -> tuple:
         return run_and_differentiate(model, x, upstream, states, **call)
 
 
+@pytest.mark.sampled(4)
 @every
 def test_the_gradient_under_masks_equals_the_automatic_one(name):
     layer = made(name, return_state=True)
@@ -275,6 +276,7 @@ def test_the_gradient_with_products_in_each_step(name, monkeypatch):
     compare(*found, name)
 
 
+@pytest.mark.sampled(4)
 @on_tensorflow
 @every
 def test_the_gradient_equals_central_differences(name):
@@ -433,7 +435,7 @@ def test_quantized(name, tmp_path):
     assert report.outputs and all(output.largest < 0.1 for output in report.outputs)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @on_tensorflow
 @every
 def test_reported(name):

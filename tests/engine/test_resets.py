@@ -263,6 +263,7 @@ def test_a_missing_part_is_found(wrong, traced_anew, monkeypatch):
         check("lstm")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX compiles all of these tests")
 @pytest.mark.parametrize("name", ["lstm", "qrnn_fo", "min_gru"])
 def test_compiled_with_open_batch_and_length(name):

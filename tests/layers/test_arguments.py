@@ -16,8 +16,7 @@ X = np.random.default_rng(0).normal(size=(B, T, F)).astype("float32")
 @pytest.mark.parametrize("layer", [kg.GatedLSTM, kg.GatedGRU, kg.GatedRNN])
 @pytest.mark.parametrize(
     "given",
-    [{"use_cudnn": way, "implementation": 1} for way in ("auto", False)]
-    + [{"implementation": 2}],
+    [{"use_cudnn": way, "implementation": 1} for way in ("auto", False)] + [{"implementation": 2}],
 )
 def test_keras_ways_are_taken_saved_and_change_nothing(layer, given):
     keras.utils.set_random_seed(1)

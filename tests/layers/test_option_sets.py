@@ -41,6 +41,7 @@ def test_what_cells_have_of_the_options():
         assert every - {key for given in SETS for key in allowed(name, **given)} == lacks
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND == "torch", reason="no compiler")
 @chunks
 def test_every_preset_trains_compiled_and_is_saved_with_its_options(names, tmp_path):

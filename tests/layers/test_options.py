@@ -201,6 +201,7 @@ def test_noise_has_the_given_deviation():
     assert np.array_equal(to_numpy(noisy["bias"]), to_numpy(still["bias"]))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA by tf.function")
 @pytest.mark.parametrize("name", ["lstm_peephole", "fgr"])
 def test_a_training_step_under_xla(name):

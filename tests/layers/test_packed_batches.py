@@ -75,6 +75,7 @@ def test_the_share_of_padding():
     assert [part.shape for part in inputs] == [(32, 64, F), (32, 64)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("go_backwards", [False, True], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("name", ["gru", "qrnn_fo"])
 def test_the_gradient_is_the_sum_of_those_of_the_sequences_alone(name, go_backwards):

@@ -186,6 +186,7 @@ class EncoderDecoder(keras.Model):
         return self.decoder(self.shared(x[:, :-1]), initial_state=states)
 
 
+@pytest.mark.sampled(2)
 @pairs
 def test_an_encoder_and_a_decoder_in_a_model_of_ones_own(pair):
     """Forward and gradients."""
@@ -248,6 +249,7 @@ def test_cell_inside_keras_rnn(spec, stock, own):
     carried(mine, theirs, x, call["initial_state"], mask=masks()["right"])
 
 
+@pytest.mark.sampled(2)
 @cells
 def test_cell_inside_stacked_cells(spec, stock, own):
     mine, theirs = (

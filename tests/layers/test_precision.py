@@ -88,6 +88,7 @@ def counting(policy: str, **arguments):
     return layer
 
 
+@pytest.mark.sampled(2)
 @mixed
 @pytest.mark.parametrize("arguments", [{}, {"time_parallel": True}], ids=["loop", "at once"])
 def test_the_memory_counts_on_where_16_bits_stand_still(policy, arguments):

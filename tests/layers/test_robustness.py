@@ -196,6 +196,7 @@ def test_a_model_can_be_copied_and_pickled(copied, make):
 # Training as Keras's layers have it ---------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_regularizers_and_constraints_are_those_of_keras(pair):
     arguments = {

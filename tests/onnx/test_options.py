@@ -85,6 +85,7 @@ def test_a_state_behind_a_projection_needs_a_scan(tmp_path):
     assert sorted(shapes.values()) == [(1, P), (1, U)]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the export runs on TensorFlow")
 @pytest.mark.parametrize(
     ("options", "reason"),

@@ -88,6 +88,7 @@ def test_two_directions(path):
     assert_same(model, path, numbers(B, T, F), RESETS)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("mask", [False, True], ids=["whole", "masked"])
 def test_an_input_of_a_stream(path, mask):
     """Chunks give what the whole gives, also where a chunk begins with masked steps."""

@@ -88,6 +88,7 @@ def test_a_cell_of_two_layers_has_two_rows(path):
     assert sum(t.name.endswith("/R") for t in onnx.load(path).graph.initializer) == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("name", "operators"),
     [("enc/st", ["Scan", "Scan"]), ("st", ["Scan", "Scan"]), ("enc/st/cell_2", ["LSTM", "Scan"])],

@@ -49,6 +49,7 @@ def test_go_backwards_and_states_of_a_window(path):
     exported(model, path, 3)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["int32", "int64", "bool", "uint8"])
 def test_sequences_of_integers_and_booleans(dtype, path):
     x = keras.Input((None, F), dtype=dtype, name="x")
