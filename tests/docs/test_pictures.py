@@ -61,6 +61,9 @@ def test_readme_has_the_numbers_of_the_results():
         row = int8[cell, 256]
         expected += [f"{row['int8 bytes']:,}", f"{row['float32 bytes']:,}"]
         expected.append(f"{row['int8']:.2f} ms instead of {row['float32']:.2f}")
+    long = measured.results("long_sequences")["times"]["16384"]
+    ours, keras = (long[name]["seconds"] for name in ("GatedLSTM", "keras LSTM"))
+    expected.append(f"a training step takes {ours:.2f} s instead of {keras:.1f}")
     about = measured.results("device")["about"]
     versions = about["versions"]
     expected.append(
