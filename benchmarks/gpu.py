@@ -97,9 +97,14 @@ def main(arguments=None) -> None:
 
     end = time.monotonic() + options.seconds
     wanted = wanted_parts(options)
+    if not wanted:
+        names = ", ".join(part.name for part in PLAN)
+        raise SystemExit(f"--plan has the parts {names}. Received: --part {options.part[0]}.")
     for at, part in enumerate(wanted):
         ended = ["parts", part.name, "ended"]
         result["parts"].pop(part.name, None)
+        if part.name.startswith("tests"):
+            result.get("tests", {}).pop(part.backend, None)
         if part.backend is None:
             put(ended, f"skipped: {' or '.join(part.backends)} is not installed")
             continue

@@ -254,7 +254,9 @@ def run_tests(plan: Plan) -> None:
     arguments += ["-k", plan.tests] if plan.tests else []
     # pytest puts its own file in place of the standard output while a test runs.
     with os.fdopen(os.dup(1), "w") as out:
-        pytest.main(arguments, plugins=[_Results(out)])
+        status = pytest.main(arguments, plugins=[_Results(out)])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise SystemExit(int(status))
 
 
 def measure_tensorflow(plan: Plan) -> None:

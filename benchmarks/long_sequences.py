@@ -74,12 +74,13 @@ def measure_rounds(options):
 
 
 def measure_in_new_process(name: str, length: int, options: argparse.Namespace) -> dict | None:
-    """Returns seconds and bytes of a training step; None if the process ran out of time."""
+    """Returns seconds and bytes of a training step; None if it ran out of time or memory."""
     numbers = [str(length), str(options.seconds), str(options.seed)]
     command = [sys.executable, "-m", f"benchmarks.{NAME}", "--one", name, *numbers]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=options.limit, check=True)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        print(f"{name}, {length} time steps: {error}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -109,8 +110,8 @@ def markdown(result: dict) -> str:
         f"A training step with a batch of {BATCH}, {INPUTS} inputs and {UNITS} units, compiled by "
         "XLA. Each number is from a process of its own: the median time of a step after the first, "
         "and by how much the first step raised the peak of its memory. **At once**: "
-        "`time_parallel=True`. A gap: one step was not done within "
-        f"{result['limit']:.0f} seconds, compilation included, at this or at a smaller length."
+        "`time_parallel=True`. A gap: at this or at a smaller length one step was not done within "
+        f"{result['limit']:.0f} seconds, compilation included, or the process lacked memory."
     )
     lines = heading("Long sequences, as measured", result["about"], text)
     if result.get("times"):

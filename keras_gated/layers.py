@@ -50,7 +50,8 @@ class GatedRNN(keras.layers.RNN):
     before the first valid step the output is 0. The arguments of the cell can be read under Keras's
     names: `layer.units`, `layer.activation`, `layer.kernel_initializer`, and so on.
     Differs from Keras: the loop over time has its own gradient. It has no forward-mode derivative
-    on JAX, and on torch no second derivative and no `torch.func`. The backend differentiates the
+    on JAX, and on torch no second derivative and no `torch.func`; nor has Newton's method
+    (`time_parallel`) a second derivative on JAX. The backend differentiates the
     loop of a layer with `unroll=True`, and of a cell with gate recurrence, layer normalisation or a
     projected output, without a kernel for the input, or with an activation that is not known to be
     elementwise.
@@ -69,14 +70,16 @@ class GatedRNN(keras.layers.RNN):
             (min_gru, the QRNN family, ...). With True also for cells whose recurrent kernels are
             all diagonal or identity (para_gru, para_lstm, ind_rnn, brc): rounds of Newton's method,
             or the loop if 24 rounds are not enough. True is an error for others. "auto" does so on
-            an accelerator if gates and candidate see only x_t; where the length is unknown when
-            the graph is built, such a cell runs in the loop.
+            an accelerator if gates and candidate see only x_t. Where the length is unknown when
+            the graph is built, a cell with a linear memory runs in the loop, with True as well; and
+            so do others under a dtype policy with states of 16 bits.
         use_cudnn: "auto", True or False; saved with the layer. "auto" and False leave the choice to
             the package: XLA, and on torch its operators. True lets cuDNN alone run the layer: on
             JAX a cell that is an LSTM to ONNX (sigmoid gates, tanh, no peephole; gates may be
             absent or tied) in float32, without a mask or with `lengths`; on torch what its
-            operators compute. Where cuDNN cannot run it, running it is an error. To load, trace and
-            export it no cuDNN is needed.
+            operators compute; on TensorFlow nothing. Where cuDNN cannot run it, running it is an
+            error. To load and trace it, and for `keras_gated.export_onnx`, no cuDNN is needed;
+            Keras's `model.export` needs "auto".
         implementation: 0, 1 or 2, as in Keras, and saved. It changes nothing.
         **kwargs: every argument of `GatedCell` (activations, initializers, options such as
             dropout, seed, ...) and of `keras.layers.Layer` (name, dtype, ...).
@@ -144,11 +147,11 @@ class GatedRNN(keras.layers.RNN):
                 "Argument `time_parallel` must be True, False or 'auto'. "
                 f"Received: time_parallel={time_parallel!r}."
             )
-        if time_parallel is True and (problem := self._why_one_after_another()):
+        if time_parallel is True and (problem := self._why_not_parallel()):
             raise ValueError(problem)
         return time_parallel
 
-    def _why_one_after_another(self) -> str | None:
+    def _why_not_parallel(self) -> str | None:
         """Why `time_parallel=True` is an error; None if it is not."""
         cell, by_unit = self.cell, self.cell.form.unit_by_unit
         if not (cell.form.linear_memory or by_unit):

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_gated.convert.layer_copies import first_sentence
+from keras_gated.engine.fused import without_cudnn
 
 # Relative to the largest value. Rounding stays far below; TF32 on a GPU rounds at 5e-4.
 TOLERANCE = {"float64": 1e-6, "float32": 1e-2, "float16": 5e-2, "bfloat16": 2e-1}
@@ -91,7 +92,7 @@ def _draw(rng: np.random.Generator, size: int, largest: int, spec: Any) -> np.nd
 
 def _run(model: Any, inputs: Any) -> list[np.ndarray]:
     """The outputs at inference. States and seeds of the model stay as they are."""
-    with keras.StatelessScope(), warnings.catch_warnings():
+    with keras.StatelessScope(), without_cudnn(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of inputs that were drawn, which a user cannot change
         outputs = keras.tree.flatten(model(inputs, training=False))
     return [np.asarray(keras.ops.convert_to_numpy(y), "float64") for y in outputs]

@@ -112,7 +112,7 @@ def run_on_cudnn(call: RecurrentCall) -> tuple:
     if reason:
         name = keras.backend.backend()
         raise ValueError(
-            f"Argument `use_cudnn=True` of {call.layer.name} lets cuDNN alone run the layer. "
+            f"Argument `use_cudnn=True` of {call.layer.name} requires that cuDNN runs the layer. "
             f"Received: a call on Keras's backend {name!r} that cuDNN cannot run, since {reason}. "
             "Write use_cudnn='auto', or layer.use_cudnn = 'auto' for a layer that was loaded: it "
             "then computes the same everywhere."

@@ -12,7 +12,8 @@ not, or where a number is not finite, the loop over time runs instead. So the nu
 loop's, up to rounding.
 
 The gradient does not go through the rounds. At the states that were found it is one more linear
-recurrence, backwards, with the transposed slopes: `λ_t = u_t + J_{t+1}ᵀ λ_{t+1}`.
+recurrence, backwards, with the transposed slopes: `λ_t = u_t + J_{t+1}ᵀ λ_{t+1}`. Products of many
+slopes can overflow where the loop's numbers are finite: then the loop runs back, too.
 
 References:
     - Danieli et al., "ParaRNN: unlocking parallel training of nonlinear RNNs for large language
@@ -21,7 +22,7 @@ References:
       arXiv:2309.12252.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -35,15 +36,23 @@ from keras_gated.engine.loop import EngineLoop
 from keras_gated.engine.loop_plan import Inputs, LoopPlan
 
 MOST_ROUNDS = 24  # after which the loop runs
+TYPES = ("float32", "float64")  # of states; with fewer bits a tolerance would say nothing
 
 Slopes = list[list[Any]]  # of each state by each state before, (T, B, U); None is 0
+
+
+def fits(call: RecurrentCall) -> bool:
+    """Returns whether Newton's method can find the states of a call."""
+    time = call.sequences.shape[1]  # None where it is open; JAX also exports symbols
+    known = time is None or isinstance(time, int)
+    return call.cell.newton_in_time and known and _dtype(call.states[0]) in TYPES
 
 
 def run_newton(call: RecurrentCall) -> tuple[Any, list]:
     """Runs a cell for all time steps, with a gradient of its own.
 
     Args:
-        call: of a cell whose `newton_in_time` holds.
+        call: one that `fits`.
 
     Returns:
         h for all time steps (T, B, U), or None where only the last one is asked for, and the last
@@ -56,7 +65,7 @@ def run_newton(call: RecurrentCall) -> tuple[Any, list]:
 
 def count_rounds(call: RecurrentCall) -> tuple[Any, Any]:
     """Returns how many rounds a call takes, and whether they end with the loop's numbers."""
-    loop = EngineLoop(call)
+    loop = EngineLoop(call if call.mask is None else replace(call, zero_masked=True))
     plan = NewtonPlan(loop.plan, MOST_ROUNDS)
     inputs = loop.plan.sort(loop.tensors)
     _, rounds, converged = plan.solve(inputs, loop.plan.formula.slice_weights(inputs.weights))
@@ -107,7 +116,7 @@ class NewtonPlan:
             before = _shifted(inputs.states, states)
             wrong = [new - s for new, s in zip(step(*before), states, strict=True)]
             scaled = [abs(w) / (1.0 + abs(s)) for w, s in zip(wrong, states, strict=True)]
-            error = ops.max(ops.stack([ops.max(e) for e in scaled]))
+            error = ops.max(ops.stack([ops.max(e, initial=0.0) for e in scaled]))
             corrections = solve_recurrence(backend.partials(step, before), wrong)
             better = [s + d for s, d in zip(states, corrections, strict=True)]
             return rounds + 1, error, *better
@@ -118,11 +127,20 @@ class NewtonPlan:
         error = ops.ones((), dtype=_dtype(first[0]))
         rounds, error, *states = ops.while_loop(goes_on, improve, (0, error, *first))
         # The error is that of the states before the last correction. NaN is not below anything.
-        finite = ops.all(ops.stack([ops.all(ops.isfinite(s)) for s in states]))
-        return states, rounds, ops.logical_and(error <= tolerance, finite)
+        return states, rounds, ops.logical_and(error <= tolerance, _all_finite(states))
 
     def backward(self, tensors, residuals, upstream):
         """Returns the gradient of each tensor, see `LoopPlan.backward`."""
+        found = self._back_at_once(tensors, residuals, upstream)
+
+        def in_loop():
+            _, residuals = self.plan.forward(*tensors)
+            back = self.plan.backward(tensors, residuals, upstream)
+            return [cast_like(d, like) for d, like in zip(back, found, strict=True)]
+
+        return ops.cond(_all_finite(found), lambda: list(found), in_loop)
+
+    def _back_at_once(self, tensors, residuals, upstream) -> list:
         inputs, plan = self.plan.sort(tensors), self.plan
         before = _shifted(inputs.states, residuals)
         weights = self.formula.slice_weights(inputs.weights)
@@ -182,6 +200,10 @@ def _times_transposed(slopes: Slopes, d: list) -> list:
 def _shifted(first, states) -> list:
     """The states before each step, from the first ones and those after each step."""
     return [ops.concatenate([f[None], s[:-1]]) for f, s in zip(first, states, strict=True)]
+
+
+def _all_finite(tensors):
+    return ops.all(ops.stack([ops.all(ops.isfinite(x)) for x in tensors]))
 
 
 def _dtype(x) -> str:

@@ -18,12 +18,12 @@ from dataclasses import replace
 
 from keras import ops
 
+from keras_gated.engine import newton
 from keras_gated.engine.backends.selected import backend
 from keras_gated.engine.backends.unrolled import unrolled_loop
 from keras_gated.engine.call import RecurrentCall
 from keras_gated.engine.fused import must_run_on_cudnn, run_fused, run_on_cudnn, runs_fused
 from keras_gated.engine.loop import EngineLoop, reads_input
-from keras_gated.engine.newton import run_newton
 from keras_gated.engine.parallel_scan import run_all_steps
 
 Runner = Callable[[RecurrentCall], tuple | None]
@@ -72,7 +72,7 @@ def run(call: RecurrentCall) -> tuple:
     if runs_parallel(call):
         return call.result(*run_all_steps(call))
     if runs_newton(call):
-        return _time_first(call, run_newton(call))
+        return _time_first(call, newton.run_newton(call))
     if runs_fused(call):
         return call.result(*run_fused(call))
     if call.unroll or call.cell.automatic_reason:
@@ -85,14 +85,13 @@ def runs_parallel(call: RecurrentCall) -> bool:
     wanted = call.time_parallel and call.cell.form.linear_memory
     if call.time_parallel == "auto":
         wanted = call.cell.parallel_in_time and not call.unroll and backend.accelerated()
-    return bool(wanted) and call.sequences.shape[1] is not None
+    return bool(wanted) and isinstance(call.sequences.shape[1], int)
 
 
 def runs_newton(call: RecurrentCall) -> bool:
     """Returns whether the states of all time steps are found at once, by Newton's method."""
-    asked = call.time_parallel is True and call.cell.newton_in_time
     # The number of rounds depends on the values: a record of those of an example is wrong.
-    return asked and not backend.is_recorded()
+    return call.time_parallel is True and newton.fits(call) and not backend.is_recorded()
 
 
 def run_with_automatic_gradient(call: RecurrentCall) -> tuple:

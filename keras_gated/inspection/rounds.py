@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_gated.engine.call import RecurrentCall
-from keras_gated.engine.newton import count_rounds
+from keras_gated.engine.newton import count_rounds, fits
 from keras_gated.inspection.recorded_runs import by_layer_name, recorded_by, run_once
 
 
@@ -48,7 +48,7 @@ def newton_rounds(model_or_layer: Any, x: Any) -> dict[str, Rounds]:
     runs: list[tuple[Any, Rounds]] = []
 
     def count(call: RecurrentCall) -> None:
-        if call.cell.newton_in_time:
+        if fits(call):
             rounds, converged = map(ops.convert_to_numpy, count_rounds(call))
             runs.append((call.layer, Rounds(int(rounds), bool(converged))))
 
@@ -57,7 +57,8 @@ def newton_rounds(model_or_layer: Any, x: Any) -> dict[str, Rounds]:
     if not runs:
         raise ValueError(
             "Argument `model_or_layer` must have a gated layer whose recurrent kernels are all "
-            "diagonal or identity, such as GatedRNN(units, 'para_gru'), and that runs when it is "
-            f"called. Received: {model_or_layer!r}."
+            "diagonal or identity, such as GatedRNN(units, 'para_gru'), with states of 32 or 64 "
+            "bits, and that runs when it is called. (A cell whose memory is linear, such as "
+            f"'min_gru', takes one scan and no rounds.) Received: {model_or_layer!r}."
         )
     return by_layer_name(runs)

@@ -128,13 +128,15 @@ def why_not_cudnn(native, call) -> str | None:
     tensors = [call.sequences, *call.states, *call.weights.values()]
     types = sorted({str(x.dtype) for x in tensors})
     if native.operator != "LSTM":
-        return f"of cuDNN's layers JAX has the LSTM alone, and the cell is a {native.operator}"
+        return f"on JAX cuDNN can run only an LSTM, and this cell is a {native.operator}"
     if types != ["float32"]:
         return f"JAX has cuDNN's LSTM in float32 alone, and the tensors are {', '.join(types)}"
     if 0 in [n for n in call.sequences.shape if isinstance(n, int)]:  # others are symbols
         return "there is no time step or no sequence"
-    if call.mask is not None and (call.go_backwards or not call.masked_at_end):
-        return "masked time steps may lie elsewhere than at the end; `lengths` say that they do not"
+    if call.mask is not None and call.go_backwards:
+        return "the layer runs backwards, where the padding comes first"
+    if call.mask is not None and not call.masked_at_end:
+        return "a mask may mask other time steps than the last: pass `lengths` in its place"
     return _why_no_gpu()
 
 
