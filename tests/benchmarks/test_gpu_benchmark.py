@@ -172,6 +172,10 @@ ENTRY %main (x: (s32[], f32[2])) -> (s32[], f32[2]) {
 def test_kernels_of_a_loop():
     """A fusion is one; what a call of commands holds counts, what a fusion holds does not."""
     assert kernels_of_loops(PROGRAM) == [3]
+    part = "f32[2]{0}"
+    long = f"({', '.join([part] * 5)}, /*index=5*/{part})"  # as XLA writes long tuples
+    wide = PROGRAM.replace(f"%first = {part} fusion", f"%first = {long} fusion")
+    assert wide != PROGRAM and kernels_of_loops(wide) == [3]
     assert kernels_of_loops(PROGRAM.replace("while(", "conditional(").replace("body=", "x=")) == []
 
 

@@ -221,6 +221,48 @@ def test_a_recurrence_of_open_length(time):
             assert_close(series[t], state, "xla", f"step {t}")
 
 
+def steep(time: int, **arguments):
+    """A layer whose slopes are 2.5 at inputs of zero: their products grow beyond all floats."""
+    layer = kg.GatedRNN(2, "ind_rnn", activation="tanh", return_sequences=True, **arguments)
+    layer.build((1, time, 2))
+    layer.set_weights([np.full(w.shape, 2.5 * (len(w.shape) == 1)) for w in layer.weights])
+    return layer
+
+
+def gradient_of_the_first_steps(layer, x):
+    """With 0 behind them: 0 times an infinite product of slopes."""
+    upstream = np.zeros((*x.shape[:2], 2), "float32")
+    upstream[:, :20] = 1.0
+    return run_and_differentiate(layer, x, upstream)
+
+
+@pytest.mark.parametrize("time", [40, 400])
+def test_the_loop_runs_back_where_products_of_slopes_overflow(time):
+    x = np.zeros((1, time, 2), "float32")
+    found = [
+        gradient_of_the_first_steps(steep(time, time_parallel=way), x) for way in (True, False)
+    ]
+    for ours, theirs in zip(*(keras.tree.flatten(f) for f in found), strict=True):
+        assert np.isfinite(theirs).all()
+        assert_close(ours, theirs, "xla", f"{time} time steps")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_states_of_16_bits_run_in_the_loop(dtype, answers):
+    layer = kg.GatedRNN(U, "para_gru", return_sequences=True, time_parallel=True, dtype=dtype)
+    loop = kg.GatedRNN(U, "para_gru", return_sequences=True, dtype=dtype)
+    x = case("para_gru").x
+    layer(x), loop(x)
+    loop.set_weights(layer.get_weights())
+    assert apart(layer(x), loop(x)) == 0.0 and not any(answers)
+    raises(lambda: kg.newton_rounds(layer, x), "`model_or_layer`...32 or 64 bits")
+
+
+def test_no_rows():
+    layer = case("para_lstm").layer(time_parallel=True)
+    assert tuple(layer(np.zeros((0, T, F), "float32")).shape) == (0, T, U)
+
+
 def test_auto_is_the_loop(answers):
     this = case("para_gru")
     auto = this.layer(time_parallel="auto")

@@ -26,6 +26,17 @@ def test_each_layer_that_could_run_so_is_counted():
     np.testing.assert_array_equal(before, keras.ops.convert_to_numpy(model(X)))
 
 
+def test_padding_is_not_read():
+    """As in a run, also where it holds no number."""
+    layer, lengths = kg.GatedRNN(6, "para_gru"), np.array([40, 9, 1])
+    x, spoilt = keras.Input((40, 6)), X.copy()
+    n = keras.Input((), dtype="int32")
+    model = keras.Model([x, n], layer(x, lengths=n))
+    spoilt[1, 9:] = np.nan
+    found = [kg.newton_rounds(model, [x, lengths]) for x in (X, spoilt)]
+    assert found[0] == found[1] and found[0][layer.name].converged
+
+
 def test_rounds_that_are_not_enough(monkeypatch):
     monkeypatch.setattr(newton, "MOST_ROUNDS", 2)
     layer = kg.GatedRNN(6, "para_gru", name="gru")
