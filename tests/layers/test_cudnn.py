@@ -150,11 +150,11 @@ REFUSED = {
     "at once": ({"spec": "para_lstm", "time_parallel": True}, {}, "time_parallel=True"),
 }
 ON_JAX = {
-    "GRU": ({"spec": "gru"}, {}, "the LSTM alone...GRU"),
+    "GRU": ({"spec": "gru"}, {}, "only an LSTM...GRU"),
     "bfloat16": ({"dtype": "mixed_bfloat16"}, {}, "float32 alone...bfloat16"),
     "mask": ({}, {"mask": np.ones((B, T), bool)}, "`lengths`"),
     "a mask too": ({}, {"mask": np.ones((B, T), bool), "lengths": LENGTHS}, "`lengths`"),
-    "padding first": ({"go_backwards": True}, {"lengths": LENGTHS}, "`lengths`"),
+    "padding first": ({"go_backwards": True}, {"lengths": LENGTHS}, "the padding comes first"),
     "nothing": ({}, {"x": X[:0]}, "no time step or no sequence"),
 }
 
