@@ -22,7 +22,9 @@ from keras_gated.reduction.steps import is_part_of
 from keras_gated.reduction.survey import Surveyor
 from keras_gated.spec.parts import Gate
 
-HOPELESS = 0.25  # a step that costs more than this share of the loss before training is not tried
+# A step is not tried if it costs more, before training, than this share of the loss, and more than
+# this share of what the worst step costs: at a loss near 0 the first alone would leave none.
+HOPELESS, HARMLESS = 0.25, 0.02
 TINY = 0.002  # and neither is one that saves less than this share of the weights
 
 
@@ -109,6 +111,7 @@ class Search:
     ):
         self.goal, self.train, self.validation = goal, train, validation
         self.epochs, self.seeds, self.native, self.log = epochs, seeds, native, log
+        self.untried = 0  # steps of the last survey that seemed to cost too much
 
     def run(self, start: Point) -> Iterator[tuple[GateRow | None, Point, int]]:
         """Yields (step, the smaller model, how many steps may follow) for each step that is tried.
@@ -136,10 +139,14 @@ class Search:
         """The steps to try, best first."""
         report = survey.report()
         native = {name for name in survey.reducer.layers if self.native and survey.is_native(name)}
+        costs = [row.increase for row in report.rows if np.isfinite(row.increase)]
+        most = max(HOPELESS, self.goal.tolerance) * abs(report.loss)
+        most = max(most, HARMLESS * max(costs, default=0.0))
+        self.untried = sum(not row.increase <= most for row in report.rows)
         return [
             row
             for row in report.rows
-            if row.increase <= HOPELESS * abs(report.loss)
+            if row.increase <= most
             and row.weights >= TINY * report.parameters
             and not (row.operator == "Scan" and row.layer in native)
             and not any(_takes_more(row, other) for other in rejected)

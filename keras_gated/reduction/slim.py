@@ -40,7 +40,8 @@ def slim(
 
     Each round asks `gate_report` what the steps would cost, and tries them, best first: the model
     is made smaller, trained for some epochs, and accepted if its monitored value is within the
-    tolerance. A step that is rejected is not tried again. The search ends when no step is left.
+    tolerance. A step that is rejected is not tried again, and one that costs much more than the
+    tolerance before training is not tried at all. The search ends when no step is left.
 
     Args:
         model: a compiled and trained Sequential or functional model with recurrent layers, Keras's
@@ -122,6 +123,7 @@ def _run(search: Search, first: Point, verbose: int) -> SlimResult:
         search.goal.monitor,
         search.goal.limit,
         search.goal.sign,
+        search.untried,
     )
 
 

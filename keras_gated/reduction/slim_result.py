@@ -45,6 +45,8 @@ class SlimResult:
         monitor: name of the monitored value.
         limit: the worst value that was accepted.
         sign: 1 if less is better, -1 if more is.
+        untried: how many steps of the last model were not tried, since before training they cost
+            far more than the tolerance.
     """
 
     path: tuple[Point, ...]
@@ -53,6 +55,7 @@ class SlimResult:
     monitor: str
     limit: float
     sign: float = 1.0
+    untried: int = 0
 
     @property
     def model(self) -> Any:
@@ -85,7 +88,8 @@ class SlimResult:
             f"{what:<9} {point.title:<{width}} {point.weights:>10,}  {_values(point)}"
             for what, point in rows
         ]
-        return "\n".join([head, *lines])
+        rest = f"not tried {self.untried} steps that cost far more than the tolerance untrained"
+        return "\n".join([head, *lines[:-1], *([rest] if self.untried else []), lines[-1]])
 
     def plot(self) -> Any:
         """Returns a figure of matplotlib: the monitored value against the weights of each model.

@@ -1,13 +1,11 @@
 """keras-gated list, show, diff and budget: what they print, and their exit status."""
 
 import json
-import re
 
 import pytest
 
 import keras_gated as kg
 from keras_gated.cli.main import main
-from tests import ROOT
 from tests.helpers import says
 
 
@@ -103,15 +101,6 @@ def test_diff_names_a_nearer_baseline(pair, nearest, shared, capsys):
         assert hint.endswith(f"keras-gated diff {nearest} {variant}")
         assert f"is nearer to {nearest} than to" in hint
         assert shared in hint if shared is not None else "have:" not in hint
-
-
-def test_the_guide_shows_what_is_printed(capsys):
-    text = (ROOT / "docs" / "guides" / "command-line.md").read_text(encoding="utf-8")
-    outputs = re.findall(r"```sh\nkeras-gated ([^\n]*)\n```\n\n```text\n(.*?)```", text, re.DOTALL)
-    assert len(outputs) == 2
-    for command, output in outputs:
-        assert main(command.split()) == 0
-        assert capsys.readouterr().out == output
 
 
 @pytest.mark.parametrize(

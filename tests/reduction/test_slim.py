@@ -1,12 +1,15 @@
 """`slim` finds what was planted as doing nothing, and does not take what is needed."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 import keras_gated as kg
+from keras_gated.reduction.gate_rows import GateReport, GateRow
+from keras_gated.reduction.search import Goal, Search
 from keras_gated.reduction.slim import direction_of
 from keras_gated.reduction.slim_result import Point
 
@@ -134,6 +137,30 @@ def test_which_way_is_better(monitor, sign):
 def test_a_name_that_does_not_say_which_way_is_better():
     with pytest.raises(ValueError, match="`mode` must be 'min' or 'max'.*monitor='val_gain'"):
         direction_of("val_gain", "auto")
+
+
+@pytest.mark.parametrize(
+    ("loss", "increases", "tolerance", "tried"),
+    [
+        (1.0, [0.2, 0.3, 2.0], 0.01, 1),  # a quarter of the loss
+        (0.01, [0.02, 0.05, 3.0], 0.01, 2),  # a fiftieth of what the worst costs
+        (0.01, [0.02, 0.05, float("inf")], 0.01, 0),  # infinity says nothing of that
+        (1.0, [0.2, 0.9, 2.0], 1.0, 2),  # what is within the tolerance as it is
+    ],
+)
+def test_which_steps_are_tried(loss, increases, tolerance, tried):
+    rows = [
+        GateRow("cell", "input", f"{k}", loss + more, more, 50, 0, None, "LSTM", {})
+        for k, more in enumerate(increases)
+    ]
+    report = GateReport(loss, 100, tuple(rows))
+    survey = SimpleNamespace(report=lambda: report, reducer=SimpleNamespace(layers={}))
+    goal = Goal("val_loss", 1.0, tolerance, loss)
+    search = Search(goal, None, None, 1, 1, native=False, log=None)
+    assert search._rows(survey, []) == rows[:tried] and search.untried == 3 - tried
+    first = Point("the model given", {}, 100, (loss,), True, None)
+    result = kg.SlimResult((first,), (), first, "val_loss", goal.limit, untried=search.untried)
+    assert f"not tried {3 - tried} steps" in str(result)
 
 
 def test_the_front_of_values_of_which_more_is_better():
