@@ -189,8 +189,7 @@ def long(session: nox.Session) -> None:
     need(session, "test", packages=["jax"])
     files = ["tests/layers/test_robustness.py", "tests/layers/test_precision.py"]
     pytest(session, "-m", "long", *files, "tests/benchmarks", "-k", "not every_part")
-    chosen = "path_goes or goes_on or stacked or under_masks or smaller_model"
-    chosen += " or (many_steps and sigmoid)"
+    chosen = "path_goes or goes_on or stacked or under_masks or (many_steps and sigmoid)"
     more = [
         "tests/reduction",
         "tests/engine/test_large_batch.py",

@@ -36,7 +36,7 @@ def need_data(script: str):
 
 
 def assert_written(out: Path):
-    figures = ("differences.png", "curves.svg", "time.pdf", "ranks.png")
+    figures = ("differences.svg", "curves.svg", "time.pdf", "ranks.svg")
     for name in ("page.md", "results.jsonl", *figures):
         assert (out / name).stat().st_size > 500
 
