@@ -88,7 +88,9 @@ class SlimResult:
             f"{what:<9} {point.title:<{width}} {point.weights:>10,}  {_values(point)}"
             for what, point in rows
         ]
-        rest = f"not tried {self.untried} steps that cost far more than the tolerance untrained"
+        rest = (
+            f"not tried {self.untried} steps that cost far more than the tolerance before training"
+        )
         return "\n".join([head, *lines[:-1], *([rest] if self.untried else []), lines[-1]])
 
     def plot(self) -> Any:

@@ -6,6 +6,8 @@ of its own: W (input), R (recurrent), Wb and Rb (their biases) and P (peephole).
 """
 
 from collections.abc import Mapping
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from keras_gated.spec.onnx_operator import NativeOperator
@@ -20,14 +22,25 @@ def input_width(native: NativeOperator, input_dim: int, units: int) -> int:
     return len(native.input_functions) * input_dim + ("candidate" in native.outside) * units
 
 
+def functions_of(library: Any, **made: Any) -> SimpleNamespace:
+    """Returns the functions that `pack_block` takes, from a library with NumPy's names.
+
+    Args:
+        library: a module, such as torch.
+        **made: arguments of what makes tensors: their dtype and their device.
+    """
+    makers = {name: partial(getattr(library, name), **made) for name in ("zeros", "eye")}
+    others = {name: getattr(library, name) for name in ("concatenate", "diag", "reshape")}
+    return SimpleNamespace(**makers, **others)
+
+
 def pack_block(
     ops: Any, letter: str, native: NativeOperator, blocks: Mapping, input_dim: int, units: int
 ) -> dict[str, Any]:
     """Returns the weights of one block of the operator.
 
     Args:
-        ops: NumPy, or a module with the same functions, such as torch: then the result has a
-            gradient.
+        ops: NumPy, or `functions_of` another library: then the result has a gradient.
         letter: of the block.
         native: the result of `find_native_operator(form)`.
         blocks: tensors in the structure of `GatedCell.block_weights`.

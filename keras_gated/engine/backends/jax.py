@@ -2,7 +2,6 @@
 
 from functools import lru_cache, partial
 from itertools import accumulate
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from keras import ops
 
-from keras_gated.spec.operator_weights import pack_block
+from keras_gated.spec.operator_weights import functions_of, pack_block
 
 # Whether slopes are taken for all time steps before the loop back; XLA fuses them into that loop.
 SLOPES_AHEAD = False
@@ -161,15 +160,8 @@ def run_fused(native, blocks, x, states, mask):
     from jax.experimental import rnn
 
     (batch, time, inputs), units = x.shape, states[0].shape[-1]
-    made = {"dtype": x.dtype}
-    arithmetic = SimpleNamespace(
-        zeros=partial(jnp.zeros, **made),
-        eye=partial(jnp.eye, **made),
-        concatenate=jnp.concatenate,
-        diag=jnp.diag,
-        reshape=jnp.reshape,
-    )
-    rows = [pack_block(arithmetic, letter, native, blocks, inputs, units) for letter in "ifco"]
+    functions = functions_of(jnp, dtype=x.dtype)
+    rows = [pack_block(functions, letter, native, blocks, inputs, units) for letter in "ifco"]
     weights = [row[key].ravel() for key in ("W", "R", "Wb", "Rb") for row in rows]
     # cuDNN may not take sequences without a time step: here they have one, and it is not used.
     count = jnp.full(batch, time) if mask is None else mask.sum(axis=1)

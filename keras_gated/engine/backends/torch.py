@@ -1,15 +1,13 @@
 """What the engine needs of torch: a loop over time, a custom gradient, derivatives."""
 
 import math
-from functools import partial
-from types import SimpleNamespace
 
 import torch
 from keras import ops
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from keras_gated.engine.backends.unrolled import unrolled_loop
-from keras_gated.spec.operator_weights import pack_block
+from keras_gated.spec.operator_weights import functions_of, pack_block
 
 # Whether slopes are taken for all time steps before the loop back: here one call costs less than T.
 SLOPES_AHEAD = True
@@ -117,15 +115,8 @@ def run_fused(native, blocks, x, states, mask):
 def _run_operator(native, blocks, x, states, mask):
     operator, letters = _OPERATORS[native.operator]
     sizes = x.shape[-1], states[0].shape[-1]
-    made = {"dtype": x.dtype, "device": x.device}
-    arithmetic = SimpleNamespace(
-        zeros=partial(torch.zeros, **made),
-        eye=partial(torch.eye, **made),
-        concatenate=torch.concatenate,
-        diag=torch.diag,
-        reshape=torch.reshape,
-    )
-    rows = [pack_block(arithmetic, letter, native, blocks, *sizes) for letter in letters]
+    functions = functions_of(torch, dtype=x.dtype, device=x.device)
+    rows = [pack_block(functions, letter, native, blocks, *sizes) for letter in letters]
     weights = [torch.concatenate([row[key] for row in rows]) for key in ("W", "R", "Wb", "Rb")]
 
     def run(*inputs, states, **layout):
