@@ -7,8 +7,9 @@ import numpy as np
 from keras_gated.inspection.traces import GATES, Trace, half_life, saturation
 from keras_gated.installation import install_hint
 
-BINS = np.linspace(0.0, 1.0, 41)
-TITLES = {"candidate": "candidate", "c": "memory c", "h": "output h"}
+LARGEST = float(np.finfo("float32").max)
+TITLES = {"candidate": "candidate", "c": "memory c", "n": "normaliser n", "m": "stabiliser m"}
+TITLES |= {"h": "output h"} | {name: f"{name} gate" for name in GATES}
 
 
 def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
@@ -16,7 +17,8 @@ def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
 
     For each gate, the candidate, the memory and the output there are two panels. On the left: a
     heat map (units x time steps) of one sequence. On the right: the distribution over all
-    sequences, time steps and units, with the shares of a gate's values below 0.1 and above 0.9.
+    sequences, time steps and units, with the shares of a gate's values below 0.1 and above 0.9. A
+    gate that goes above 1, an exponential one, has a logarithmic scale in both.
 
     Args:
         trace: a gate trace, from `trace_gates`.
@@ -44,9 +46,10 @@ def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
     figure.suptitle(f"{layer}, sequence {row}")
     panels = figure.subplots(len(values), 2, width_ratios=(4, 1), squeeze=False)
     for (map_axes, axes), (name, value) in zip(panels, values.items(), strict=True):
-        limit = float(np.nan_to_num(np.abs(value)).max()) or 1.0
-        _draw_map(figure, map_axes, name, value[row], limit)
-        _draw_shares(axes, name, value)
+        value = np.clip(value, -LARGEST, LARGEST)  # an exponential gate may be infinite
+        valid = value[~np.isnan(value)]
+        _draw_map(figure, map_axes, TITLES[name], value[row], _colours(name in GATES, valid))
+        _draw_shares(axes, name in GATES, valid)
     for axes in panels[:-1, 0]:
         axes.tick_params(labelbottom=False)
     panels[-1, 0].set_xlabel("time step")
@@ -116,22 +119,40 @@ def new_figure(**options) -> Any:
     return Figure(layout="constrained", **options)
 
 
-def _draw_map(figure, axes, name: str, value: np.ndarray, limit: float) -> None:
+def _is_exponential(values: np.ndarray) -> bool:
+    """Whether the values of a gate are positive, and some above 1."""
+    return values.size > 0 and values.min() > 0.0 and values.max() > 1.0
+
+
+def _colours(gate: bool, values: np.ndarray) -> dict[str, Any]:
+    """The colours of a heat map, as arguments of `imshow`."""
+    if gate and _is_exponential(values):
+        return {"cmap": "viridis", "norm": "log", "vmin": values.min(), "vmax": values.max()}
+    limit = float(np.abs(values).max(initial=0.0)) or 1.0
+    if gate and limit <= 1.0:
+        return {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0}
+    return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+
+
+def _draw_map(figure, axes, title: str, value: np.ndarray, colours: dict[str, Any]) -> None:
     """Draws a heat map: units upwards, time steps to the right, masked time steps grey."""
-    low, high, colours = (0.0, 1.0, "viridis") if name in GATES else (-limit, limit, "RdBu_r")
     axes.set_facecolor("0.85")
     layout = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
-    image = axes.imshow(value.T, colours, vmin=low, vmax=high, **layout)
-    axes.set_ylabel(f"{TITLES.get(name, f'{name} gate')}\nunits")
+    image = axes.imshow(value.T, **colours, **layout)
+    axes.set_ylabel(f"{title}\nunits")
     figure.colorbar(image, ax=axes, pad=0.01)
 
 
-def _draw_shares(axes, name: str, value: np.ndarray) -> None:
+def _draw_shares(axes, gate: bool, values: np.ndarray) -> None:
     """Draws the distribution of all values, with the shares of a gate's values at both ends."""
-    valid = value[~np.isnan(value)]
-    axes.hist(valid, BINS if name in GATES else 40, density=True, color="0.4")
+    bins: Any = 40
+    if gate and _is_exponential(values):
+        axes.set_xscale("log")
+        bins = np.geomspace(values.min(), values.max(), 41)
+    elif gate and np.abs(values).max(initial=0.0) <= 1.0:
+        bins = np.linspace(0.0, 1.0, 41)
+        closed, opened = saturation(values)
+        axes.set_title(f"{closed:.0%} below 0.1\n{opened:.0%} above 0.9", fontsize="small")
+    axes.hist(values, bins, color="0.4")
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
-    if name in GATES:
-        closed, opened = saturation(value)
-        axes.set_title(f"{closed:.0%} below 0.1, {opened:.0%} above 0.9", fontsize="small")

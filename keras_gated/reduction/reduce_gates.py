@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_gated.convert.keras_models import from_keras
-from keras_gated.layers import GatedRNN
+from keras_gated.layers import GatedGRU, GatedRNN
 from keras_gated.reduction.data import input_batches
 from keras_gated.reduction.model_graph import (
     NotRemovable,
@@ -48,7 +48,8 @@ def reduce_gates(model: Any, changes: Changes, x: Any, *, fit: bool = True, seed
             among the recurrent layers. The arguments are those of the layer's constructor:
             `input_gate`, `forget_gate`, `output_gate` and `reset_gate` take a smaller `Gate`, a
             `Tied`, a number, "mean" (the gate's mean on the data) or False (absent); `units` takes
-            the number of units that stay. Fields of a `Gate` that are None stay as they were.
+            the number of units that stay. Fields of a `Gate` that are None stay as they were. The
+            update gate of a GRU is its forget gate, and may be named either way.
         x: inputs of the model: arrays, or batches (a `tf.data.Dataset`, a `PyDataset`). What the
             gates saw on at most 4,096 time steps, drawn at random, is fitted.
         fit: bool. If False, the weights that stay are copied, and the bias takes up the mean of
@@ -155,16 +156,16 @@ class Reducer:
 
     def _layer_change(self, key: str | int, values: Any) -> LayerChange:
         layer = self._layer(key)
-        unknown = [k for k in values if k not in ARGUMENTS] if isinstance(values, Mapping) else "?"
-        if unknown or not values:
+        named = own_names(layer, values) if isinstance(values, Mapping) else {}
+        if not named or len(named) < len(values) or not named.keys() <= set(ARGUMENTS):
             raise ValueError(
                 f"Argument `changes` must give layer {key!r} a dictionary with some of "
                 f"{', '.join(ARGUMENTS)}. Received: {values!r}."
             )
-        gates = {k.removesuffix("_gate"): v for k, v in values.items() if k != "units"}
+        gates = {k.removesuffix("_gate"): v for k, v in named.items() if k != "units"}
         change = LayerChange(layer, {k: new_value(layer, k, v) for k, v in gates.items()})
         _check_together(change)
-        return self._with_units(change, values["units"]) if "units" in values else change
+        return self._with_units(change, named["units"]) if "units" in named else change
 
     def _layer(self, key: Any) -> GatedRNN:
         if isinstance(key, int) and 0 <= key < len(self.layers):
@@ -198,6 +199,12 @@ class Reducer:
         scores = importance(blocks, change.readers, self.fits.recordings[layer])
         change.stay = np.sort(np.argsort(-scores, kind="stable")[:count])
         return change
+
+
+def own_names(layer: GatedRNN, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the new values by the names of `ARGUMENTS`: a GRU calls its forget gate update gate."""
+    other = {"update_gate": "forget_gate"} if isinstance(layer, GatedGRU) else {}
+    return {other.get(name, name): value for name, value in values.items()}
 
 
 def joint_option(cell: Any) -> str | None:

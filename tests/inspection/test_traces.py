@@ -236,6 +236,20 @@ def test_figures(tmp_path):
     raises(lambda: kg.plot_memory(plain), "forget gate")
 
 
+def test_an_exponential_gate_is_drawn_in_a_logarithmic_scale():
+    pytest.importorskip("matplotlib")
+    trace = kg.trace_gates(kg.GatedRNN(2, "xlstm_slstm", name="slstm"), X)
+    trace["slstm"]["input"][0, 0] = np.inf, 0.01
+    figure = kg.plot_gates(trace)
+    figure.draw_without_rendering()  # with limits that are not finite it would raise
+    maps = {axes.get_ylabel(): axes.images[0].norm for axes in figure.axes if axes.images}
+    least, largest = np.float32(0.01), np.finfo("float32").max
+    assert (maps["input gate\nunits"].vmin, maps["input gate\nunits"].vmax) == (least, largest)
+    assert type(maps["input gate\nunits"]).__name__ == "LogNorm"
+    assert (maps["forget gate\nunits"].vmin, maps["forget gate\nunits"].vmax) == (0.0, 1.0)
+    assert {"normaliser n\nunits", "stabiliser m\nunits"} <= set(maps)
+
+
 def test_a_missing_matplotlib_is_named(monkeypatch):
     trace = kg.trace_gates(kg.GatedGRU(2), X)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

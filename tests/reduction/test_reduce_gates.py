@@ -276,6 +276,15 @@ def test_a_constant_reset_gate_and_units_together(reset_after):
     np.testing.assert_allclose(candidate["bias"], (bias + mean)[change.stay], atol=1e-5)
 
 
+def test_the_update_gate_of_a_gru_is_its_forget_gate():
+    model = model_of(LAYERS.GRU, units=U, name="layer")
+    names = ("update_gate", "forget_gate")
+    first, second = (kg.reduce_gates(model, {0: {name: 0.25}}, inputs()) for name in names)
+    np.testing.assert_array_equal(first(inputs()), second(inputs()))
+    with pytest.raises(ValueError, match="with some of .*Received: .*'update_gate': 0.25"):
+        kg.reduce_gates(model, {0: dict.fromkeys(names, 0.25)}, inputs())
+
+
 def test_an_output_gate_sees_the_memory_before_zoneout():
     layer = {"units": U, "spec": "lstm_peephole", "zoneout": 0.3, "name": "layer"}
     reducer = Reducer(model_of(kg.GatedRNN, **layer), inputs())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_gated as kg
+from keras_gated.reduction.files import export_files
 from keras_gated.reduction.gate_rows import GateReport, GateRow
 from keras_gated.reduction.search import Goal, Search
 from keras_gated.reduction.slim import direction_of
@@ -191,3 +192,10 @@ def test_bad_arguments(arguments, message):
     given = {"train": TRAIN, "validation": VALIDATION, **ARGUMENTS, **arguments}
     with pytest.raises(ValueError, match=message):
         kg.slim(compiled(), **given)
+
+
+def test_files_of_a_model_with_a_mask_as_an_input_are_timed(tmp_path):
+    x, mask = keras.Input((None, 3)), keras.Input((None,), dtype="bool", name="mask")
+    model = keras.Model([x, mask], kg.GatedGRU(4)(x, mask=mask))
+    files = export_files(model, tmp_path)
+    assert files["float32"].microseconds > 0
