@@ -30,10 +30,18 @@ def mark_rest(items: Sequence[pytest.Item]) -> None:
     for sets in tests.values():
         short = [item for item in sets if not item.get_closest_marker("long")]
         count = short[0].get_closest_marker("sampled").args[0] if short else 0
-        chosen = choose([item.callspec.indices for item in short], count)
+        chosen = choose([values_of(item) for item in short], count)
         for at, item in enumerate(short):
             if at not in chosen:
                 item.add_marker("long")
+
+
+def values_of(item: pytest.Item) -> dict[str, int]:
+    """Returns {parameter: which value}. Sets that share a value hold the same object.
+
+    The indices of pytest do not say it: they count the sets where there are several parametrize.
+    """
+    return {name: id(value) for name, value in item.callspec.params.items()}
 
 
 def choose(sets: Sequence[dict], count: int) -> set[int]:

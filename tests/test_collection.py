@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests import ROOT, conftest
-from tests.backends import FILES, WITH_LONG
+from tests.backends import FILES
 
 SWITCH = "KERAS_GATED_GPU_TESTS_ON"
 
@@ -34,4 +34,4 @@ def test_without_a_gpu_its_tests_are_left_out_unless_named(arguments, left_out, 
 
 
 def test_the_page_of_backends_names_files_that_exist():
-    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in (*FILES, *WITH_LONG))
+    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in FILES)

@@ -39,9 +39,9 @@ def test_a_sample_has_as_many_values_as_possible():
 class Item:
     """What of a pytest item is read."""
 
-    def __init__(self, nodeid, index, *marks):
-        self.nodeid, self.marks = f"{nodeid}[{index}]", {mark.name: mark for mark in marks}
-        self.callspec = SimpleNamespace(indices={"name": index})
+    def __init__(self, nodeid, *marks, **params):
+        self.nodeid, self.marks = f"{nodeid}[{params}]", {mark.name: mark for mark in marks}
+        self.callspec = SimpleNamespace(params=params)
 
     def get_closest_marker(self, name):
         return self.marks.get(name)
@@ -52,8 +52,26 @@ class Item:
 
 def test_the_rest_is_long_and_what_is_long_is_not_counted():
     few, long = pytest.mark.sampled(2).mark, pytest.mark.long.mark
-    sampled = [Item("file::test_a", k, few, *([long] if k < 3 else [])) for k in range(8)]
-    others = [Item("file::test_b", k) for k in range(8)]
+    sampled = [Item("file::test_a", few, *([long] if k < 3 else []), name=k) for k in range(8)]
+    others = [Item("file::test_b", name=k) for k in range(8)]
     mark_rest([*sampled, *others])
     assert sum("long" not in item.marks for item in sampled) == 2
     assert not any("long" in item.marks for item in others)
+
+
+def test_a_sample_of_pytests_own_items_differs_in_every_parameter(request):
+    """The items of the test below, as pytest makes them."""
+    items = [item for item in request.session.items if item.name.startswith("test_of_pairs[")]
+    if len(items) < 9:
+        pytest.skip("the other test of this file was not collected")
+    few = pytest.mark.sampled(3).mark
+    copies = [Item("file::test_c", few, **item.callspec.params) for item in items]
+    mark_rest(copies)
+    chosen = [item.callspec.params for item in copies if "long" not in item.marks]
+    assert {pair["one"] for pair in chosen} == {pair["other"] for pair in chosen} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("one", range(3))
+@pytest.mark.parametrize("other", range(3))
+def test_of_pairs(one, other):
+    assert one + other < 5

@@ -1,9 +1,11 @@
 """The documentation: its code runs, its pages say what the package says, no name is missing."""
 
+import functools
 import inspect
 import math
 import re
 import xml.etree.ElementTree as ET
+from itertools import chain
 
 import keras
 import numpy as np
@@ -43,6 +45,7 @@ WRITTEN = [*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"]  # the latter is shown
 OTHER = [ROOT / name for name in ("README.md", "CHANGELOG.md", "examples/README.md")]
 PAGES = sorted(path for path in WRITTEN if "```" in path.read_text(encoding="utf-8"))
 WHOLE = ("command-line.md", "coming-from-elsewhere.md", "which-gate-can-go.md")  # built in part
+CODE = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
 every = pytest.mark.parametrize("name", kg.presets)
 
 
@@ -82,14 +85,20 @@ def test_a_wrong_command_is_found():
     raises(lambda: assert_ignored(["model.onnx", "README.md"]), "README.md", AssertionError)
 
 
+@functools.cache
+def python_files() -> set[str]:
+    """Names of all Python files, each after a slash; not those of an environment in .venv."""
+    files = [*ROOT.glob("*.py"), *chain.from_iterable(folder.rglob("*.py") for folder in CODE)]
+    return {f"/{path.relative_to(ROOT).as_posix()}" for path in files}
+
+
 @pytest.mark.parametrize("page", [*WRITTEN, *OTHER], ids=lambda path: path.name)
 def test_files_that_a_page_names_exist(page):
-    files = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py")}
     for name in re.findall(r"`([\w./]+(?:\.py|/))`", page.read_text(encoding="utf-8")):
         if name.endswith("/"):
             assert (ROOT / name).is_dir() or (ROOT / "keras_gated" / name).is_dir(), name
         else:
-            assert [file for file in files if f"/{file}".endswith(f"/{name}")], name
+            assert [file for file in python_files() if file.endswith(f"/{name}")], name
 
 
 @pytest.mark.catalogue

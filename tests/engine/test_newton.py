@@ -176,6 +176,7 @@ def test_a_wrong_gradient_is_found(traced_anew, monkeypatch):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="others know the shape when they compile")
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("name", ["para_lstm", "para_gru"])
 def test_with_an_open_batch_and_length(name, jit_compile, answers):
