@@ -82,7 +82,7 @@ def _levels(rng, count):
 def stock(features, outputs, loss, smoke):
     """Returns a model of Keras's own layers only."""
     inputs = keras.Input((None, features), name="inputs")
-    h = keras.layers.LSTM(4 if smoke else UNITS, return_sequences=True, name="lstm")(inputs)
+    h = keras.layers.LSTM(2 if smoke else UNITS, return_sequences=True, name="lstm")(inputs)
     model = keras.Model(inputs, keras.layers.Dense(outputs, name="outputs")(h))
     optimizer = keras.optimizers.Adam(5e-3, global_clipnorm=1.0)
     model.compile(optimizer, loss, jit_compile=not smoke)

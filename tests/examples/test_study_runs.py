@@ -85,9 +85,14 @@ def engine_gives(name: str, **given) -> list[dict]:
     return [numbers(ended[run]) for run in runs]
 
 
+@pytest.fixture(scope="module")
+def in_this_process() -> list[dict]:
+    return engine_gives("here")
+
+
 @pytest.mark.long
-def test_all_cores_give_the_same_numbers():
-    assert engine_gives("cores", workers=2) == engine_gives("here")
+def test_all_cores_give_the_same_numbers(in_this_process):
+    assert engine_gives("cores", workers=2) == in_this_process
 
 
 IDLE = """
@@ -116,7 +121,7 @@ def test_processes_end_with_a_script_that_is_killed(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="ray is not installed")
-def test_a_cluster_of_two_nodes_gives_the_same_numbers():
+def test_a_cluster_of_two_nodes_gives_the_same_numbers(in_this_process):
     import ray
     from ray.cluster_utils import Cluster
 
@@ -128,4 +133,4 @@ def test_a_cluster_of_two_nodes_gives_the_same_numbers():
     finally:
         ray.shutdown()
         cluster.shutdown()
-    assert given == engine_gives("here")
+    assert given == in_this_process
