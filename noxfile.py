@@ -188,7 +188,8 @@ def long(session: nox.Session) -> None:
     """What is too long for the test command and for no other session: memory, speed."""
     need(session, "test", packages=["jax"])
     files = ["tests/layers/test_robustness.py", "tests/layers/test_precision.py"]
-    pytest(session, "-m", "long", *files, "tests/benchmarks", "-k", "not every_part")
+    most = "not every_part and not files_of_a_preset and not (as_in_float32 and 1500)"
+    pytest(session, "-m", "long", *files, "tests/benchmarks", "-k", most)
     chosen = "path_goes or goes_on or stacked or under_masks or (many_steps and sigmoid)"
     more = [
         "tests/reduction",

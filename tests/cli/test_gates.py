@@ -15,7 +15,7 @@ from keras_gated.cli.main import main
 from keras_gated.reduction.search import Search
 from tests.helpers import raises, says
 
-F, U = 2, 3
+F, U = 2, 2
 
 
 @pytest.fixture
