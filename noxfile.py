@@ -185,7 +185,7 @@ def program(session: nox.Session) -> None:
 
 @nox.session
 def long(session: nox.Session) -> None:
-    """What is too long for the test command and for no other session: memory, speed."""
+    """Of what is too long for the test command: memory, speed, benchmarks, slim."""
     need(session, "test", packages=["jax"])
     files = ["tests/layers/test_robustness.py", "tests/layers/test_precision.py"]
     most = "not every_part and not files_of_a_preset and not (as_in_float32 and 1500)"

@@ -5,16 +5,16 @@ from site_pages.measured import results
 from site_pages.pictures import differences, saved, study
 
 
-def weights_saved() -> str:
-    """Returns the share of an LSTM's weights that its gates need to see h, such as "31%".
+def weights_saved(cell: str = "lstm") -> str:
+    """Returns the share of a cell's weights that its gates need to see h, such as "31%".
 
     Raises:
-        ValueError: if the LSTM without them was not better with every seed of the study.
+        ValueError: if the cell without them was not better with every seed of the study.
     """
-    gaps = differences(study())["no gate sees h"]
+    gaps = differences(study(cell))["no gate sees h"]
     if len(gaps) < 5 or max(gaps) >= 0:
         raise ValueError(f"the first page says that every seed was better: {gaps}")
-    return f"{saved(study())['no gate sees h']:.0%}"
+    return f"{saved(study(cell))['no gate sees h']:.0%}"
 
 
 def times_as_fast(name: str) -> str:
@@ -39,6 +39,7 @@ def machine(name: str) -> str:
 
 INSERTS = {
     "weights saved": weights_saved,
+    "weights saved GRU": lambda: weights_saved("gru"),
     "times LSTM": lambda: times_as_fast("LSTM"),
     "times GRU": lambda: times_as_fast("GRU"),
     "step session": lambda: milliseconds_of_a_step("session"),

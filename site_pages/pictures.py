@@ -77,10 +77,11 @@ def measure() -> dict:
     }
 
 
-def study() -> list[dict]:
-    """Returns the runs of examples/gates_study.py."""
+def study(cell: str = "lstm") -> list[dict]:
+    """Returns the runs of examples/gates_study.py with one cell on the chorales."""
     file = ROOT / "docs" / "results" / "gates_study" / "results.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if (line["task"], line["cell"]) == ("chorales", cell)]
 
 
 def stored(file: str) -> dict:
@@ -91,16 +92,18 @@ def stored(file: str) -> dict:
 def differences(lines: list[dict]) -> dict[str, list[float]]:
     """Returns by row of STUDY the validation scores minus those of the control, by seed."""
     control = {x["seed"]: x["valid"] for x in lines if x["name"] == "full, trained on"}
-    return {
-        name: [x["valid"] - control[x["seed"]] for x in lines if x["name"] == name]
-        for name in STUDY
-    }
+    rows: dict[str, list[float]] = {}
+    for line in lines:
+        if line["name"] in STUDY:
+            gap = line["valid"] - control[line["seed"]]
+            rows.setdefault(line["name"], []).append(gap)
+    return {name: rows[name] for name in STUDY if name in rows}
 
 
 def saved(lines: list[dict]) -> dict[str, float]:
     """Returns by row of STUDY the share of the cell's weights that is gone."""
     weights = {line["name"]: line["weights"] for line in lines}
-    return {name: 1 - weights[name] / weights["full"] for name in STUDY}
+    return {name: 1 - weights[name] / weights["full"] for name in STUDY if name in weights}
 
 
 # The pictures ----------------------------------------------------------------------------------

@@ -34,7 +34,9 @@ QUESTIONS = {
         "layers/test_parity",
     ),
     "all time steps at once (`time_parallel`)": ("engine/test_parallel_scan",),
-    "the same for diagonal recurrent kernels, by Newton's method": ("engine/test_newton",),
+    "all time steps at once with diagonal recurrent kernels (Newton's method)": (
+        "engine/test_newton",
+    ),
     "sequences that begin inside a row, packed batches": (
         "engine/test_resets",
         "layers/test_packed_batches",

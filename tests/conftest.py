@@ -3,6 +3,7 @@
 Keras is imported by what needs it: pytest-xdist's own process, which runs no test, loads this too.
 """
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(config, items):
     """Of tests with many parameter sets that take long, a sample runs."""
     if sampling.applies(config):
         sampling.mark_rest(items)
+
+
+def pytest_collection_finish():
+    """Garbage is not looked for among what was imported: that takes half a second a file."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -36,12 +36,12 @@ def mark_rest(items: Sequence[pytest.Item]) -> None:
                 item.add_marker("long")
 
 
-def values_of(item: pytest.Item) -> dict[str, int]:
-    """Returns {parameter: which value}. Sets that share a value hold the same object.
+def values_of(item: pytest.Item) -> dict[str, str]:
+    """Returns {parameter: its value as text}.
 
-    The indices of pytest do not say it: they count the sets where there are several parametrize.
+    The indices of pytest count parameter sets, so that no two sets would share a value.
     """
-    return {name: id(value) for name, value in item.callspec.params.items()}
+    return {name: repr(value) for name, value in item.callspec.params.items()}
 
 
 def choose(sets: Sequence[dict], count: int) -> set[int]:

@@ -18,7 +18,7 @@ def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
     For each gate, the candidate, the memory and the output there are two panels. On the left: a
     heat map (units x time steps) of one sequence. On the right: the distribution over all
     sequences, time steps and units, with the shares of a gate's values below 0.1 and above 0.9. A
-    gate that goes above 1, an exponential one, has a logarithmic scale in both.
+    gate that goes above 1, but not below 0, has a logarithmic scale in both.
 
     Args:
         trace: a gate trace, from `trace_gates`.
@@ -46,10 +46,12 @@ def plot_gates(trace: Trace, layer: str | None = None, row: int = 0) -> Any:
     figure.suptitle(f"{layer}, sequence {row}")
     panels = figure.subplots(len(values), 2, width_ratios=(4, 1), squeeze=False)
     for (map_axes, axes), (name, value) in zip(panels, values.items(), strict=True):
-        value = np.clip(value, -LARGEST, LARGEST)  # an exponential gate may be infinite
+        # An exponential gate may be infinite. In 64 bits, its range is not.
+        value = np.clip(value.astype("float64"), -LARGEST, LARGEST)
         valid = value[~np.isnan(value)]
-        _draw_map(figure, map_axes, TITLES[name], value[row], _colours(name in GATES, valid))
-        _draw_shares(axes, name in GATES, valid)
+        drawn = _range_of(name in GATES, valid)
+        _draw_map(figure, map_axes, name, value[row], drawn)
+        _draw_shares(axes, name, valid, drawn)
     for axes in panels[:-1, 0]:
         axes.tick_params(labelbottom=False)
     panels[-1, 0].set_xlabel("time step")
@@ -119,38 +121,39 @@ def new_figure(**options) -> Any:
     return Figure(layout="constrained", **options)
 
 
-def _is_exponential(values: np.ndarray) -> bool:
-    """Whether the values of a gate are positive, and some above 1."""
-    return values.size > 0 and values.min() > 0.0 and values.max() > 1.0
+def _range_of(gate: bool, values: np.ndarray) -> tuple[float, float, str]:
+    """The range in which values are drawn, and the scale: "linear" or "log"."""
+    low, high = values.min(initial=0.0), values.max(initial=0.0)
+    if not gate or low < 0.0:
+        limit = max(-low, high) or 1.0
+        return -limit, limit, "linear"
+    if high <= 1.0:
+        return 0.0, 1.0, "linear"
+    least = values[values > 0.0].min()
+    return (least, high, "log") if least < high else (high / 2.0, 2.0 * high, "log")
 
 
-def _colours(gate: bool, values: np.ndarray) -> dict[str, Any]:
-    """The colours of a heat map, as arguments of `imshow`."""
-    if gate and _is_exponential(values):
-        return {"cmap": "viridis", "norm": "log", "vmin": values.min(), "vmax": values.max()}
-    limit = float(np.abs(values).max(initial=0.0)) or 1.0
-    if gate and limit <= 1.0:
-        return {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0}
-    return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-
-
-def _draw_map(figure, axes, title: str, value: np.ndarray, colours: dict[str, Any]) -> None:
+def _draw_map(figure, axes, name: str, value: np.ndarray, drawn: tuple[float, float, str]) -> None:
     """Draws a heat map: units upwards, time steps to the right, masked time steps grey."""
+    low, high, scale = drawn
     axes.set_facecolor("0.85")
     layout = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
-    image = axes.imshow(value.T, **colours, **layout)
-    axes.set_ylabel(f"{title}\nunits")
+    colours = "RdBu_r" if low < 0.0 else "viridis"
+    # No logarithm is drawn of what is 0, as if it were masked.
+    value = np.maximum(value, low) if scale == "log" else value
+    image = axes.imshow(value.T, colours, norm=scale, vmin=low, vmax=high, **layout)
+    axes.set_ylabel(f"{TITLES[name]}\nunits")
     figure.colorbar(image, ax=axes, pad=0.01)
 
 
-def _draw_shares(axes, gate: bool, values: np.ndarray) -> None:
+def _draw_shares(axes, name: str, values: np.ndarray, drawn: tuple[float, float, str]) -> None:
     """Draws the distribution of all values, with the shares of a gate's values at both ends."""
-    bins: Any = 40
-    if gate and _is_exponential(values):
-        axes.set_xscale("log")
-        bins = np.geomspace(values.min(), values.max(), 41)
-    elif gate and np.abs(values).max(initial=0.0) <= 1.0:
-        bins = np.linspace(0.0, 1.0, 41)
+    low, high, scale = drawn
+    bins: Any = 40 if low < 0.0 else np.linspace(low, high, 41)
+    axes.set_xscale(scale)
+    if scale == "log":
+        bins, values = np.geomspace(low, high, 41), np.maximum(values, low)
+    elif name in GATES and values.size:
         closed, opened = saturation(values)
         axes.set_title(f"{closed:.0%} below 0.1\n{opened:.0%} above 0.9", fontsize="small")
     axes.hist(values, bins, color="0.4")

@@ -49,7 +49,7 @@ def reduce_gates(model: Any, changes: Changes, x: Any, *, fit: bool = True, seed
             `input_gate`, `forget_gate`, `output_gate` and `reset_gate` take a smaller `Gate`, a
             `Tied`, a number, "mean" (the gate's mean on the data) or False (absent); `units` takes
             the number of units that stay. Fields of a `Gate` that are None stay as they were. The
-            update gate of a GRU is its forget gate, and may be named either way.
+            forget gate of a `GatedGRU` or a `keras.layers.GRU` may be named `update_gate`.
         x: inputs of the model: arrays, or batches (a `tf.data.Dataset`, a `PyDataset`). What the
             gates saw on at most 4,096 time steps, drawn at random, is fitted.
         fit: bool. If False, the weights that stay are copied, and the bias takes up the mean of
@@ -156,8 +156,8 @@ class Reducer:
 
     def _layer_change(self, key: str | int, values: Any) -> LayerChange:
         layer = self._layer(key)
-        named = own_names(layer, values) if isinstance(values, Mapping) else {}
-        if not named or len(named) < len(values) or not named.keys() <= set(ARGUMENTS):
+        named = by_argument(layer, values) if isinstance(values, Mapping) else {}
+        if not named or not named.keys() <= set(ARGUMENTS):
             raise ValueError(
                 f"Argument `changes` must give layer {key!r} a dictionary with some of "
                 f"{', '.join(ARGUMENTS)}. Received: {values!r}."
@@ -201,10 +201,20 @@ class Reducer:
         return change
 
 
-def own_names(layer: GatedRNN, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the new values by the names of `ARGUMENTS`: a GRU calls its forget gate update gate."""
-    other = {"update_gate": "forget_gate"} if isinstance(layer, GatedGRU) else {}
-    return {other.get(name, name): value for name, value in values.items()}
+def by_argument(layer: GatedRNN, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the new values by the names of `ARGUMENTS`: a `GatedGRU` has an update gate.
+
+    Raises:
+        ValueError: if one gate has two values.
+    """
+    if not isinstance(layer, GatedGRU) or "update_gate" not in values:
+        return dict(values)
+    if "forget_gate" in values:
+        raise ValueError(
+            f"Argument `changes` must give layer {layer.name!r} `update_gate` or `forget_gate`, "
+            f"which are the same gate of a GRU. Received: {values!r}, with both."
+        )
+    return {("forget_gate" if k == "update_gate" else k): v for k, v in values.items()}
 
 
 def joint_option(cell: Any) -> str | None:

@@ -309,7 +309,7 @@ def test_all_time_steps_at_once(name, mask):
             assert_close(one, other, f"keras {FINEST}", f"{name}: {k}")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @on_tensorflow
 @every
 def test_compiled_by_xla(name):

@@ -167,6 +167,7 @@ def test_however_it_runs(arguments):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch does it at no batch")
+@pytest.mark.sampled(3)
 @directions
 @pytest.mark.parametrize("name", ["lstm", "gru_cho", "qrnn_ifo"])
 def test_products_in_each_step(name, go_backwards, monkeypatch):

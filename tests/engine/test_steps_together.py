@@ -105,8 +105,11 @@ def ready(name: str):
 @tensorflow_only
 @pytest.mark.parametrize(
     ("jit_compile", "lengths"),
-    [(False, (1, 4, 8, 11)), (True, (1, 11))],  # XLA compiles each length anew
-    ids=["graph", "xla"],
+    [
+        pytest.param(False, (1, 4, 8, 11), id="graph"),
+        pytest.param(True, (11,), id="xla"),  # which compiles each length anew
+        pytest.param(True, (1, 4, 8), id="xla, other lengths", marks=pytest.mark.long),
+    ],
 )
 def test_a_length_that_is_not_known(jit_compile, lengths, take):
     """One graph runs a length without a pass, of whole passes, and with a rest."""

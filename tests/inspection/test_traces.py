@@ -236,18 +236,42 @@ def test_figures(tmp_path):
     raises(lambda: kg.plot_memory(plain), "forget gate")
 
 
-def test_an_exponential_gate_is_drawn_in_a_logarithmic_scale():
+LARGEST, LEAST = np.finfo("float32").max, np.float32(0.01)
+
+
+@pytest.mark.parametrize(
+    ("values", "limits", "scale"),
+    [
+        ([0.01, 0.5], (0.0, 1.0), "linear"),
+        ([0.01, 3.0], (LEAST, 3.0), "log"),
+        ([0.0, 0.01, np.inf, np.nan], (LEAST, LARGEST), "log"),
+        ([30.7], (15.35, 61.4), "log"),
+        ([-0.5, 0.5], (-0.5, 0.5), "linear"),
+        ([-np.inf, np.inf], (-LARGEST, LARGEST), "linear"),
+        ([np.nan], (0.0, 1.0), "linear"),
+    ],
+    ids=str,
+)
+def test_the_scale_of_a_gate(values, limits, scale):
+    """And all values are drawn: those at the ends of the range, too."""
     pytest.importorskip("matplotlib")
-    trace = kg.trace_gates(kg.GatedRNN(2, "xlstm_slstm", name="slstm"), X)
-    trace["slstm"]["input"][0, 0] = np.inf, 0.01
-    figure = kg.plot_gates(trace)
-    figure.draw_without_rendering()  # with limits that are not finite it would raise
-    maps = {axes.get_ylabel(): axes.images[0].norm for axes in figure.axes if axes.images}
-    least, largest = np.float32(0.01), np.finfo("float32").max
-    assert (maps["input gate\nunits"].vmin, maps["input gate\nunits"].vmax) == (least, largest)
-    assert type(maps["input gate\nunits"]).__name__ == "LogNorm"
-    assert (maps["forget gate\nunits"].vmin, maps["forget gate\nunits"].vmax) == (0.0, 1.0)
-    assert {"normaliser n\nunits", "stabiliser m\nunits"} <= set(maps)
+    array = np.array(values, "float32")[None, :, None]
+    figure = kg.plot_gates({"layer": {"input": array, "h": 0.0 * np.nan_to_num(array)}})
+    figure.draw_without_rendering()
+    drawn, shares = figure.axes[:2]
+    found = drawn.images[0].norm
+    assert (found.vmin, found.vmax) == pytest.approx(limits)
+    assert (type(found).__name__ == "LogNorm") == (scale == "log")
+    assert shares.get_xscale() == scale
+    assert np.ma.count(drawn.images[0].get_array()) == np.sum(~np.isnan(values))
+    assert sum(bar.get_height() for bar in shares.patches) == np.sum(~np.isnan(values))
+
+
+def test_states_of_a_normaliser_have_their_names():
+    pytest.importorskip("matplotlib")
+    figure = kg.plot_gates(kg.trace_gates(kg.GatedRNN(2, "xlstm_slstm"), X))
+    labels = {axes.get_ylabel() for axes in figure.axes if axes.images}
+    assert {"normaliser n\nunits", "stabiliser m\nunits", "output h\nunits"} <= labels
 
 
 def test_a_missing_matplotlib_is_named(monkeypatch):

@@ -58,6 +58,9 @@ def test_a_row_is_the_smaller_model(kind):
         assert row.weights == model.count_params() - smaller.count_params() > 0, row
         assert row.increase == pytest.approx(row.loss - report.loss)
         assert row.explained is None or 0.0 <= row.explained <= 1.0
+    row = report.rows[0]
+    smaller = kg.reduce_gates(model, row.changes, X, fit=row.fitted)
+    assert row.loss == pytest.approx(smaller.evaluate(X, Y, **batch), rel=1e-4)
     for old, now in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, now)
 
