@@ -42,12 +42,9 @@ def assert_written(out: Path):
 
 
 @long
-def test_a_study_runs(tmp_path):
-    run_study("ablation_study.py", tmp_path)
-
-
-@long
-@pytest.mark.parametrize("script", ["polyphonic_music.py", "speech_waveform.py"])
+@pytest.mark.parametrize(
+    "script", ["ablation_study.py", "polyphonic_music.py", "speech_waveform.py"]
+)
 def test_a_study_runs_in_a_process_that_has_keras(script, tmp_path, monkeypatch):
     need_data(script)
     command = [str(EXAMPLES / script), "--smoke", "--engine", "here", "--out", str(tmp_path)]
