@@ -52,7 +52,7 @@ def test_readme_has_the_numbers_of_the_results():
     int8 = {(row["preset"], row["units"]): row for row in measured.results("device")["int8"]}
     expected = [
         f"**{headline.weights_saved()} fewer weights",
-        f"a GRU with {headline.weights_saved('gru')} fewer",
+        f"A GRU without them has {headline.weights_saved('gru')} fewer weights",
         f"**{headline.times_as_fast('LSTM')} and {headline.times_as_fast('GRU')} times as fast",
         f"**{headline.milliseconds_of_a_step('session')} ms for a time step**",
         f"instead of {headline.milliseconds_of_a_step('predict_on_batch')} ms",
