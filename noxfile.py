@@ -190,7 +190,7 @@ def long(session: nox.Session) -> None:
     files = ["tests/layers/test_robustness.py", "tests/layers/test_precision.py"]
     most = "not every_part and not files_of_a_preset and not (as_in_float32 and 1500)"
     pytest(session, "-m", "long", *files, "tests/benchmarks", "-k", most)
-    chosen = "path_goes or goes_on or stacked or under_masks or (many_steps and sigmoid)"
+    chosen = "goes_on or stacked or under_masks or (large_numbers and many_steps and sigmoid)"
     more = [
         "tests/reduction",
         "tests/engine/test_large_batch.py",
