@@ -2,8 +2,8 @@
 
     python -m tests.backends
 
-runs all tests of the files below on TensorFlow, JAX and torch, one after another (an hour on two
-cores). Not a test itself.
+runs all tests of the files below, with every parameter set, on TensorFlow, JAX and torch, one after
+another. Not a test itself.
 """
 
 import argparse
