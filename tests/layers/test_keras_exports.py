@@ -104,7 +104,7 @@ def _exported(form: str, model, folder):
 @pytest.mark.parametrize("form", FORMATS)
 def test_an_export_computes_what_the_model_does(form, name, tmp_path, request):
     if (BACKEND, form, name) == ("tensorflow", "onnx", "both"):
-        reason = "tf2onnx leaves an operator of TensorFlow in Keras's file; the guide says so"
+        reason = "of equal layers tf2onnx leaves an operator of TensorFlow; the guide says so"
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     # Neither takes the loop that TensorFlow writes, of any layer.
     unroll = form == "litert" or (form == "openvino" and BACKEND == "tensorflow")
