@@ -139,7 +139,7 @@ def _draw_map(figure, axes, name: str, value: np.ndarray, drawn: tuple[float, fl
     axes.set_facecolor("0.85")
     layout = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
     colours = "RdBu_r" if low < 0.0 else "viridis"
-    # No logarithm is drawn of what is 0, as if it were masked.
+    # 0 has no logarithm, and would look like a masked time step.
     value = np.maximum(value, low) if scale == "log" else value
     image = axes.imshow(value.T, colours, norm=scale, vmin=low, vmax=high, **layout)
     axes.set_ylabel(f"{TITLES[name]}\nunits")
